@@ -1,0 +1,72 @@
+"""What a class of tasks asks of an agent: resources and requirements, interned by content (hides the canonical bytes)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+__all__ = ["Comparison", "Disjunction", "Need", "join", "parse"]
+
+Comparison = tuple[str, str, Any]
+"""(attribute, operator, value); the operator is one of ``== != < <= > >=``."""
+
+Disjunction = tuple[tuple[Comparison, ...], ...]
+"""OR of ANDs: ``()`` is never true, ``((),)`` always."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Resources (``memory`` and ``disk`` in bytes, ``time`` in seconds) and requirements of a class of tasks.
+
+    The id is the first 16 hex digits of the sha256 of the canonical JSON: sorted keys, no blanks.
+    """
+
+    any: Disjunction = ((("CPU", "==", True),),)
+    cpus: int = 1
+    memory: int = 2_000_000_000
+    disk: int = 1_000_000_000
+    gpus: int = 0
+    time: int = 3600
+
+    @cached_property
+    def bytes(self) -> bytes:
+        value = {
+            "any": [[list(term) for term in clause] for clause in self.any],
+            "cpus": self.cpus,
+            "disk": self.disk,
+            "gpus": self.gpus,
+            "memory": self.memory,
+            "time": self.time,
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+    @cached_property
+    def id(self) -> str:
+        return hashlib.sha256(self.bytes).hexdigest()[:16]
+
+
+def parse(data: bytes | str) -> Need:
+    """The need that these canonical bytes describe."""
+    value = json.loads(data)
+    clauses = tuple(tuple((term[0], term[1], term[2]) for term in clause) for clause in value["any"])
+    return Need(clauses, value["cpus"], value["memory"], value["disk"], value["gpus"], value["time"])
+
+
+def join(needs: Iterable[Need]) -> Need:
+    """The need of a chain that one slot runs one after the other: the largest of each resource, the sum of the times."""
+    members = list(needs)
+    clauses: Disjunction = ((),)
+    for need in dict.fromkeys(members):
+        clauses = tuple(tuple(dict.fromkeys(left + right)) for left in clauses for right in need.any)
+    return Need(
+        clauses,
+        max(need.cpus for need in members),
+        max(need.memory for need in members),
+        max(need.disk for need in members),
+        max(need.gpus for need in members),
+        sum(need.time for need in members),
+    )
