@@ -1,0 +1,248 @@
+-- The ledger, version 1. Moments are seconds since 1970 (UTC); durations of attempts are milliseconds, memory is KiB.
+-- States are the numbers of icp.states. `live` is a literal column because partial indexes are chosen only on literals.
+
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+
+CREATE TABLE site (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  zone INTEGER NOT NULL,                     -- name.id
+  epoch INTEGER NOT NULL DEFAULT 1,          -- the spool's
+  serial INTEGER NOT NULL DEFAULT 0,         -- last one answered
+  host TEXT, boot TEXT, remote REAL,         -- from the last answer: login node and its clock
+  observed REAL NOT NULL DEFAULT 0,          -- seconds between successful exchanges, summed: what timeouts are measured in
+  tried REAL, answered REAL, unreachable REAL, failures INTEGER NOT NULL DEFAULT 0, reason TEXT,
+  young INTEGER NOT NULL DEFAULT 0,          -- pilots in a row that ended without an agent
+  hold REAL NOT NULL DEFAULT 0,              -- no pilot before this moment
+  strange INTEGER NOT NULL DEFAULT 0,        -- facts that named no attempt of ours, or that no table knows
+  health TEXT
+);
+
+CREATE TABLE dataset (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,      -- the number that people use: never given twice
+  uuid TEXT NOT NULL UNIQUE,
+  name TEXT NOT NULL,
+  category TEXT NOT NULL DEFAULT '',
+  state INTEGER NOT NULL DEFAULT 0,
+  reason TEXT,
+  priority INTEGER NOT NULL DEFAULT 0,
+  seed INTEGER NOT NULL,
+  jobs INTEGER NOT NULL,
+  released INTEGER NOT NULL DEFAULT 0,       -- jobs below this mark are rows, or lie in a range that says why not
+  grouped INTEGER NOT NULL DEFAULT 0,        -- jobs below this mark are counted in final_left
+  stop_loss INTEGER NOT NULL DEFAULT 20,
+  definition TEXT NOT NULL,                  -- JSON of the validated steering file
+  steering TEXT NOT NULL,                    -- its text, as it was
+  directory TEXT NOT NULL,
+  outputs TEXT NOT NULL,
+  pack BLOB,                                 -- blob.sha256 of the shipped files
+  submitted REAL NOT NULL,
+  finished REAL,
+  deleted REAL
+);
+CREATE UNIQUE INDEX dataset_name ON dataset (name) WHERE deleted IS NULL;
+CREATE INDEX dataset_active ON dataset (state) WHERE deleted IS NULL AND state IN (0, 1);
+
+CREATE TABLE task_def (
+  id INTEGER PRIMARY KEY,
+  dataset INTEGER NOT NULL,
+  idx INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  final INTEGER NOT NULL DEFAULT 0,
+  tries INTEGER NOT NULL DEFAULT 3,
+  same_error BLOB, same_errors INTEGER NOT NULL DEFAULT 0,   -- stop-loss: the last errors' one fingerprint, and how many
+  UNIQUE (dataset, idx)
+);
+
+-- child waits for parent; with `reads` it also reads the parent's output. A final child waits for all jobs of its group.
+CREATE TABLE edge (parent INTEGER NOT NULL, child INTEGER NOT NULL, PRIMARY KEY (parent, child)) WITHOUT ROWID;
+CREATE INDEX edge_child ON edge (child, parent);
+
+CREATE TABLE output_def (
+  task_def INTEGER NOT NULL, idx INTEGER NOT NULL, name TEXT NOT NULL,
+  kept INTEGER NOT NULL, optional INTEGER NOT NULL, glob INTEGER NOT NULL,
+  PRIMARY KEY (task_def, idx)
+) WITHOUT ROWID;
+
+-- Which output a child reads.
+CREATE TABLE input_def (
+  task_def INTEGER NOT NULL, idx INTEGER NOT NULL, parent INTEGER NOT NULL, output INTEGER NOT NULL,
+  PRIMARY KEY (task_def, idx)
+) WITHOUT ROWID;
+
+CREATE TABLE job_list (dataset INTEGER NOT NULL, job INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
+
+-- What a person said of jobs: cancel and suspend (jobs in it have no rows), release (to be made before the mark's), priority.
+CREATE TABLE range (
+  id INTEGER PRIMARY KEY, dataset INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+  action TEXT NOT NULL CHECK (action IN ('cancel', 'suspend', 'release', 'priority')), value INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX range_dataset ON range (dataset, action, first);
+
+CREATE TABLE need (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, body TEXT NOT NULL);
+
+CREATE TABLE task (
+  id INTEGER PRIMARY KEY,
+  dataset INTEGER NOT NULL,
+  task_def INTEGER NOT NULL,
+  job INTEGER NOT NULL,                      -- -1 - group for a final task
+  state INTEGER NOT NULL,
+  live INTEGER NOT NULL,                     -- state IN (idle, waiting, queued, processing)
+  need INTEGER NOT NULL,
+  tier INTEGER NOT NULL DEFAULT 0,
+  zone INTEGER NOT NULL DEFAULT 0,           -- where its inputs are
+  site INTEGER NOT NULL DEFAULT 0,           -- of its live or accepted attempt
+  priority INTEGER NOT NULL DEFAULT 0,
+  waiting_on INTEGER NOT NULL DEFAULT 0,     -- parents without an accepted attempt
+  accepted INTEGER,                          -- attempt.id
+  mark INTEGER NOT NULL DEFAULT 0,           -- attempts after this id count against the limits
+  not_before REAL,                           -- back-off
+  CHECK ((state = 4) = (accepted IS NOT NULL)),
+  CHECK (live = (state <= 3)),
+  CHECK (state <> 1 OR waiting_on = 0)
+);
+CREATE UNIQUE INDEX task_job ON task (dataset, job, task_def);
+CREATE INDEX task_live ON task (dataset, task_def, need, state, zone, priority, job) WHERE live = 1;
+CREATE INDEX task_stuck ON task (dataset, state) WHERE live = 0 AND state IN (5, 6);
+
+CREATE TABLE card (
+  id INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  site INTEGER NOT NULL,
+  need INTEGER NOT NULL,                     -- of the card: folded for its site, the join of a chain
+  priority INTEGER NOT NULL,
+  made REAL NOT NULL
+);
+
+CREATE TABLE attempt (
+  id INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  passkey BLOB NOT NULL,
+  task INTEGER NOT NULL,
+  try INTEGER NOT NULL,
+  site INTEGER NOT NULL,
+  card INTEGER NOT NULL,
+  agent INTEGER,
+  state INTEGER NOT NULL DEFAULT 0,
+  live INTEGER NOT NULL DEFAULT 1,           -- state <= copying_output
+  void INTEGER NOT NULL DEFAULT 0,
+  stop INTEGER NOT NULL DEFAULT 0,           -- 1 recall wanted, 2 recall and cancel wanted, 3 and 4 the same, sent
+  since REAL,                                -- site.observed when it took its state; NULL when it ended
+  begun REAL, staging INTEGER, running INTEGER, storing INTEGER,
+  cpu INTEGER, rss INTEGER, exit INTEGER,
+  log INTEGER, out INTEGER, err INTEGER,     -- in the card's pack: offset, bytes of stdout and of stderr
+  error INTEGER,
+  stats TEXT,
+  CHECK (live = (state <= 4))
+);
+CREATE INDEX attempt_task ON attempt (task);
+CREATE INDEX attempt_live ON attempt (site, state) WHERE live = 1;
+CREATE INDEX attempt_live_task ON attempt (task) WHERE live = 1;
+CREATE INDEX attempt_live_card ON attempt (card) WHERE live = 1;
+CREATE INDEX attempt_live_agent ON attempt (agent) WHERE live = 1;
+CREATE INDEX attempt_stop ON attempt (site) WHERE live = 1 AND stop IN (1, 2);
+
+CREATE TABLE error (
+  id INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, task_def INTEGER NOT NULL, kind TEXT NOT NULL,
+  fingerprint BLOB NOT NULL, text TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX error_task_def ON error (task_def, id);
+
+CREATE TABLE pilot (
+  id INTEGER PRIMARY KEY,
+  key BLOB NOT NULL UNIQUE,
+  site INTEGER NOT NULL,
+  state INTEGER NOT NULL DEFAULT 0,
+  live INTEGER NOT NULL DEFAULT 1,
+  batch TEXT,
+  cpus INTEGER NOT NULL, memory INTEGER NOT NULL, gpus INTEGER NOT NULL DEFAULT 0, nodes INTEGER NOT NULL DEFAULT 1,
+  walltime INTEGER,
+  made REAL NOT NULL, started REAL, ended REAL,
+  since REAL NOT NULL,                       -- site.observed when it took its state
+  missing INTEGER NOT NULL DEFAULT 0,        -- ticks in a row in which the batch system did not know it
+  stopping INTEGER NOT NULL DEFAULT 0,       -- we ordered its end
+  reason TEXT
+);
+CREATE INDEX pilot_live ON pilot (site, state) WHERE live = 1;
+
+CREATE TABLE agent (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  pilot INTEGER NOT NULL,
+  site INTEGER NOT NULL,
+  state INTEGER NOT NULL DEFAULT 0,
+  live INTEGER NOT NULL DEFAULT 1,           -- not ended
+  host INTEGER,
+  started REAL, seen REAL, until REAL,       -- `until`: when its walltime ends, by its own clock
+  silent REAL NOT NULL DEFAULT 0,            -- observed seconds without a new fact
+  cpus INTEGER NOT NULL DEFAULT 0, memory INTEGER NOT NULL DEFAULT 0, disk INTEGER NOT NULL DEFAULT 0, gpus INTEGER NOT NULL DEFAULT 0,
+  attrs TEXT NOT NULL DEFAULT '{}',
+  fence INTEGER NOT NULL DEFAULT 0           -- 1 wanted, 2 sent
+);
+CREATE INDEX agent_live ON agent (site) WHERE live = 1;
+CREATE INDEX agent_pilot ON agent (pilot);
+
+CREATE TABLE stream (
+  agent INTEGER NOT NULL, kind TEXT NOT NULL, segment INTEGER NOT NULL DEFAULT 1, offset INTEGER NOT NULL DEFAULT 0,
+  seq INTEGER NOT NULL DEFAULT 0, acked INTEGER NOT NULL DEFAULT 0, read REAL,
+  PRIMARY KEY (agent, kind)
+) WITHOUT ROWID;
+
+-- Orders, sent byte for byte until answered.
+CREATE TABLE outbox (
+  site INTEGER PRIMARY KEY, serial INTEGER NOT NULL, body BLOB NOT NULL, digest TEXT NOT NULL, made REAL NOT NULL, sent INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE TABLE file (
+  id INTEGER PRIMARY KEY,
+  attempt INTEGER NOT NULL,
+  output INTEGER NOT NULL,                   -- output_def.idx
+  name TEXT NOT NULL,
+  bytes INTEGER NOT NULL,
+  sha256 BLOB NOT NULL,
+  state INTEGER NOT NULL DEFAULT 0,
+  live INTEGER NOT NULL DEFAULT 1,           -- a site holds it, or it is on its way
+  kept INTEGER NOT NULL,
+  misses INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX file_attempt ON file (attempt);
+CREATE INDEX file_wanted ON file (state, id) WHERE live = 1 AND kept = 1 AND state IN (0, 1, 2);
+
+CREATE TABLE replica (attempt INTEGER NOT NULL, site INTEGER NOT NULL, dropping INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (attempt, site)) WITHOUT ROWID;
+CREATE INDEX replica_dropping ON replica (site) WHERE dropping = 1;
+
+CREATE TABLE blob (sha256 BLOB PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB);
+CREATE TABLE cached (site INTEGER NOT NULL, sha256 BLOB NOT NULL, PRIMARY KEY (site, sha256)) WITHOUT ROWID;
+
+CREATE TABLE command (id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, dataset INTEGER, detail TEXT);
+
+-- Counts that are kept: what `status` and the planner read.
+CREATE TABLE dataset_tally (dataset INTEGER NOT NULL, state INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (dataset, state)) WITHOUT ROWID;
+CREATE TABLE live_class (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, need INTEGER NOT NULL, zone INTEGER NOT NULL, site INTEGER NOT NULL, state INTEGER NOT NULL,
+  n INTEGER NOT NULL, PRIMARY KEY (dataset, task_def, need, zone, site, state)
+) WITHOUT ROWID;
+CREATE TABLE tally (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, site INTEGER NOT NULL, state INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY (dataset, task_def, site, state)
+) WITHOUT ROWID;
+
+CREATE TABLE final_left (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, grp INTEGER NOT NULL, key TEXT NOT NULL,
+  members INTEGER NOT NULL DEFAULT 0,        -- jobs
+  left INTEGER NOT NULL DEFAULT 0,           -- (job, parent) that are neither ok nor cancelled
+  PRIMARY KEY (dataset, task_def, grp)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX final_left_key ON final_left (dataset, task_def, key);
+
+CREATE TABLE summary (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, stat INTEGER NOT NULL,
+  n INTEGER NOT NULL, sum REAL NOT NULL, squares REAL NOT NULL, min REAL NOT NULL, max REAL NOT NULL, stale INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (dataset, task_def, stat)
+) WITHOUT ROWID;
+
+CREATE TABLE runtime (
+  task_def INTEGER PRIMARY KEY, n INTEGER NOT NULL, recent TEXT NOT NULL, longest INTEGER NOT NULL, rss INTEGER NOT NULL
+);
