@@ -35,6 +35,7 @@ CREATE TABLE dataset (
   stop_loss INTEGER NOT NULL DEFAULT 20,
   definition TEXT NOT NULL,                  -- JSON of the validated steering file
   steering TEXT NOT NULL,                    -- its text, as it was
+  coming INTEGER NOT NULL DEFAULT 0,         -- kept files of accepted attempts that are not home yet
   directory TEXT NOT NULL,
   outputs TEXT NOT NULL,
   pack BLOB,                                 -- blob.sha256 of the shipped files
@@ -50,7 +51,7 @@ CREATE TABLE task_def (
   dataset INTEGER NOT NULL,
   idx INTEGER NOT NULL,
   name TEXT NOT NULL,
-  final INTEGER NOT NULL DEFAULT 0,
+  final INTEGER NOT NULL DEFAULT 0,          -- 1: all jobs are one group; 2: with group_by
   tries INTEGER NOT NULL DEFAULT 3,
   same_error BLOB, same_errors INTEGER NOT NULL DEFAULT 0,   -- stop-loss: the last errors' one fingerprint, and how many
   UNIQUE (dataset, idx)
@@ -233,9 +234,20 @@ CREATE TABLE final_left (
   dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, grp INTEGER NOT NULL, key TEXT NOT NULL,
   members INTEGER NOT NULL DEFAULT 0,        -- jobs
   left INTEGER NOT NULL DEFAULT 0,           -- (job, parent) that are neither ok nor cancelled
+  oks INTEGER NOT NULL DEFAULT 0,            -- (job, parent) that are ok
+  made INTEGER NOT NULL DEFAULT 0,           -- 1: the final task is a row; 2: it ended, its inputs can go; 3: they went
+  swept INTEGER NOT NULL DEFAULT 0,          -- inputs of jobs below this mark went
   PRIMARY KEY (dataset, task_def, grp)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX final_left_key ON final_left (dataset, task_def, key);
+CREATE INDEX final_ready ON final_left (dataset, task_def) WHERE left = 0 AND made = 0;
+CREATE INDEX final_sweep ON final_left (dataset, task_def) WHERE made = 2;
+
+-- Which group of a final task with `group_by` a job belongs to; without one all are in group 0 and have no row.
+CREATE TABLE job_group (
+  task_def INTEGER NOT NULL, job INTEGER NOT NULL, grp INTEGER NOT NULL, PRIMARY KEY (task_def, job)
+) WITHOUT ROWID;
+CREATE INDEX job_group_members ON job_group (task_def, grp, job);
 
 CREATE TABLE summary (
   dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, stat INTEGER NOT NULL,

@@ -1,0 +1,471 @@
+"""One transaction's working set: events on attempts and tasks, folded in memory through icp.states, each row written once.
+
+Hides the bookkeeping that every change of state drags along: kept counts, children's ``waiting_on``, final tasks, files,
+statistics, limits, back-off and stop-loss. Whoever uses it loads rows, sends events, and calls :meth:`Fold.flush` inside the
+same write transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from icp.ledger.db import Ledger
+from icp.ledger.definitions import Definitions, TaskDefRow
+from icp.ledger.kept import KeptCounts
+from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, read_tasks, write_attempts, write_tasks
+from icp.states import ATTEMPT, DATASET, TASK, Attempt, Dataset, File, Task
+
+__all__ = ["BACKOFF", "LIMITS", "Fold", "fingerprint"]
+
+BACKOFF = (0, 60, 300, 900, 3600)
+"""Seconds before the next try, by the number of failures so far (the last for all that follow)."""
+LIMITS = {"resource": 4, "stage": 8, "software": 8, "node": 8, "gone": 20}
+"""Failures of a kind after which a task is failed; ``payload`` is the task definition's own ``max_tries``."""
+
+_HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}\b")
+_PATH = re.compile(r"(?<![\w.])/[^\s:'\",;)]+")
+
+
+def fingerprint(kind: str, exit_: int | None, text: str) -> bytes:
+    """What makes two errors the same: kind, exit and the last non-empty line without digits, hex runs and absolute paths."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else ""
+    last = re.sub(r"\d", "#", _HEX.sub("", _PATH.sub("", last)))
+    return hashlib.sha256(f"{kind}\0{exit_}\0{last}".encode()).digest()[:16]
+
+
+class Fold:
+    """See the module. ``observed`` is the observed time (seconds) of the site whose answer is folded."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        definitions: Definitions,
+        now: float,
+        *,
+        observed: float = 0.0,
+        backoff: tuple[float, ...] = BACKOFF,
+        limits: dict[str, int] | None = None,
+    ) -> None:
+        self.ledger, self.db, self.definitions, self.now, self.observed = ledger, ledger.db, definitions, now, observed
+        self.backoff, self.limits = backoff, {**LIMITS, **(limits or {})}
+        self.tasks: dict[int, TaskRow] = {}
+        self.by_job: dict[tuple[int, int], dict[int, TaskRow]] = {}
+        self.new_tasks: list[TaskRow] = []
+        self.attempts: dict[int, AttemptRow] = {}
+        self.by_key: dict[bytes, AttemptRow] = {}
+        self.live_of: dict[int, list[AttemptRow]] = {}
+        self.dirty_tasks: dict[int, TaskRow] = {}
+        self.dirty_attempts: dict[int, AttemptRow] = {}
+        self.kept = KeptCounts()
+        self.files: list[tuple[int, int, str, int, bytes, int, int]] = []
+        self.replicas: list[tuple[int, int, int]] = []
+        self.coming: Counter[int] = Counter()
+        self.maybe_drop: set[int] = set()
+        self.touched: set[int] = set()
+        self.refused = 0
+        self.accepted = 0
+        self._errors_of_def: dict[int, tuple[bytes | None, int]] = {}
+        self._suspended: set[int] = set()
+        self._zones: dict[int, int] = {}
+
+    # -- loading ------------------------------------------------------------------------------------------------
+
+    def load_keys(self, keys: Iterable[bytes]) -> None:
+        self.load(read_attempts(self.db, "key", (key for key in keys if key not in self.by_key)))
+
+    def load(self, attempts: Iterable[AttemptRow]) -> None:
+        """Take attempts in, with their tasks, those tasks' other live attempts, and their jobs where a DAG asks for it."""
+        fresh = [row for row in attempts if row.id not in self.attempts]
+        for row in fresh:
+            self._keep_attempt(row)
+        self.load_tasks({row.task for row in fresh})
+
+    def _keep_attempt(self, row: AttemptRow) -> None:
+        self.attempts[row.id] = row
+        self.by_key[row.key] = row
+        if row.live and row.task in self.live_of and row not in self.live_of[row.task]:
+            self.live_of[row.task].append(row)
+
+    def load_tasks(self, ids: Iterable[int]) -> None:
+        self.take(read_tasks(self.db, "id", [one for one in ids if one not in self.tasks]))
+
+    def load_jobs(self, dataset: int, jobs: Iterable[int]) -> None:
+        """All tasks of these jobs (of the dataset; final tasks too, by their negative numbers) with their live attempts."""
+        wanted = [job for job in jobs if (dataset, job) not in self.by_job]
+        for job in wanted:
+            self.by_job[(dataset, job)] = {}
+        self.take(self._read_jobs(dataset, wanted))
+
+    def _read_jobs(self, dataset: int, jobs: list[int]) -> list[TaskRow]:
+        return read_tasks(self.db, f"dataset = {int(dataset)} AND job", jobs) if jobs else []
+
+    def take(self, rows: Iterable[TaskRow]) -> None:
+        """Take tasks in that were just read, with their live attempts, and with their whole job where it is a DAG."""
+        todo = list(rows)
+        while todo:
+            fresh = [row for row in todo if row.id not in self.tasks]
+            missing: dict[int, set[int]] = defaultdict(set)
+            for row in fresh:
+                self.tasks[row.id] = row
+                self.live_of[row.id] = []
+                if (row.dataset, row.job) not in self.by_job and row.job >= 0:
+                    definition = self.definitions.task_def(row.task_def)
+                    if definition.children or definition.parents:
+                        missing[row.dataset].add(row.job)
+            for row in todo:
+                job = self.by_job.get((row.dataset, row.job))
+                if job is not None:
+                    job[row.task_def] = self.tasks[row.id]
+            for attempt in read_attempts(self.db, "task", [row.id for row in fresh], "AND live = 1"):
+                known = self.attempts.get(attempt.id)
+                if known is None:
+                    self._keep_attempt(attempt)
+                elif known.live:
+                    self.live_of[known.task].append(known)
+            todo = []
+            for dataset, jobs in missing.items():
+                for number in jobs:
+                    self.by_job[dataset, number] = {}
+                todo += self._read_jobs(dataset, list(jobs))
+
+    # -- events -------------------------------------------------------------------------------------------------
+
+    def task_event(self, task: TaskRow, event: str) -> bool:
+        """Move a task; False (and counted) where its table knows no such move."""
+        if not TASK.knows(Task(task.state), event):
+            self.refused += 1
+            return False
+        task.state = int(TASK.step(Task(task.state), event))
+        self.dirty_tasks[task.id] = task
+        return True
+
+    def attempt_event(self, attempt: AttemptRow, event: str) -> bool:
+        if not ATTEMPT.knows(Attempt(attempt.state), event):
+            self.refused += 1
+            return False
+        attempt.state = int(ATTEMPT.step(Attempt(attempt.state), event))
+        attempt.since = self.observed if attempt.live else None
+        self.dirty_attempts[attempt.id] = attempt
+        return True
+
+    def progress(self, attempt: AttemptRow, event: str, agent: int) -> None:
+        """A live attempt was seen: claimed, staging, running or storing."""
+        if not self.attempt_event(attempt, event):
+            return
+        attempt.agent = agent
+        if not attempt.void:
+            self.task_event(self.tasks[attempt.task], "claimed")
+
+    def ended(self, attempt: AttemptRow, event: str) -> bool:
+        """A live attempt ended without a result that counts: its task goes again, or is exhausted."""
+        if not self.attempt_event(attempt, event):
+            return False
+        self._no_longer_live(attempt)
+        if not attempt.void:
+            self._after_failure(attempt, self.tasks[attempt.task])
+        return True
+
+    def error(self, attempt: AttemptRow, kind: str, text: str) -> bool:
+        """A live attempt ended with an error of this kind."""
+        if not ATTEMPT.knows(Attempt(attempt.state), "ended_error"):
+            self.refused += 1
+            return False
+        task = self.tasks[attempt.task]
+        mark = fingerprint(kind, attempt.exit, text)
+        attempt.error = self.db.execute(
+            "INSERT INTO error (attempt, task_def, kind, fingerprint, text, at) VALUES (?, ?, ?, ?, ?, ?)",
+            (attempt.id, task.task_def, kind, mark, text, self.now),
+        ).lastrowid
+        if not attempt.void:
+            same, n = self._stop_loss_of(task.task_def)
+            self._errors_of_def[task.task_def] = (mark, n + 1 if same == mark else 1)
+            self.touched.add(task.dataset)
+        if self.definitions.task_def(task.task_def).outputs:
+            self.replicas.append((attempt.id, attempt.site, 1))
+        return self.ended(attempt, "ended_error")
+
+    def ok(self, attempt: AttemptRow, outputs: list[tuple[int, str, int, bytes]], stats: dict[str, float], wall: int) -> bool:
+        """An attempt ended well with these (output index, name, bytes, sha256); ``wall`` in ms. True if it is accepted."""
+        if not self.attempt_event(attempt, "ended_ok"):
+            return False
+        task = self.tasks[attempt.task]
+        definition = self.definitions.task_def(task.task_def)
+        self._no_longer_live(attempt)
+        if attempt.void or task.accepted is not None or task.state == Task.CANCELLED:
+            if outputs:
+                self.replicas.append((attempt.id, attempt.site, 1))
+            return False
+        self.task_event(task, "accepted")
+        task.accepted, task.site, task.not_before = attempt.id, attempt.site, None
+        self.accepted += 1
+        self._void_others(task)
+        for index, name, size, digest in outputs:
+            kept = definition.outputs[index].kept
+            self.files.append((attempt.id, index, name, size, digest, int(kept), int(File.PRODUCED)))
+            self.coming[task.dataset] += kept
+        if outputs:
+            self.replicas.append((attempt.id, attempt.site, 0))
+            self.maybe_drop.add(attempt.id)
+        if stats:
+            attempt.stats = json.dumps(stats, separators=(",", ":"), sort_keys=True)
+            self.kept.statistics(task.dataset, task.task_def, stats)
+        self.kept.runtime(task.task_def, wall, attempt.rss or 0)
+        if self._stop_loss_of(task.task_def)[1]:
+            self._errors_of_def[task.task_def] = (None, 0)
+        self._children(task, definition, attempt.site)
+        self._inputs_done(task, definition)
+        return True
+
+    def unaccept(self, task: TaskRow, event: str) -> None:
+        """Take an accepted attempt back (``reset`` or ``output_lost``): it is void for good."""
+        attempt_id = task.accepted
+        if not self.task_event(task, event):
+            return
+        definition = self.definitions.task_def(task.task_def)
+        if attempt_id is not None:
+            self.load(read_attempts(self.db, "id", [attempt_id]))
+            attempt = self.attempts[attempt_id]
+            attempt.void = 1
+            self.dirty_attempts[attempt.id] = attempt
+            self.kept.stale.add((task.dataset, task.task_def))
+            self._forget_files(task.dataset, attempt)
+        task.accepted, task.site, task.not_before = None, 0, None
+        self._children(task, definition, None)
+        self.settle(task)
+
+    def settle(self, task: TaskRow) -> None:
+        """A task that just became waiting: carded if it has a live attempt, idle if a parent has none accepted."""
+        if task.state != Task.WAITING:
+            return
+        live = [row for row in self.live_of[task.id] if row.live and not row.void]
+        if live:
+            self.task_event(task, "carded")
+            task.site = live[-1].site
+            if any(row.state != Attempt.QUEUED for row in live):
+                self.task_event(task, "claimed")
+        else:
+            task.site = 0
+            if task.waiting_on > 0:
+                self.task_event(task, "unready")
+
+    def void(self, task: TaskRow) -> None:
+        """All live attempts of a task no longer count, and shall stop."""
+        for row in self.live_of[task.id]:
+            if row.live:
+                row.void = 1
+                self.stop(row, 2)
+
+    def stop(self, attempt: AttemptRow, how: int) -> None:
+        """Ask for an attempt's end: 1 recall its card if nobody has it, 2 also cancel it where it runs."""
+        if how > attempt.stop % 3 or (how == 2 and attempt.stop == 3):
+            attempt.stop = how
+            self.dirty_attempts[attempt.id] = attempt
+
+    # -- consequences -------------------------------------------------------------------------------------------
+
+    def _no_longer_live(self, attempt: AttemptRow) -> None:
+        live = self.live_of.get(attempt.task)
+        if live and attempt in live:
+            live.remove(attempt)
+
+    def _void_others(self, task: TaskRow) -> None:
+        for row in list(self.live_of[task.id]):
+            row.void = 1
+            self.stop(row, 2)
+
+    def _after_failure(self, attempt: AttemptRow, task: TaskRow) -> None:
+        if any(row.live and not row.void for row in self.live_of[task.id]):
+            return
+        counted = attempt.state in (Attempt.ERROR, Attempt.EVICTED, Attempt.LOST)
+        if counted:
+            counts = self._failures(task)
+            definition = self.definitions.task_def(task.task_def)
+            over = counts["payload"] >= definition.tries or any(counts[kind] >= limit for kind, limit in self.limits.items())
+            if over:
+                task.site = 0
+                self.task_event(task, "exhausted")
+                return
+            errors = sum(counts.values()) - counts["gone"]
+            if attempt.state == Attempt.ERROR:
+                pause = self.backoff[min(errors, len(self.backoff)) - 1]
+                task.not_before = self.now + pause if pause else None
+                if task.tier != counts["resource"]:
+                    # the engine renders the need anew, with the tier's larger resources
+                    task.tier, task.need = counts["resource"], 0
+        self.task_event(task, "again")
+        self.settle(task)
+
+    def _failures(self, task: TaskRow) -> Counter[str]:
+        """Failures of a task since it was last retried, by kind; evicted and lost together are ``gone``."""
+        counts: Counter[str] = Counter()
+        rows = self.db.execute(
+            "SELECT a.id, a.state, e.kind FROM attempt a LEFT JOIN error e ON e.id = a.error WHERE a.task = ? AND a.id > ? AND a.void = 0",
+            (task.id, task.mark),
+        ).fetchall()
+        for attempt_id, state, kind in rows:
+            ours = self.attempts.get(attempt_id)
+            if ours is not None:
+                state = ours.state
+                if ours.error is not None and kind is None:
+                    kind = self.db.execute("SELECT kind FROM error WHERE id = ?", (ours.error,)).fetchone()[0]
+            if state == Attempt.ERROR:
+                counts[kind] += 1
+            elif state in (Attempt.EVICTED, Attempt.LOST):
+                counts["gone"] += 1
+        return counts
+
+    def _children(self, task: TaskRow, definition: TaskDefRow, site: int | None) -> None:
+        """Set ``waiting_on`` of the tasks that wait for this one, from their parents: never counted down."""
+        if not definition.children:
+            return
+        job = self.by_job[task.dataset, task.job]
+        for child_def in definition.children:
+            child = job.get(child_def)
+            if child is None:
+                continue
+            parents = self.definitions.task_def(child_def).parents
+            child.waiting_on = sum(1 for parent in parents if parent not in job or job[parent].accepted is None)
+            self.dirty_tasks[child.id] = child
+            if site is not None:
+                child.zone = self._zone(site)
+            if child.waiting_on == 0 and child.state == Task.IDLE:
+                self.task_event(child, "ready")
+            elif child.waiting_on and child.state in (Task.WAITING, Task.QUEUED, Task.PROCESSING):
+                self.task_event(child, "unready")
+                for row in self.live_of[child.id]:
+                    self.stop(row, 1)
+
+    def _zone(self, site: int) -> int:
+        if site not in self._zones:
+            self._zones[site] = int(self.db.execute("SELECT zone FROM site WHERE id = ?", (site,)).fetchone()[0])
+        return self._zones[site]
+
+    def _inputs_done(self, task: TaskRow, definition: TaskDefRow) -> None:
+        """Outputs that this task read may have no reader left."""
+        if definition.final:
+            self.kept.swept.add((task.dataset, task.task_def, -1 - task.job))
+        elif definition.inputs:
+            job = self.by_job[task.dataset, task.job]
+            for one in definition.inputs:
+                parent = job.get(one.parent)
+                if parent is not None and parent.accepted is not None:
+                    self.maybe_drop.add(parent.accepted)
+
+    def _forget_files(self, dataset: int, attempt: AttemptRow) -> None:
+        rows = self.db.execute("SELECT id, state, kept FROM file WHERE attempt = ?", (attempt.id,)).fetchall()
+        for file_id, state, kept in rows:
+            if kept and state in (File.PRODUCED, File.RELAYING, File.COLLECTING):
+                self.coming[dataset] -= 1
+            if state not in (File.LOST, File.DROPPED):
+                self.db.execute("UPDATE file SET state = ?, live = 0 WHERE id = ?", (int(File.DROPPED), file_id))
+        if rows:
+            self.replicas.append((attempt.id, attempt.site, 1))
+
+    def _stop_loss_of(self, task_def: int) -> tuple[bytes | None, int]:
+        if task_def not in self._errors_of_def:
+            row = self.db.execute("SELECT same_error, same_errors FROM task_def WHERE id = ?", (task_def,)).fetchone()
+            self._errors_of_def[task_def] = (row[0], row[1])
+        return self._errors_of_def[task_def]
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def add_task(self, row: TaskRow) -> None:
+        """A new row (its ``id`` is given at flush)."""
+        self.new_tasks.append(row)
+
+    def flush(self) -> None:
+        """Write everything; the caller commits."""
+        write_attempts(self.db, self.dirty_attempts.values())
+        changed = [*self.dirty_tasks.values(), *self.new_tasks]
+        self.kept.count(self.definitions, changed)
+        write_tasks(self.db, changed)
+        self.db.executemany(
+            "INSERT INTO file (attempt, output, name, bytes, sha256, kept, state) VALUES (?, ?, ?, ?, ?, ?, ?)", self.files
+        )
+        self.db.executemany(
+            "INSERT INTO replica (attempt, site, dropping) VALUES (?, ?, ?) "
+            "ON CONFLICT (attempt, site) DO UPDATE SET dropping = max(dropping, excluded.dropping)",
+            self.replicas,
+        )
+        self.db.executemany("UPDATE dataset SET coming = coming + ? WHERE id = ?", [(n, one) for one, n in self.coming.items() if n])
+        for row in changed:
+            self.touched.add(row.dataset)
+        for final in self.kept.write(self.db, self.ledger.name_id, self.definitions):
+            self._final_moved(*final)
+        self._stop_losses()
+        for row in self.dirty_tasks.values():
+            row.was = (row.need, row.zone, row.site, row.state)
+        for row in self.new_tasks:
+            row.was = (row.need, row.zone, row.site, row.state)
+        self._clear()
+
+    def _clear(self) -> None:
+        self.dirty_tasks.clear()
+        self.dirty_attempts.clear()
+        self.new_tasks.clear()
+        self.files.clear()
+        self.replicas.clear()
+        self.coming.clear()
+        self.kept = KeptCounts()
+
+    def _final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:
+        """The kept count of a final task that is a row already changed: it waits again, or is ready."""
+        row = self.db.execute("SELECT id FROM task WHERE dataset = ? AND job = ? AND task_def = ?", (dataset, -1 - group, task_def)).fetchone()
+        if row is None:
+            return
+        inner = Fold(self.ledger, self.definitions, self.now, observed=self.observed)
+        inner.load_tasks([row[0]])
+        task = inner.tasks[row[0]]
+        task.waiting_on = left
+        inner.dirty_tasks[task.id] = task
+        if left == 0 and task.state == Task.IDLE:
+            inner.task_event(task, "ready")
+        elif left and task.state in (Task.WAITING, Task.QUEUED, Task.PROCESSING):
+            inner.task_event(task, "unready")
+            for attempt in inner.live_of[task.id]:
+                inner.stop(attempt, 1)
+        inner.flush()
+
+    def _stop_losses(self) -> None:
+        for task_def, (mark, n) in self._errors_of_def.items():
+            self.db.execute("UPDATE task_def SET same_error = ?, same_errors = ? WHERE id = ?", (mark, n, task_def))
+            dataset = self.definitions.task_def(task_def).dataset
+            if not n or dataset in self._suspended:
+                continue
+            state, bar = self.db.execute("SELECT state, stop_loss FROM dataset WHERE id = ?", (dataset,)).fetchone()
+            if bar and n >= bar and DATASET.knows(Dataset(state), "stop_loss"):
+                name = self.definitions.task_def(task_def).name
+                self.db.execute(
+                    "UPDATE dataset SET state = ?, reason = ? WHERE id = ?",
+                    (int(Dataset.SUSPENDED), f"stop-loss: the last {n} errors of task {name} are the same and none was ok since", dataset),
+                )
+                self.db.execute(
+                    "UPDATE attempt SET stop = 1 WHERE live = 1 AND state = 0 AND stop = 0 AND task IN "
+                    "(SELECT id FROM task WHERE dataset = ? AND live = 1 AND state = ?)",
+                    (dataset, int(Task.QUEUED)),
+                )
+                self._suspended.add(dataset)
+
+
+def attempt_fields(fact: dict[str, Any], attempt: AttemptRow) -> int:
+    """Copy what an ``ended`` fact measured into its attempt's row; the wall time in ms."""
+    phases = fact.get("ph")
+    wall = 0
+    if isinstance(phases, list) and len(phases) == 4:
+        marks = [float(mark) for mark in phases]
+        attempt.begun = marks[0]
+        attempt.staging, attempt.running, attempt.storing = (max(0, round((b - a) * 1000)) for a, b in zip(marks, marks[1:], strict=False))
+        wall = max(0, round((marks[3] - marks[0]) * 1000))
+    attempt.exit = fact.get("exit")
+    attempt.cpu = round(float(fact.get("cpu") or 0) * 1000)
+    attempt.rss = int(fact.get("rss") or 0) // 1024
+    log = fact.get("log")
+    if isinstance(log, list) and len(log) == 3:
+        attempt.log, attempt.out, attempt.err = log
+    return wall
