@@ -1,0 +1,281 @@
+"""What a steering file defines, as frozen records with a JSON round trip (hides how the ledger keeps a definition)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "InputRef",
+    "JobSource",
+    "Module",
+    "OutputDef",
+    "Quantity",
+    "Resources",
+    "Scalar",
+    "Steering",
+    "TaskDef",
+    "Tray",
+    "steering_from_json",
+    "task_from_json",
+    "to_json",
+]
+
+Scalar = str | int | float | bool
+"""A value of a steering variable, of a scan axis, or of a column of a CSV file (always text there)."""
+
+Quantity = int | float | str
+"""A number (bytes, seconds, pieces), or the text of an expression that gives one for each job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a task asks for: ``memory`` and ``disk`` in bytes, ``time`` in seconds; an expression is text."""
+
+    cpus: Quantity = 1
+    memory: Quantity = 2_000_000_000
+    disk: Quantity = 1_000_000_000
+    gpus: Quantity = 0
+    time: Quantity = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One step: ``command`` is text for ``/bin/sh -e``, or one text for each argument (no shell).
+
+    ``python``, ``cls`` and ``params`` keep the place of the module kinds that are not there yet.
+    """
+
+    command: str | tuple[str, ...] = ""
+    python: str | None = None
+    cls: str | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tray:
+    """Modules that run in order in one software environment, ``iterations`` times (a number, or an expression)."""
+
+    modules: tuple[Module, ...]
+    software: str | None = None
+    iterations: int | str = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputRef:
+    """An output of another task, by its declared name; ``every``: of all jobs of the group (final tasks only)."""
+
+    task: str
+    output: str
+    every: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDef:
+    """A file that a task promises; ``name`` may hold expressions, ``glob``: and a pattern.
+
+    ``keep`` is None where the file does not say: then outputs that no task of the same job reads are kept.
+    """
+
+    name: str
+    optional: bool = False
+    keep: bool | None = None
+    glob: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDef:
+    """A vertex of the DAG. ``after`` names every parent, said or implied by an input; ``index`` is its place in the dataset."""
+
+    name: str
+    index: int
+    final: bool
+    trays: tuple[Tray, ...]
+    inputs: tuple[InputRef, ...] = ()
+    outputs: tuple[OutputDef, ...] = ()
+    after: tuple[str, ...] = ()
+    resources: Resources = Resources()
+    requirements: str = ""
+    software: str | None = None
+    max_tries: int = 3
+    group_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobSource:
+    """How many jobs there are and what each one's columns are.
+
+    ``kind`` is ``count``, ``scan`` (``axes``: name and values, or a number n for range(n); the last axis is the fastest)
+    or ``rows`` (``columns`` and one row for each job, from a CSV file or a list of files, read once).
+    """
+
+    kind: str
+    count: int
+    axes: tuple[tuple[str, int | tuple[Scalar, ...]], ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Scalar, ...], ...] = ()
+
+    def row(self, job: int) -> dict[str, Scalar]:
+        """The columns of this job; IndexError when there is no such job."""
+        if not 0 <= job < self.count:
+            raise IndexError(job)
+        if self.kind == "scan":
+            values: dict[str, Scalar] = {}
+            for name, axis in reversed(self.axes):
+                size = axis if isinstance(axis, int) else len(axis)
+                job, index = divmod(job, size)
+                values[name] = index if isinstance(axis, int) else axis[index]
+            return {name: values[name] for name, _ in self.axes}
+        if self.kind == "rows":
+            return dict(zip(self.columns, self.rows[job]))
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """A dataset as its steering file describes it; ``tasks`` in topological order, ``finals`` continue their indices."""
+
+    name: str
+    jobs: JobSource
+    tasks: tuple[TaskDef, ...]
+    finals: tuple[TaskDef, ...] = ()
+    files: tuple[str, ...] = ()
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    software: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    priority: int = 0
+    category: str = ""
+    stop_loss: int = 20
+    text: str = ""
+    path: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def all_tasks(self) -> tuple[TaskDef, ...]:
+        """Tasks of jobs, then final tasks: a task's ``index`` is its position here."""
+        return self.tasks + self.finals
+
+    def task(self, name: str) -> TaskDef:
+        """The task or final task of this name; KeyError when there is none."""
+        for task in self.all_tasks:
+            if task.name == name:
+                return task
+        raise KeyError(name)
+
+
+def to_json(value: Steering | TaskDef) -> dict[str, Any]:
+    """Plain data for JSON; of a :class:`Steering` without ``text`` and ``jobs.rows``, which are stored on their own."""
+    if isinstance(value, TaskDef):
+        return _task_to_json(value)
+    return {
+        "name": value.name,
+        "jobs": {
+            "kind": value.jobs.kind,
+            "count": value.jobs.count,
+            "axes": [[name, axis if isinstance(axis, int) else list(axis)] for name, axis in value.jobs.axes],
+            "columns": list(value.jobs.columns),
+        },
+        "tasks": [_task_to_json(task) for task in value.tasks],
+        "finals": [_task_to_json(task) for task in value.finals],
+        "files": list(value.files),
+        "variables": dict(value.variables),
+        "software": dict(value.software),
+        "seed": value.seed,
+        "priority": value.priority,
+        "category": value.category,
+        "stop_loss": value.stop_loss,
+        "path": value.path,
+        "warnings": list(value.warnings),
+    }
+
+
+def steering_from_json(
+    data: Mapping[str, Any], *, text: str = "", rows: Sequence[Sequence[Scalar]] = ()
+) -> Steering:
+    """What :func:`to_json` made, with the text and the rows that were stored apart."""
+    jobs = data["jobs"]
+    axes = tuple((name, axis if isinstance(axis, int) else tuple(axis)) for name, axis in jobs["axes"])
+    source = JobSource(
+        jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows)
+    )
+    return Steering(
+        name=data["name"],
+        jobs=source,
+        tasks=tuple(task_from_json(task) for task in data["tasks"]),
+        finals=tuple(task_from_json(task) for task in data["finals"]),
+        files=tuple(data["files"]),
+        variables=data["variables"],
+        software=data["software"],
+        seed=data["seed"],
+        priority=data["priority"],
+        category=data["category"],
+        stop_loss=data["stop_loss"],
+        text=text,
+        path=data["path"],
+        warnings=tuple(data["warnings"]),
+    )
+
+
+def _task_to_json(task: TaskDef) -> dict[str, Any]:
+    resources = task.resources
+    return {
+        "name": task.name,
+        "index": task.index,
+        "final": task.final,
+        "trays": [
+            {
+                "software": tray.software,
+                "iterations": tray.iterations,
+                "modules": [_module_to_json(module) for module in tray.modules],
+            }
+            for tray in task.trays
+        ],
+        "inputs": [[ref.task, ref.output, ref.every] for ref in task.inputs],
+        "outputs": [[output.name, output.optional, output.keep, output.glob] for output in task.outputs],
+        "after": list(task.after),
+        "resources": {
+            "cpus": resources.cpus,
+            "memory": resources.memory,
+            "disk": resources.disk,
+            "gpus": resources.gpus,
+            "time": resources.time,
+        },
+        "requirements": task.requirements,
+        "software": task.software,
+        "max_tries": task.max_tries,
+        "group_by": task.group_by,
+    }
+
+
+def _module_to_json(module: Module) -> dict[str, Any]:
+    command = module.command if isinstance(module.command, str) else list(module.command)
+    return {"command": command, "python": module.python, "class": module.cls, "params": dict(module.params)}
+
+
+def _module_from_json(data: Mapping[str, Any]) -> Module:
+    command = data["command"]
+    return Module(
+        command if isinstance(command, str) else tuple(command), data["python"], data["class"], data["params"]
+    )
+
+
+def task_from_json(data: Mapping[str, Any]) -> TaskDef:
+    """The task definition that :func:`to_json` made."""
+    return TaskDef(
+        name=data["name"],
+        index=data["index"],
+        final=data["final"],
+        trays=tuple(
+            Tray(tuple(_module_from_json(m) for m in tray["modules"]), tray["software"], tray["iterations"])
+            for tray in data["trays"]
+        ),
+        inputs=tuple(InputRef(task, output, every) for task, output, every in data["inputs"]),
+        outputs=tuple(OutputDef(*output) for output in data["outputs"]),
+        after=tuple(data["after"]),
+        resources=Resources(**data["resources"]),
+        requirements=data["requirements"],
+        software=data["software"],
+        max_tries=data["max_tries"],
+        group_by=data["group_by"],
+    )
