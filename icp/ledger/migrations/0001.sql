@@ -75,10 +75,11 @@ CREATE TABLE input_def (
 
 CREATE TABLE job_list (dataset INTEGER NOT NULL, job INTEGER NOT NULL, row TEXT NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
 
--- What a person said of jobs: cancel and suspend (jobs in it have no rows), release (to be made before the mark's), priority.
+-- What a person said of jobs: cancel, suspend and release (next to be released): jobs in it have no rows; released: above the mark
+-- and already rows; priority: of jobs that are not rows yet. All but priority are disjoint.
 CREATE TABLE range (
   id INTEGER PRIMARY KEY, dataset INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-  action TEXT NOT NULL CHECK (action IN ('cancel', 'suspend', 'release', 'priority')), value INTEGER NOT NULL DEFAULT 0
+  action TEXT NOT NULL CHECK (action IN ('cancel', 'suspend', 'release', 'released', 'priority')), value INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX range_dataset ON range (dataset, action, first);
 
@@ -105,7 +106,7 @@ CREATE TABLE task (
   CHECK (state <> 1 OR waiting_on = 0)
 );
 CREATE UNIQUE INDEX task_job ON task (dataset, job, task_def);
-CREATE INDEX task_live ON task (dataset, task_def, need, state, zone, priority, job) WHERE live = 1;
+CREATE INDEX task_live ON task (dataset, task_def, need, state, zone, priority DESC, job) WHERE live = 1;
 CREATE INDEX task_stuck ON task (dataset, state) WHERE live = 0 AND state IN (5, 6);
 
 CREATE TABLE card (
