@@ -17,7 +17,7 @@ from icp.ledger.kept import change_dataset_tally
 from icp.ledger.rows import TaskRow
 from icp.states import DATASET, Dataset, File, Task
 
-__all__ = ["Control"]
+__all__ = ["Control", "job_range"]
 
 JOBS_AT_ONCE = 1000
 
@@ -152,7 +152,6 @@ class Control:
                     self._rows(start, min(high, start + JOBS_AT_ONCE - 1), event, task)
         if finals:
             self._rows(-(10**9), -1, event, task)
-        self._complete_or_not()
 
     def _change_range(self, low: int, high: int, old: str, new: str) -> None:
         """Tell jobs that are not rows: their share of the kept counts moves by arithmetic."""
@@ -224,7 +223,7 @@ class Control:
             return
         self.changed += 1
         if event == "reset":
-            task.mark, task.tier = newest, task.tier
+            task.mark = newest
             fold.void(task)
             if task.accepted is not None:
                 fold.unaccept(task, "reset")
@@ -250,7 +249,10 @@ class Control:
     def _inputs_again(self, fold: Fold, task: TaskRow) -> None:
         """A parent whose output was dropped because nobody needed it any more has to run again."""
         definition = self.definitions.task_def(task.task_def)
-        for one in definition.inputs if not definition.final else ():
+        if definition.final:
+            self._members_again(fold, task)
+            return
+        for one in definition.inputs:
             parent = fold.by_job[task.dataset, task.job].get(one.parent)
             if parent is None or parent.accepted is None:
                 continue
@@ -261,6 +263,20 @@ class Control:
             if gone:
                 fold.unaccept(parent, "output_lost")
                 self._inputs_again(fold, parent)
+
+    def _members_again(self, fold: Fold, task: TaskRow) -> None:
+        """The same for a final task: members whose output is neither at home nor at a site run again."""
+        definition = self.definitions.task_def(task.task_def)
+        for one in definition.inputs:
+            rows = self.db.execute(
+                "SELECT t.id FROM task t JOIN file f ON f.attempt = t.accepted WHERE t.dataset = ? AND t.task_def = ? AND f.output = ? "
+                "AND f.state IN (?, ?) AND (? = 1 OR t.job IN (SELECT job FROM job_group WHERE task_def = ? AND grp = ?))",
+                (self.dataset, one.parent, one.output, int(File.DROPPED), int(File.LOST), definition.final, definition.id, -1 - task.job),
+            ).fetchall()
+            fold.load_tasks([row[0] for row in rows])
+            for (number,) in rows:
+                fold.unaccept(fold.tasks[number], "output_lost")
+                self._inputs_again(fold, fold.tasks[number])
 
     def _finals_follow(self, jobs: Sequence[int], only: set[int] | None) -> None:
         """Final tasks over reset jobs are reset with them."""
@@ -290,10 +306,6 @@ class Control:
                     if task.task_def in finals:
                         self._one(fold, task, "reset", newest)
             fold.flush()
-
-    def _complete_or_not(self) -> None:
-        if not self.changed and self.state == Dataset.PROCESSING:
-            return
 
 
 def _applies(event: str, state: Task) -> bool:

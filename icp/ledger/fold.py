@@ -236,6 +236,11 @@ class Fold:
             self.kept.stale.add((task.dataset, task.task_def))
             self._forget_files(task.dataset, attempt)
         task.accepted, task.site, task.not_before = None, 0, None
+        if definition.final:
+            self.db.execute(
+                "UPDATE final_left SET made = 1, swept = 0 WHERE dataset = ? AND task_def = ? AND grp = ?",
+                (task.dataset, task.task_def, -1 - task.job),
+            )
         self._children(task, definition, None)
         self.settle(task)
 
@@ -374,6 +379,10 @@ class Fold:
         return self._errors_of_def[task_def]
 
     # -- writing ------------------------------------------------------------------------------------------------
+
+    def take_attempt(self, row: AttemptRow) -> None:
+        """A live attempt that was just inserted."""
+        self._keep_attempt(row)
 
     def add_task(self, row: TaskRow) -> None:
         """A new row (its ``id`` is given at flush)."""

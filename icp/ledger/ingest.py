@@ -1,0 +1,360 @@
+"""A site's answer becomes rows: facts folded in transactions of bounded size, the offset in the same one (hides their order).
+
+Order matters: what the listing of agents' folders shows first, then journals, and an agent's end only when its whole journal
+was read, so that nothing is believed lost that the next line reports.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from icp.ledger import sites
+from icp.ledger.db import Ledger
+from icp.ledger.definitions import Definitions, TaskDefRow
+from icp.ledger.fold import Fold, attempt_fields
+from icp.ledger.rows import AttemptRow, read_attempts
+from icp.model.exchange import Answer
+from icp.model.plan import Policy
+from icp.pilot.spool import BadName, Position, check_name, take
+from icp.states import Agent, Attempt, Pilot
+
+__all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested"]
+
+FACTS_AT_ONCE = 5000
+SECONDS_AT_ONCE = 0.25
+_PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What an answer brought: facts taken, tasks newly ok, things that no table knows."""
+
+    facts: int = 0
+    accepted: int = 0
+    strange: int = 0
+    datasets: frozenset[int] = frozenset()
+
+
+class Ingest:
+    """Folds answers of one site into the ledger."""
+
+    def __init__(self, ledger: Ledger, definitions: Definitions, site: int, policy: Policy, now: float) -> None:
+        self.ledger, self.db, self.definitions = ledger, ledger.db, definitions
+        self.site, self.policy, self.now = site, policy, now
+        self.result = Ingested()
+        self.observed = float(self.db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+        self._touched: set[int] = set()
+
+    def __call__(self, answer: Answer) -> Ingested:
+        with self.ledger.write():
+            self._clock(answer)
+            self._applied(answer.applied or {})
+            listed = self._listing(answer.agents)
+        self._journals(answer)
+        with self.ledger.write():
+            self._ends(listed)
+            sites.overdue(self.db, self.site, self.observed, self.policy)
+            self.db.execute("UPDATE site SET strange = strange + ? WHERE id = ?", (self.result.strange, self.site))
+        self.result.datasets = frozenset(self._touched)
+        return self.result
+
+    def _fold(self) -> Fold:
+        return Fold(self.ledger, self.definitions, self.now, observed=self.observed, backoff=self.policy.backoff)
+
+    def _close(self, fold: Fold) -> None:
+        fold.flush()
+        self.result.accepted += fold.accepted
+        self.result.strange += fold.refused
+        self._touched |= fold.touched
+
+    # -- time and orders ----------------------------------------------------------------------------------------
+
+    def _clock(self, answer: Answer) -> None:
+        """Observed time grows by the login node's clock, never by more than a gap's worth, never across another host's."""
+        owner = answer.owner or {}
+        host, boot, remote = owner.get("host"), owner.get("boot"), owner.get("now")
+        row = self.db.execute("SELECT host, boot, remote FROM site WHERE id = ?", (self.site,)).fetchone()
+        gap = 0.0
+        if isinstance(remote, (int, float)) and row[2] is not None and (row[0], row[1]) == (host, boot):
+            gap = min(max(0.0, float(remote) - float(row[2])), self.policy.gap)
+        self.observed += gap
+        self.db.execute(
+            "UPDATE site SET host = ?, boot = ?, remote = ?, observed = ?, answered = ?, unreachable = NULL, failures = 0, reason = NULL WHERE id = ?",
+            (host, boot, remote, self.observed, self.now, self.site),
+        )
+        sites.silence(self.db, self.site, gap, self.policy)
+
+    def _applied(self, applied: Any) -> None:
+        """What became of the orders of the outbox: it is answered, so it goes."""
+        serial = applied.get("serial")
+        row = self.db.execute("SELECT serial FROM outbox WHERE site = ?", (self.site,)).fetchone()
+        if row is None or serial != row[0]:
+            return
+        fold = self._fold()
+        for card, word in (applied.get("recall") or {}).items():
+            if word == "recalled":
+                self._withdraw(fold, card)
+        for agent, said in (applied.get("fence") or {}).items():
+            known = self.db.execute("SELECT id FROM agent WHERE name = ? AND site = ?", (agent, self.site)).fetchone()
+            if known is not None:
+                sites.agent_event(self.db, known[0], "fenced")
+            for card in said.get("unbegun") or ():
+                self._withdraw(fold, card)
+        self._close(fold)
+        for pilot, receipt in (applied.get("submit") or {}).items():
+            self._receipt(pilot, receipt)
+        self.db.execute("DELETE FROM outbox WHERE site = ?", (self.site,))
+        self.db.execute("UPDATE site SET serial = ? WHERE id = ?", (serial, self.site))
+
+    def _withdraw(self, fold: Fold, card: str) -> None:
+        fold.load(self._of_card(card))
+        number = self._card(card)
+        for attempt in [one for one in fold.attempts.values() if one.card == number and one.live]:
+            if attempt.state in (Attempt.QUEUED, Attempt.CLAIMED):
+                fold.ended(attempt, "withdrawn")
+
+    def _card(self, card: str) -> int | None:
+        try:
+            row = self.db.execute("SELECT id FROM card WHERE key = ? AND site = ?", (bytes.fromhex(card), self.site)).fetchone()
+        except ValueError:
+            return None
+        return None if row is None else int(row[0])
+
+    def _of_card(self, card: str) -> list[AttemptRow]:
+        number = self._card(card)
+        return [] if number is None else read_attempts(self.db, "card", [number], "AND live = 1")
+
+    def _receipt(self, pilot: str, receipt: dict[str, Any]) -> None:
+        row = self.db.execute("SELECT id FROM pilot WHERE key = ? AND site = ?", (bytes.fromhex(pilot), self.site)).fetchone()
+        if row is None:
+            return
+        code, out = receipt.get("rc"), str(receipt.get("out") or "").strip()
+        if code == 0 and out:
+            self.db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (out.splitlines()[-1][:200], row[0]))
+            sites.pilot_event(self.db, row[0], "receipt", self.now, self.observed)
+        elif code is not None:
+            why = (str(receipt.get("err") or "").strip() or out or f"exit {code}")[-500:]
+            sites.pilot_event(self.db, row[0], "refused", self.now, self.observed, f"the submit command failed: {why}")
+            self.db.execute(
+                "UPDATE site SET young = young + 1, hold = ? + min(3600, 30 * (1 << min(young, 7))) WHERE id = ?", (self.now, self.site)
+            )
+
+    # -- agents -------------------------------------------------------------------------------------------------
+
+    def _listing(self, agents: Iterable[Any]) -> dict[int, list[str]]:
+        """Cards seen in an agent's folder are claimed, whatever its journal says."""
+        listed: dict[int, list[str]] = {}
+        fold = self._fold()
+        for name, _, _, cards in agents:
+            known = sites.agent_row(self.ledger, self.site, name)
+            if known is None:
+                self.result.strange += 1
+                continue
+            listed[known[0]] = cards
+            for card in cards:
+                fold.load(self._of_card(card))
+                self._claim(fold, known[0], self._card(card))
+        self._close(fold)
+        return listed
+
+    def _claim(self, fold: Fold, agent: int, card: int | None) -> None:
+        for attempt in [one for one in fold.attempts.values() if one.card == card and one.state == Attempt.QUEUED]:
+            fold.progress(attempt, "claimed", agent)
+
+    # -- facts --------------------------------------------------------------------------------------------------
+
+    def _journals(self, answer: Answer) -> None:
+        """Fold all facts."""
+        chunks: dict[tuple[str, str], list[tuple[int, int, bytes]]] = {}
+        for name, stream, segment, offset, data in answer.journals:
+            chunks.setdefault((name, stream), []).append((segment, offset, data))
+        reached: dict[tuple[int, str], Position] = {}
+        for (name, stream), parts in sorted(chunks.items(), key=lambda item: item[0][1]):
+            known = self.db.execute("SELECT id FROM agent WHERE name = ? AND site = ?", (name, self.site)).fetchone()
+            if known is None or stream not in ("journal", "supervisor"):
+                continue
+            agent = int(known[0])
+            row = self.db.execute("SELECT segment, offset, seq FROM stream WHERE agent = ? AND kind = ?", (agent, stream)).fetchone()
+            position = Position(*row)
+            if stream == "supervisor" and not self._all_read(agent, name, answer, reached):
+                continue  # an agent's end is believed only behind its whole journal
+            while True:
+                facts, after = take(position, parts, FACTS_AT_ONCE, oldest=True)
+                if after == position:
+                    break
+                position = self._transaction(agent, stream, facts, position, after, parts)
+            reached[agent, stream] = position
+
+    def _all_read(self, agent: int, name: str, answer: Answer, reached: dict[tuple[int, str], Position]) -> bool:
+        for listed, _, streams, _ in answer.agents:
+            if listed == name:
+                position = reached.get((agent, "journal"))
+                if position is None:
+                    position = Position(*self.db.execute("SELECT segment, offset, seq FROM stream WHERE agent = ? AND kind = 'journal'", (agent,)).fetchone())
+                segments = streams.get("journal") or []
+                if not segments:
+                    return True
+                # a torn tail is never read: it is enough that all bytes came with this answer
+                last, size = max(segments)
+                sent = max(
+                    (offset + len(data) for one, stream, segment, offset, data in answer.journals if (one, stream, segment) == (name, "journal", last)),
+                    default=0,
+                )
+                return (position.segment, position.offset) >= (last, size) or sent >= size
+        return False
+
+    def _transaction(
+        self, agent: int, stream: str, facts: list[dict[str, Any]], before: Position, after: Position, parts: list[tuple[int, int, bytes]]
+    ) -> Position:
+        """Fold as many of these facts as fit a quarter of a second; the position behind them."""
+        begin = time.monotonic()
+        with self.ledger.write() as db:
+            fold = self._fold()
+            fold.load_keys({_key(fact["a"]) for fact in facts if "a" in fact})
+            cards = {str(fact["card"]) for fact in facts if fact.get("f") == "claimed" and "card" in fact}
+            for card in cards:
+                fold.load(self._of_card(card))
+            done = 0
+            for fact in facts:
+                self._fact(fold, agent, stream, fact)
+                done += 1
+                if done % 500 == 0 and time.monotonic() - begin > SECONDS_AT_ONCE:
+                    break
+            if done < len(facts):
+                _, after = take(before, parts, done, oldest=True)
+            self._close(fold)
+            db.execute(
+                "UPDATE stream SET segment = ?, offset = ?, seq = ?, read = ? WHERE agent = ? AND kind = ?",
+                (after.segment, after.offset, after.seq, self.now, agent, stream),
+            )
+            db.execute("UPDATE agent SET silent = 0, seen = ? WHERE id = ?", (self.now, agent))
+            sites.agent_event(db, agent, "grew")
+        self.result.facts += done
+        return after
+
+    def _fact(self, fold: Fold, agent: int, stream: str, fact: dict[str, Any]) -> None:
+        word = fact.get("f")
+        try:
+            if word == "ended":
+                attempt = self._ours(fold, fact)
+                if attempt is not None:
+                    self._ended(fold, attempt, agent, fact)
+            elif word == "claimed":
+                self._claim(fold, agent, self._card(str(fact.get("card"))))
+            elif word in _PROGRESS:
+                attempt = self._ours(fold, fact)
+                if attempt is not None:
+                    fold.progress(attempt, _PROGRESS[word], agent)
+            elif word == "started":
+                self._started(agent, fact)
+            elif word == "drain":
+                self._pilot(agent, "drain")
+            elif word in ("stopped", "agent_died"):
+                sites.agent_event(self.db, agent, word)
+            elif word != "beat":
+                self.result.strange += 1
+        except (TypeError, ValueError, KeyError, AttributeError):
+            # a fact whose fields have other types than the format says is evidence of nothing
+            self.result.strange += 1
+
+    def _ours(self, fold: Fold, fact: dict[str, Any]) -> AttemptRow | None:
+        """The attempt that this fact is about, if the ledger placed it at this site and the passkey is right."""
+        attempt = fold.by_key.get(_key(fact.get("a")))
+        if attempt is None or attempt.site != self.site or attempt.passkey != _key(fact.get("k")):
+            self.result.strange += 1
+            return None
+        return attempt
+
+    def _started(self, agent: int, fact: dict[str, Any]) -> None:
+        sites.started(self.ledger, agent, fact)
+        self._pilot(agent, "agent_started")
+        self.db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (self.site,))
+
+    def _pilot(self, agent: int, event: str) -> None:
+        pilot = self.db.execute("SELECT pilot FROM agent WHERE id = ?", (agent,)).fetchone()[0]
+        sites.pilot_event(self.db, pilot, event, self.now, self.observed)
+
+    def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
+        result = str(fact.get("r"))
+        attempt.agent = agent if attempt.agent is None else attempt.agent
+        wall = attempt_fields(fact, attempt)
+        if result == "ok":
+            definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
+            outputs = _outputs(definition, fact.get("out") or [])
+            if outputs is None:
+                fold.error(attempt, "stage", "the site reported outputs that the task does not declare")
+            else:
+                fold.ok(attempt, outputs, _stats(fact.get("stats")), wall)
+        elif result == "error":
+            kind = str(fact.get("kind"))
+            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", str(fact.get("err") or "")[-4096:])
+        elif result in ("evicted", "returned", "cancelled"):
+            fold.ended(attempt, f"ended_{result}")
+        else:
+            self.result.strange += 1
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    def _ends(self, listed: dict[int, list[str]]) -> None:
+        """Attempts of agents that ended: what they had is returned or lost."""
+        fold = self._fold()
+        ended = self.db.execute(
+            "SELECT DISTINCT g.id, g.state FROM attempt a JOIN agent g ON g.id = a.agent WHERE a.live = 1 AND a.site = ? AND g.live = 0", (self.site,)
+        ).fetchall()
+        # a card that such an agent took with its last breath
+        for agent, cards in listed.items():
+            state = self.db.execute("SELECT state FROM agent WHERE id = ?", (agent,)).fetchone()[0]
+            if state == Agent.ENDED:
+                for card in cards:
+                    fold.load(self._of_card(card))
+                    self._claim(fold, agent, self._card(card))
+                ended.append((agent, state))
+        for agent in {row[0] for row in ended}:
+            fenced = self.db.execute("SELECT fence FROM agent WHERE id = ?", (agent,)).fetchone()[0]
+            fold.load(read_attempts(self.db, "agent", [agent], "AND live = 1"))
+            for attempt in [one for one in fold.attempts.values() if one.agent == agent and one.live]:
+                fold.ended(attempt, "gone" if fenced and attempt.state != Attempt.CLAIMED else "agent_died")
+        self._close(fold)
+
+
+def _key(text: Any) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return b""
+
+
+def _stats(stats: Any) -> dict[str, float]:
+    """Numbers by name; what is not a finite number is left out."""
+    if not isinstance(stats, dict):
+        return {}
+    return {
+        str(name)[:100]: float(value)
+        for name, value in stats.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    }
+
+
+def _outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int, str, int, bytes]] | None:
+    """Outputs of an ``ok``, each name held against its declaration; None if one of them is not declared so."""
+    outputs: list[tuple[int, str, int, bytes]] = []
+    names: set[str] = set()
+    for index, name, size, digest in said:
+        try:
+            check_name(name)
+            row = definition.outputs[index]
+            sha256 = bytes.fromhex(digest)
+        except (BadName, IndexError, TypeError, ValueError):
+            return None
+        if len(sha256) != 32 or not isinstance(size, int) or size < 0 or name in names or index < 0:
+            return None
+        if "$" not in row.name and not (fnmatch.fnmatchcase(name, row.name) if row.glob else name == row.name):
+            return None
+        names.add(name)
+        outputs.append((index, name, size, sha256))
+    return outputs

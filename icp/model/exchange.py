@@ -1,0 +1,59 @@
+"""What one exchange carries to a site and back, as records (the bytes are icp.pilot.spool's)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Answer", "Piece", "Want"]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A part of an output that is wanted at home: ``index`` is the declared output's."""
+
+    attempt: str
+    index: int
+    name: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of an output; ``size`` is the whole file's."""
+
+    attempt: str
+    index: int
+    name: str
+    offset: int
+    size: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class Answer:
+    """The whole frames of a site's answer, in the order in which they were written.
+
+    ``whole`` is False when the stream was cut: what is here counts all the same.
+    """
+
+    owner: Mapping[str, Any] | None = None
+    refused: str | None = None
+    applied: Mapping[str, Any] | None = None
+    agents: list[Any] = field(default_factory=list)
+    journals: list[tuple[str, str, int, int, bytes]] = field(default_factory=list)
+    """(agent, stream, segment, offset, raw lines)"""
+    pieces: list[Piece] = field(default_factory=list)
+    missing: list[tuple[str, int, str, str]] = field(default_factory=list)
+    """(attempt, index, name, why)"""
+    batch: list[tuple[int | None, str]] = field(default_factory=list)
+    """(exit code or None, output) of each query, in their order"""
+    logs: list[tuple[str, int, int, bytes]] = field(default_factory=list)
+    """(name, offset, size, bytes)"""
+    cards: list[tuple[str, bytes]] = field(default_factory=list)
+    """(place/name, body) of cards at the site, when asked for"""
+    health: Mapping[str, Any] | None = None
+    more: bool = False
+    whole: bool = False

@@ -1,0 +1,175 @@
+"""What the planner is shown, and what it answers: frozen records, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from icp.model.need import Need
+
+__all__ = [
+    "Action",
+    "AgentView",
+    "ClassView",
+    "DatasetView",
+    "Deal",
+    "DefView",
+    "PilotSpec",
+    "PilotView",
+    "Policy",
+    "Release",
+    "SiteView",
+    "Snapshot",
+    "Submit",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Numbers that a person may set (``[policy]`` of the configuration)."""
+
+    depth: float = 120.0
+    """Seconds of work that wait at a site for each of its slots."""
+    card_seconds: float = 60.0
+    """Work in one card, once a task definition's run time is known."""
+    card_tasks: int = 400
+    queue_tasks: int = 6000
+    """Attempts that wait at one site at the most."""
+    release_jobs: int = 5000
+    """Jobs that become rows in one tick at the most."""
+    silent: float = 300.0
+    """Observed seconds without a fact after which an agent is suspect."""
+    gap: float = 120.0
+    """What one gap between two exchanges counts for at the most, seconds: a laptop that slept makes nobody silent."""
+    margin: float = 600.0
+    """Seconds after an agent's walltime at which it cannot be alive any more."""
+    queued: float = 86400.0
+    claimed: float = 3600.0
+    copying: float = 7200.0
+    retention: float = 14 * 86400.0
+    """Seconds that journals stay at a site after they were read."""
+    backoff: tuple[float, ...] = (0, 60, 300, 900, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class PilotSpec:
+    """What one pilot of a site is asked to be. None: what the node has."""
+
+    cpus: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    gpus: int | None = None
+    nodes: int = 1
+    walltime: int | None = None
+    max: int = 1
+    max_pending: int = 1
+    idle: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentView:
+    cpus: int
+    memory: int
+    disk: int
+    gpus: int
+    attrs: Mapping[str, Any]
+    until: float | None
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PilotView:
+    pending: bool
+    """Submitted, and no agent of it was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    id: int
+    name: str
+    zone: int
+    attributes: Mapping[str, Any]
+    spec: PilotSpec
+    agents: tuple[AgentView, ...] = ()
+    pilots: tuple[PilotView, ...] = ()
+    reachable: bool = True
+    paused: str | None = None
+    hold: float = 0.0
+    """No pilot is submitted before this moment."""
+    node: AgentView | None = None
+    """What the last agent there had: stands for pilots that are not there yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetView:
+    id: int
+    priority: int
+    unreleased: int
+    """Jobs that may still become rows, counted into groups already."""
+    max_running: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DefView:
+    id: int
+    dataset: int
+    idx: int
+    root: bool
+    """Ready as soon as its job is released."""
+    seconds: float | None
+    """Median wall time of accepted attempts; None before the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassView:
+    """``n`` tasks that are alike; ``state`` is one of icp.states.Task, ``site`` 0 unless queued or processing."""
+
+    dataset: int
+    task_def: int
+    need: int
+    zone: int
+    site: int
+    state: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    datasets: tuple[DatasetView, ...] = ()
+    defs: Mapping[int, DefView] = field(default_factory=dict)
+    needs: Mapping[int, Need] = field(default_factory=dict)
+    classes: tuple[ClassView, ...] = ()
+    sites: tuple[SiteView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Make ``jobs`` more jobs of a dataset into rows."""
+
+    dataset: int
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """Put ``n`` waiting tasks of a class into cards for a site, ``per_card`` tasks each."""
+
+    dataset: int
+    task_def: int
+    need: int
+    zone: int
+    site: int
+    n: int
+    per_card: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Submit ``n`` pilots at a site."""
+
+    site: int
+    n: int
+
+
+Action = Release | Deal | Submit

@@ -1,0 +1,257 @@
+"""Who works where: a snapshot of classes and sites in, decisions out (hides every rule of placement). Pure.
+
+``plan`` never sees a single task: it costs definitions x sites. The same functions that decide also explain.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from icp.model.need import Disjunction, Need
+from icp.model.plan import Action, AgentView, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
+from icp.pilot.needs import compare
+from icp.states import Task
+
+__all__ = ["Reason", "explain", "fits", "fold_attributes", "plan", "slots"]
+
+GUESS = 60.0
+"""Seconds that a task of a definition is believed to take before one was accepted."""
+SLOT = AgentView(cpus=1, memory=1 << 62, disk=1 << 62, gpus=0, attrs={}, until=None)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something does not move: a sentence, and what would mend it ("" where time alone does)."""
+
+    sentence: str
+    mend: str = ""
+
+
+def fold_attributes(any_: Disjunction, attributes: Mapping[str, Any]) -> Disjunction:
+    """Replace what a site's configuration says by its truth: clauses that are false go, terms that are true go."""
+    clauses = []
+    for clause in any_:
+        rest = []
+        for term in clause:
+            if term[0] not in attributes:
+                rest.append(term)
+            elif not compare([[list(term)]], attributes):
+                break
+        else:
+            clauses.append(tuple(rest))
+    return tuple(dict.fromkeys(clauses))
+
+
+def site_attributes(site: SiteView) -> dict[str, Any]:
+    """A site's configured attributes; it has CPUs unless it says otherwise."""
+    return {"CPU": True, **site.attributes}
+
+
+def _holds(need: Need, agent: AgentView) -> int:
+    """How many tasks with this need run on an agent's node at once."""
+    n = agent.cpus // need.cpus if need.cpus else 1 << 20
+    for asked, there in ((need.memory, agent.memory), (need.disk, agent.disk), (need.gpus, agent.gpus)):
+        if asked:
+            n = min(n, there // asked)
+    return max(0, n)
+
+
+def fits(need: Need, site: SiteView, agent: AgentView) -> bool:
+    """Whether an agent of a site could run this need; what its configuration says wins over what the agent found."""
+    return _holds(need, agent) > 0 and compare([[list(term) for term in clause] for clause in need.any], {**agent.attrs, **site_attributes(site)})
+
+
+def future_agent(site: SiteView) -> AgentView | None:
+    """What a pilot of this site would bring: as configured, otherwise as the last one had; None when nobody knows."""
+    spec, node = site.spec, site.node
+    if node is None and spec.cpus is None:
+        return None
+    base = node or SLOT
+    return AgentView(
+        cpus=spec.cpus if spec.cpus is not None else base.cpus,
+        memory=spec.memory if spec.memory is not None else base.memory,
+        disk=spec.disk if spec.disk is not None else base.disk,
+        gpus=spec.gpus if spec.gpus is not None else base.gpus,
+        attrs=base.attrs,
+        until=None,
+    )
+
+
+def may_fit(need: Need, site: SiteView) -> bool:
+    """Whether the site's pilots, present or to come, could run this need; a site nobody has seen inside may."""
+    if not fold_attributes(need.any, site_attributes(site)):
+        return False
+    if any(fits(need, site, agent) for agent in site.agents):
+        return True
+    future = future_agent(site)
+    return future is None or fits(need, site, future)
+
+
+def slots(need: Need, site: SiteView) -> int:
+    """Tasks of this need that the site runs at once when its pilots are all there (1 where nobody knows yet)."""
+    now = sum(_holds(need, agent) for agent in site.agents if not agent.suspect and fits(need, site, agent))
+    future = future_agent(site)
+    each = 1 if future is None else (_holds(need, future) if fits(need, site, future) else 0)
+    return now + each * site.spec.nodes * sum(1 for pilot in site.pilots if pilot.pending)
+
+
+def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
+    """Decide: jobs to release, tasks to deal to sites, pilots to submit."""
+    return _Plan(snapshot, policy, now).actions()
+
+
+class _Plan:
+    def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
+        self.snapshot, self.policy, self.now = snapshot, policy, now
+        self.fit: dict[tuple[int, int], bool] = {}
+        self.width: dict[tuple[int, int], int] = {}
+        self.room: dict[int, float] = {}
+        self.places: dict[int, int] = {}
+        self.wanted: dict[int, float] = defaultdict(float)
+
+    def actions(self) -> list[Action]:
+        sites = [site for site in self.snapshot.sites if site.reachable and site.paused is None]
+        priority = {one.id: one.priority for one in self.snapshot.datasets}
+        self._rooms(sites)
+        waiting = [one for one in self.snapshot.classes if one.state == Task.WAITING and one.need and one.dataset in priority]
+        # the highest priority first, then the oldest dataset, then what finishes jobs before what begins them
+        waiting.sort(key=lambda one: (-priority[one.dataset], one.dataset, -self._def(one).idx, one.need))
+        actions: list[Action] = []
+        unplaced: set[int] = set()
+        for one in waiting:
+            left = one.n
+            for site in sorted(sites, key=lambda site: (one.zone not in (0, site.zone), -self.room[site.id])):
+                if left <= 0:
+                    break
+                if not self._fits(one.need, site):
+                    continue
+                self.wanted[site.id] += left * self._seconds(one)
+                deal = self._deal(one, left, site)
+                if deal is not None:
+                    actions.append(deal)
+                    left -= deal.n
+            if left:
+                unplaced.add(one.dataset)
+        actions = [*self._releases(sites, unplaced), *actions]
+        actions += self._submits(sites)
+        return actions
+
+    def _def(self, one: ClassView) -> DefView:
+        return self.snapshot.defs[one.task_def]
+
+    def _seconds(self, one: ClassView) -> float:
+        known = self._def(one).seconds
+        return GUESS if known is None else max(known, 0.0005)
+
+    def _fits(self, need: int, site: SiteView) -> bool:
+        key = (need, site.id)
+        if key not in self.fit:
+            self.fit[key] = may_fit(self.snapshot.needs[need], site)
+        return self.fit[key]
+
+    def _slots(self, need: int, site: SiteView) -> int:
+        key = (need, site.id)
+        if key not in self.width:
+            self.width[key] = slots(self.snapshot.needs[need], site)
+        return self.width[key]
+
+    def _rooms(self, sites: list[SiteView]) -> None:
+        """What each site may still take: seconds of work for its slots, less what waits there; and a number of attempts."""
+        for site in sites:
+            cores = sum(agent.cpus for agent in site.agents if not agent.suspect)
+            future = future_agent(site)
+            pending = sum(1 for pilot in site.pilots if pilot.pending) or (0 if site.agents else 1)
+            cores += pending * site.spec.nodes * (future.cpus if future is not None else 1)
+            self.room[site.id] = cores * self.policy.depth
+            self.places[site.id] = self.policy.queue_tasks
+        for one in self.snapshot.classes:
+            if one.site in self.room and one.state == Task.QUEUED:
+                cpus = max(1, self.snapshot.needs[one.need].cpus) if one.need else 1
+                self.room[one.site] -= one.n * self._seconds(one) * cpus
+                self.places[one.site] -= one.n
+                self.wanted[one.site] += one.n * self._seconds(one)
+
+    def _deal(self, one: ClassView, n: int, site: SiteView) -> Deal | None:
+        room, places = self.room[site.id], self.places[site.id]
+        if room <= 0 or places <= 0:
+            return None
+        seconds = self._seconds(one)
+        cost = seconds * max(1, self.snapshot.needs[one.need].cpus)
+        n = min(n, places, max(1, int(room / cost)))
+        width = max(1, self._slots(one.need, site))
+        per_card = 1
+        if self._def(one).seconds is not None:
+            # two cards for each slot at the least, so that no slot is idle while another has a full card
+            per_card = max(1, min(int(self.policy.card_seconds / seconds), self.policy.card_tasks, -(-n // (2 * width))))
+        self.room[site.id] -= n * cost
+        self.places[site.id] -= n
+        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, per_card)
+
+    def _releases(self, sites: list[SiteView], unplaced: set[int]) -> list[Action]:
+        """More jobs, while some site still has room and nothing of the dataset waits in vain."""
+        releases: list[Action] = []
+        room = sum(max(0.0, self.room[site.id]) for site in sites)
+        places = sum(max(0, self.places[site.id]) for site in sites)
+        roots: dict[int, float] = defaultdict(float)
+        for one in self.snapshot.defs.values():
+            if one.root:
+                roots[one.dataset] += GUESS if one.seconds is None else max(one.seconds, 0.0005)
+        for dataset in sorted(self.snapshot.datasets, key=lambda one: (-one.priority, one.id)):
+            if room <= 0 or places <= 0:
+                break
+            if dataset.unreleased <= 0 or dataset.id in unplaced:
+                continue
+            each = roots[dataset.id]
+            jobs = min(dataset.unreleased, self.policy.release_jobs, places, int(room / each) + 1)
+            releases.append(Release(dataset.id, jobs))
+            room -= jobs * each
+            places -= jobs
+        return releases
+
+    def _submits(self, sites: list[SiteView]) -> list[Action]:
+        """As many pilots as the work that fits a site would keep busy, within its limits."""
+        submits: list[Action] = []
+        for site in sites:
+            live = len(site.pilots)
+            pending = sum(1 for pilot in site.pilots if pilot.pending)
+            work = self.wanted[site.id]
+            if work <= 0 or live >= site.spec.max or pending >= site.spec.max_pending or self.now < site.hold:
+                continue
+            future = future_agent(site)
+            cores = (future.cpus if future is not None else 1) * site.spec.nodes
+            # one pilot's worth: enough work to keep its slots busy for a card's time
+            enough = -(-work // max(1.0, cores * self.policy.card_seconds))
+            n = int(min(site.spec.max - live, site.spec.max_pending - pending, max(1.0, enough - pending)))
+            if n > 0 and (live == 0 or enough > live):
+                submits.append(Submit(site.id, n))
+        return submits
+
+
+def explain(need: Need, sites: tuple[SiteView, ...], now: float) -> list[Reason]:
+    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with."""
+    reasons = []
+    for site in sites:
+        where = f"site {site.name}"
+        if site.paused is not None:
+            reasons.append(Reason(f"{where} is paused: {site.paused}", f"icp site resume {site.name}"))
+        elif not site.reachable:
+            reasons.append(Reason(f"{where} does not answer"))
+        elif not fold_attributes(need.any, site_attributes(site)):
+            said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
+            reasons.append(Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE"))
+        elif not may_fit(need, site):
+            node = site.agents[0] if site.agents else future_agent(site)
+            has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
+            asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"
+            reasons.append(Reason(f"no node of {where} is large enough{has}: it asks for {asks}", "lower `resources` in the steering file"))
+        elif now < site.hold:
+            reasons.append(Reason(f"{where} submits no pilot for another {int(site.hold - now)} s: the last ones ended without an agent"))
+        elif not site.agents:
+            pending = sum(1 for pilot in site.pilots if pilot.pending)
+            reasons.append(Reason(f"{where} has {pending} pilots waiting to start" if pending else f"{where} has no pilot yet: the next tick submits one"))
+        else:
+            reasons.append(Reason(f"{where} is busy with what came before"))
+    return reasons
