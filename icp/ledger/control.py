@@ -240,6 +240,7 @@ class Control:
         elif event == "cancel":
             for attempt in fold.live_of[task.id]:
                 fold.stop(attempt, 2)
+            fold.inputs_done(task, self.definitions.task_def(task.task_def))
         elif event == "retry":
             task.mark, task.not_before = newest, None
             fold.settle(task)

@@ -17,6 +17,7 @@ from typing import Any
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.kept import KeptCounts
+from icp.ledger.readers import drop_readerless
 from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, read_tasks, write_attempts, write_tasks
 from icp.states import ATTEMPT, DATASET, TASK, Attempt, Dataset, File, Task
 
@@ -212,6 +213,10 @@ class Fold:
         if outputs:
             self.replicas.append((attempt.id, attempt.site, 0))
             self.maybe_drop.add(attempt.id)
+            if attempt.try_ > 1:
+                # what a lost attempt may have stored can count no more
+                lost = self.db.execute("SELECT id, site FROM attempt WHERE task = ? AND state = ?", (task.id, int(Attempt.LOST))).fetchall()
+                self.replicas += [(number, site, 1) for number, site in lost if number != attempt.id]
         if stats:
             attempt.stats = json.dumps(stats, separators=(",", ":"), sort_keys=True)
             self.kept.statistics(task.dataset, task.task_def, stats)
@@ -219,7 +224,7 @@ class Fold:
         if self._stop_loss_of(task.task_def)[1]:
             self._errors_of_def[task.task_def] = (None, 0)
         self._children(task, definition, attempt.site)
-        self._inputs_done(task, definition)
+        self.inputs_done(task, definition)
         return True
 
     def unaccept(self, task: TaskRow, event: str) -> None:
@@ -351,7 +356,7 @@ class Fold:
             self._zones[site] = int(self.db.execute("SELECT zone FROM site WHERE id = ?", (site,)).fetchone()[0])
         return self._zones[site]
 
-    def _inputs_done(self, task: TaskRow, definition: TaskDefRow) -> None:
+    def inputs_done(self, task: TaskRow, definition: TaskDefRow) -> None:
         """Outputs that this task read may have no reader left."""
         if definition.final:
             self.kept.swept.add((task.dataset, task.task_def, -1 - task.job))
@@ -407,6 +412,8 @@ class Fold:
             self.touched.add(row.dataset)
         for final in self.kept.write(self.db, self.ledger.name_id, self.definitions):
             self._final_moved(*final)
+        if self.maybe_drop:
+            drop_readerless(self.db, self.definitions, self.maybe_drop)
         self._stop_losses()
         for row in self.dirty_tasks.values():
             row.was = (row.need, row.zone, row.site, row.state)
@@ -421,6 +428,7 @@ class Fold:
         self.files.clear()
         self.replicas.clear()
         self.coming.clear()
+        self.maybe_drop.clear()
         self.kept = KeptCounts()
 
     def _final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:

@@ -1,0 +1,123 @@
+"""Outputs on their way home, and when a site need hold them no longer (hides the file machine's rows)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from icp.ledger.definitions import Definitions
+from icp.ledger.fold import Fold
+from icp.ledger.readers import drop_readerless
+from icp.states import FILE, File
+
+__all__ = ["Coming", "arrived", "coming", "drops", "final_folder", "home_path", "job_folder", "missing", "set_collecting", "sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A kept output that is wanted at home: from which attempt, and where it will be."""
+
+    file: int
+    attempt: str
+    index: int
+    name: str
+    bytes: int
+    sha256: bytes
+    dataset: int
+    target: Path
+
+
+def job_folder(job: int, jobs: int) -> str:
+    """The folder of a job below a dataset's outputs: at least six digits wide."""
+    return f"{job:0{max(6, len(str(max(0, jobs - 1))))}d}"
+
+
+def final_folder(group: int) -> str:
+    """The folder of one group of a final task below a dataset's outputs."""
+    return f"final/{group:06d}"
+
+
+def home_path(outputs: str, jobs: int, job: int, name: str) -> Path:
+    """Where an output is kept; ``job`` is -1 - group for a final task."""
+    return Path(outputs) / (job_folder(job, jobs) if job >= 0 else final_folder(-1 - job)) / name
+
+
+def coming(db: sqlite3.Connection, site: int, limit: int) -> list[Coming]:
+    """Kept outputs at a site that are not home, the oldest first."""
+    rows = db.execute(
+        "SELECT f.id, a.key, f.output, f.name, f.bytes, f.sha256, t.dataset, d.outputs, d.jobs, t.job "
+        "FROM file f INDEXED BY file_wanted JOIN attempt a ON a.id = f.attempt JOIN task t ON t.id = a.task JOIN dataset d ON d.id = t.dataset "
+        "WHERE f.live = 1 AND f.kept = 1 AND f.state IN (0, 1, 2) AND a.site = ? ORDER BY f.state DESC, f.id LIMIT ?",
+        (site, limit),
+    ).fetchall()
+    return [Coming(row[0], row[1].hex(), row[2], row[3], row[4], row[5], row[6], home_path(row[7], row[8], row[9], row[3])) for row in rows]
+
+
+def set_collecting(db: sqlite3.Connection, files: Iterable[int]) -> None:
+    """These are asked for in this exchange."""
+    db.executemany("UPDATE file SET state = ? WHERE id = ? AND state = ?", [(int(File.COLLECTING), one, int(File.PRODUCED)) for one in files])
+
+
+def arrived(db: sqlite3.Connection, definitions: Definitions, files: Iterable[Coming]) -> None:
+    """Verified, durable and under their names at home."""
+    attempts: set[int] = set()
+    for one in files:
+        row = db.execute("SELECT state, attempt FROM file WHERE id = ?", (one.file,)).fetchone()
+        if row is None or not FILE.knows(File(row[0]), "verified"):
+            continue  # un-accepted while it travelled
+        db.execute("UPDATE file SET state = ? WHERE id = ?", (int(File.HOME), one.file))
+        db.execute("UPDATE dataset SET coming = coming - 1 WHERE id = ?", (one.dataset,))
+        attempts.add(row[1])
+    drop_readerless(db, definitions, attempts)
+
+
+def missing(fold: Fold, one: Coming) -> bool:
+    """The site has not got it, or not these bytes; at the second time it is lost, and its task runs again. True if lost."""
+    db = fold.db
+    row = db.execute("SELECT state, misses, attempt FROM file WHERE id = ?", (one.file,)).fetchone()
+    if row is None or not FILE.knows(File(row[0]), "missing"):
+        return False
+    if row[1] == 0:
+        db.execute("UPDATE file SET misses = 1, state = ? WHERE id = ?", (int(File.PRODUCED), one.file))
+        return False
+    db.execute("UPDATE file SET misses = 2, state = ?, live = 0 WHERE id = ?", (int(File.LOST), one.file))
+    fold.coming[one.dataset] -= 1
+    task = db.execute("SELECT task FROM attempt WHERE id = ?", (row[2],)).fetchone()[0]
+    fold.load_tasks([task])
+    if fold.tasks[task].accepted == row[2]:
+        fold.unaccept(fold.tasks[task], "output_lost")
+    return True
+
+
+def sweep(db: sqlite3.Connection, definitions: Definitions, jobs_at_once: int = 500) -> bool:
+    """Look at inputs of final tasks that ended, some jobs at a time; whether there is more to look at."""
+    rows = db.execute("SELECT dataset, task_def, grp, swept FROM final_left INDEXED BY final_sweep WHERE made = 2 LIMIT 20").fetchall()
+    for dataset, task_def, group, swept in rows:
+        definition = definitions.task_def(task_def)
+        parents = sorted({one.parent for one in definition.inputs})
+        total = int(db.execute("SELECT jobs FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])
+        query = "SELECT accepted FROM task WHERE dataset = ? AND job >= ? AND job < ? AND task_def = ? AND accepted IS NOT NULL"
+        if definition.final == 2:
+            query += f" AND job IN (SELECT job FROM job_group WHERE task_def = {int(task_def)} AND grp = {int(group)})"
+        attempts = [
+            row[0] for parent in parents for row in db.execute(query, (dataset, swept, swept + jobs_at_once, parent)).fetchall()
+        ]
+        drop_readerless(db, definitions, attempts)
+        done = swept + jobs_at_once >= total
+        db.execute(
+            "UPDATE final_left SET swept = ?, made = ? WHERE dataset = ? AND task_def = ? AND grp = ?",
+            (swept + jobs_at_once, 3 if done else 2, dataset, task_def, group),
+        )
+    return bool(rows)
+
+
+def drops(db: sqlite3.Connection, site: int, limit: int) -> list[str]:
+    """Attempts whose outputs the site shall remove; the caller puts the order into the outbox of the same transaction."""
+    rows = db.execute(
+        "SELECT r.attempt, a.key FROM replica r INDEXED BY replica_dropping JOIN attempt a ON a.id = r.attempt WHERE r.dropping = 1 AND r.site = ? LIMIT ?",
+        (site, limit),
+    ).fetchall()
+    db.executemany("DELETE FROM replica WHERE attempt = ? AND site = ?", [(row[0], site) for row in rows])
+    return [row[1].hex() for row in rows]

@@ -1,0 +1,93 @@
+"""The planner's view of the ledger, from kept counts and live rows only (hides which tables it is read from)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from icp.ledger.definitions import Definitions
+from icp.model.need import Need, parse
+from icp.model.plan import AgentView, ClassView, DatasetView, DefView, PilotSpec, PilotView, SiteView, Snapshot
+from icp.states import Agent, Dataset, Pilot
+
+__all__ = ["SiteConfig", "median_seconds", "read_site", "read_snapshot"]
+
+SiteConfig = tuple[str, Mapping[str, Any], PilotSpec, str | None]
+"""(name, attributes, what a pilot is asked to be, why it is paused) of a configured site."""
+
+
+def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int, float]:
+    """Median wall time, seconds, of the last accepted attempts of each definition that has any."""
+    known: dict[int, float] = {}
+    for task_def in task_defs:
+        row = db.execute("SELECT recent FROM runtime WHERE task_def = ?", (task_def,)).fetchone()
+        if row is not None:
+            known[task_def] = statistics.median(json.loads(row[0])) / 1000
+    return known
+
+
+def read_site(db: sqlite3.Connection, config: SiteConfig) -> SiteView | None:
+    """One site with its live agents and pilots; None while the ledger has never met it."""
+    name, attributes, spec, paused = config
+    row = db.execute("SELECT id, zone, unreachable, hold, reason FROM site WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    site = int(row[0])
+    agents = tuple(
+        _agent(one)
+        for one in db.execute(
+            "SELECT cpus, memory, disk, gpus, attrs, until, state FROM agent WHERE site = ? AND live = 1 AND state IN (0, 1) AND cpus > 0", (site,)
+        ).fetchall()
+    )
+    with_agents = {row[0] for row in db.execute("SELECT DISTINCT pilot FROM agent WHERE site = ? AND live = 1", (site,)).fetchall()}
+    pilots = tuple(
+        PilotView(pending=one[0] not in with_agents and one[1] <= Pilot.PENDING)
+        for one in db.execute("SELECT id, state FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall()
+    )
+    last = db.execute(
+        "SELECT cpus, memory, disk, gpus, attrs, until, state FROM agent WHERE site = ? AND cpus > 0 ORDER BY id DESC LIMIT 1", (site,)
+    ).fetchone()
+    return SiteView(
+        id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
+        reachable=row[2] is None, paused=paused, hold=float(row[3]), node=None if last is None else _agent(last),
+    )  # fmt: skip
+
+
+def _agent(row: tuple[Any, ...]) -> AgentView:
+    return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6] == Agent.SUSPECT)
+
+
+def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig]) -> Snapshot:
+    """Datasets at work, their classes of live tasks, and the sites."""
+    datasets = []
+    defs: dict[int, DefView] = {}
+    active = db.execute(
+        "SELECT id, priority, jobs, released, grouped FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1) AND state = ?",
+        (int(Dataset.PROCESSING),),
+    ).fetchall()
+    for number, priority, _, released, grouped in active:
+        unreleased = max(0, grouped - released)
+        again = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE dataset = ? AND action = 'release'", (number,)).fetchone()
+        datasets.append(DatasetView(number, priority, unreleased + int(again[0])))
+        graph = definitions.graph(number)
+        medians = median_seconds(db, graph.defs)
+        for one in graph.defs.values():
+            defs[one.id] = DefView(one.id, number, one.idx, not one.final and not one.parents, medians.get(one.id))
+    rows = db.execute("SELECT dataset, task_def, need, zone, site, state, n FROM live_class WHERE n > 0").fetchall()
+    # what a suspended dataset still has at a site takes room there too
+    for row in rows:
+        if row[1] not in defs:
+            one = definitions.task_def(row[1])
+            defs[row[1]] = DefView(one.id, one.dataset, one.idx, False, median_seconds(db, [one.id]).get(one.id))
+    needs = read_needs(db, {row[2] for row in rows if row[2]})
+    classes = tuple(ClassView(*row) for row in rows)
+    sites = tuple(view for view in (read_site(db, config) for config in configs) if view is not None)
+    return Snapshot(tuple(datasets), defs, needs, classes, sites)
+
+
+def read_needs(db: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Need]:
+    """Interned needs by number."""
+    return {one: parse(db.execute("SELECT body FROM need WHERE id = ?", (one,)).fetchone()[0]) for one in ids}
