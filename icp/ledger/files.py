@@ -23,7 +23,7 @@ class Coming:
     attempt: str
     index: int
     name: str
-    bytes: int
+    size: int
     sha256: bytes
     dataset: int
     target: Path
