@@ -56,7 +56,7 @@ KEYS: tuple[Key, ...] = (
     Key("run.pause_local", "number", 1.0, "seconds between ticks while this machine has work of ours"),
     Key("run.pause", "number", 30.0, "seconds between ticks otherwise"),
     *(
-        Key(f"policy.{one.name}", "times" if one.name == "backoff" else "number", list(one.default) if one.name == "backoff" else one.default, _POLICY_DOC[one.name])
+        Key(f"policy.{one.name}", "times" if one.name == "backoff" else "number", one.default, _POLICY_DOC[one.name])
         for one in fields(Policy)
     ),
     Key("site.*.root", "path", None, "directory below which the site's spool is made"),

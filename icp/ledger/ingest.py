@@ -150,12 +150,14 @@ class Ingest:
         """Cards seen in an agent's folder are claimed, whatever its journal says."""
         listed: dict[int, list[str]] = {}
         fold = self._fold()
-        for name, _, _, cards in agents:
+        for name, _, _, cards, recalled in agents:
             known = sites.agent_row(self.ledger, self.site, name)
             if known is None:
                 self.result.strange += 1
                 continue
             listed[known[0]] = cards
+            for card in recalled:
+                self._withdraw(fold, card)
             for card in cards:
                 fold.load(self._of_card(card))
                 self._claim(fold, known[0], self._card(card))
@@ -191,7 +193,7 @@ class Ingest:
             reached[agent, stream] = position
 
     def _all_read(self, agent: int, name: str, answer: Answer, reached: dict[tuple[int, str], Position]) -> bool:
-        for listed, _, streams, _ in answer.agents:
+        for listed, _, streams, _, _ in answer.agents:
             if listed == name:
                 position = reached.get((agent, "journal"))
                 if position is None:

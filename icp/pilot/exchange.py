@@ -1,0 +1,277 @@
+"""The site's end of a conversation with the engine: who may speak, what was ordered, what is answered (hides owner, lock and serials)."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+
+from . import answers, faults, node, orders, spool
+from .disk import Disk, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
+
+__all__ = ["Refused", "exchange", "main"]
+
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait for another exchange that is applying orders."""
+_KEEP = 14 * 86400
+"""Seconds that recalled cards and control files stay."""
+
+
+class Refused(Exception):
+    """This ledger may not order anything here; the text is the ``why`` of the answer."""
+
+    def __init__(self, why: str, **more: "Any") -> None:
+        Exception.__init__(self, why)
+        self.meta = dict(more, why=why)
+
+
+def main(root: str, ledger: "str | None") -> int:
+    """Reads frames on standard input, answers on standard output."""
+    return exchange(root, ledger, sys.stdin.buffer, sys.stdout.buffer, Disk())
+
+
+def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO", disk: Disk) -> int:
+    """One conversation: 0 if it was answered, 4 if refused.
+
+    All of it is read before the lock is taken, so that a connection that hangs holds nobody up; journals, files and the batch
+    system are read after it was given back.
+    """
+    answer = answers.Answer(out)
+    where = spool.Spool(root)
+    try:
+        hello, body, query = _listen(source, ledger)
+        created = _prepare(where, hello, disk)
+        with Lock(where):
+            owner, applied = _serve(where, hello, body, disk)
+            listed = answers.agents(where, query.get("fenced") or [], disk)
+            _forget_old(where)
+        try:
+            node.clean_up(str(hello["ledger"]))
+        except OSError:
+            pass  # Somebody else's node directory: its agents are not ours to end.
+        answer.send("owner", dict(owner, created=created, host=node.host(), boot=node.boot_id(), now=round(time.time(), 3)))
+        if applied is not None:
+            answer.send("applied", applied)
+        answer.send("agents", listed)
+        answers.reply(answer, where, listed, query)
+        answer.end()
+        return 0
+    except Refused as refusal:
+        answer.send("refused", refusal.meta)
+    except spool.Unsafe as error:
+        answer.send("refused", {"why": "unsafe: %s" % error})
+    except (spool.BadName, orders.OrderError) as error:
+        answer.send("refused", {"why": "bad orders: %s" % error})
+    answer.end()
+    return 4
+
+
+def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], list[spool.Frame], dict[str, Any]]":
+    """hello, the orders and the query; Refused if the stream broke off or the orders are not the bytes that were promised."""
+    frames, raw = spool.read_until_end(source)
+    if not frames or frames[0].kind != "hello" or frames[-1].kind != "end":
+        raise Refused("cut")
+    hello = frames[0].meta
+    if type(hello.get("epoch")) is not int or type(hello.get("serial")) is not int or not isinstance(hello.get("ledger"), str):
+        raise Refused("hello lacks ledger, epoch or serial")
+    if ledger is not None and ledger != hello["ledger"]:
+        raise Refused("other ledger")
+    body = [one for one in frames[1:-1] if one.kind != "query"]
+    promised = hello.get("orders")
+    if promised is not None:
+        begin = spool.first_frame_size(raw)
+        carried = raw[begin : begin + promised["bytes"]]
+        if hashlib.sha256(carried).hexdigest() != promised["sha256"]:
+            raise Refused("the orders are not the bytes that hello promised")
+        parser = spool.FrameParser()
+        if len(parser.feed(carried)) != len(body) or parser.broken or parser.pending:
+            raise Refused("the orders are not whole frames")
+    elif body:
+        raise Refused("orders that hello did not promise")
+    query = {}  # type: dict[str, Any]
+    for one in frames:
+        if one.kind == "query":
+            query = one.meta
+    return hello, body, query
+
+
+def _prepare(where: spool.Spool, hello: "dict[str, Any]", disk: Disk) -> bool:
+    """Makes the spool if there is none (whether it did), and checks that nobody else can write to it."""
+    created = False
+    if not os.path.lexists(where.root):
+        os.makedirs(os.path.dirname(os.path.abspath(where.root)), exist_ok=True)
+        spool.check_parents(os.path.abspath(where.root))
+        disk.mkdir(where.root)
+        os.chmod(where.root, 0o700)
+        created = True
+    spool.check_root(where.root)
+    for folder in where.folders():
+        try:
+            disk.mkdir(folder)
+        except FileExistsError:
+            if os.path.islink(folder):
+                raise spool.Unsafe("%s is a symbolic link" % folder)
+    return created or not os.path.exists(where.owner)
+
+
+class Lock:
+    """The spool's lock, held while its content is changed."""
+
+    def __init__(self, where: spool.Spool) -> None:
+        self._path = where.lock
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        deadline = time.time() + LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                faults.visit("exchange.locked")
+                return
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise Refused("lock: %s" % error.strerror)
+            if time.time() > deadline:
+                raise Refused("busy")
+            time.sleep(0.05)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _serve(
+    where: spool.Spool, hello: "dict[str, Any]", body: "list[spool.Frame]", disk: Disk
+) -> "tuple[dict[str, Any], dict[str, Any] | None]":
+    """Applies what is to be applied: the owner afterwards, and the answer to these orders (None if there were none)."""
+    ledger, epoch, serial = hello["ledger"], hello["epoch"], hello["serial"]
+    promised = hello.get("orders")
+    owner = _owner(where)
+    if owner is None:
+        if serial > (0 if promised is None else 1) and not hello.get("new"):
+            # A ledger that talked to a spool before, and finds none: it is a copy, or the spool is gone. Both want a person.
+            raise Refused("no spool")
+        owner = {"ledger": ledger, "epoch": epoch, "serial": serial if promised is None else serial - 1, "digest": ""}
+        _discard_incoming(where)
+        _write_owner(where, owner, disk)
+    if owner["ledger"] != ledger:
+        raise Refused("other ledger", ledger=owner["ledger"])
+    owner = _finish_leftovers(where, owner, disk)
+    if epoch < owner["epoch"]:
+        raise Refused("copy", epoch=owner["epoch"], serial=owner["serial"])
+    if epoch > owner["epoch"]:
+        for name in os.listdir(where.applied):
+            disk.unlink("%s/%s" % (where.applied, name))
+        owner = {"ledger": ledger, "epoch": epoch, "serial": serial if promised is None else serial - 1, "digest": ""}
+        _write_owner(where, owner, disk)
+    if promised is None:
+        if serial != owner["serial"]:
+            raise Refused("behind" if serial < owner["serial"] else "ahead", epoch=owner["epoch"], serial=owner["serial"])
+        return _told(owner), None
+    digest = promised["sha256"]
+    if serial == owner["serial"]:
+        if digest != owner["digest"]:
+            raise Refused("copy", epoch=owner["epoch"], serial=owner["serial"])
+    elif serial != owner["serial"] + 1:
+        raise Refused("behind" if serial < owner["serial"] else "ahead", epoch=owner["epoch"], serial=owner["serial"])
+    else:
+        folder = "%s/%d" % (where.incoming, serial)
+        orders.unpack(folder + ".tmp", body, disk)
+        disk.create(folder + ".tmp/hello.json", json.dumps({"epoch": epoch, "digest": digest}).encode("ascii"))
+        faults.visit("exchange.tmp")
+        disk.rename(folder + ".tmp", folder)
+        disk.sync_folder(where.incoming)
+        faults.visit("exchange.renamed")
+        owner = _apply(where, owner, serial, disk)
+    with open("%s/%d.json" % (where.applied, serial), "rb") as stream:
+        return _told(owner), json.loads(stream.read().decode("ascii"))
+
+
+def _told(owner: "dict[str, Any]") -> "dict[str, Any]":
+    return {key: owner[key] for key in ("ledger", "epoch", "serial")}
+
+
+def _owner(where: spool.Spool) -> "dict[str, Any] | None":
+    try:
+        with open(where.owner, "rb") as stream:
+            return json.loads(stream.read().decode("ascii"))  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        raise Refused("the spool's owner file cannot be read: %s" % where.owner)
+
+
+def _write_owner(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> None:
+    disk.put(where.owner, json.dumps(owner, sort_keys=True).encode("ascii"))
+
+
+def _apply(where: spool.Spool, owner: "dict[str, Any]", serial: int, disk: Disk) -> "dict[str, Any]":
+    """Carries a committed ``incoming/<serial>`` to its end: things moved, answer kept, owner written, incoming removed."""
+    folder = "%s/%d" % (where.incoming, serial)
+    with open(folder + "/hello.json", "rb") as stream:
+        said = json.loads(stream.read().decode("ascii"))
+    told = orders.Orders(where, serial, disk).apply()
+    disk.put("%s/%d.json" % (where.applied, serial), json.dumps(told).encode("ascii"))
+    faults.visit("exchange.applied")
+    owner = dict(owner, serial=serial, digest=said["digest"])
+    _write_owner(where, owner, disk)
+    faults.visit("exchange.owner")
+    remove_tree(folder)
+    for name in os.listdir(where.applied):
+        if name != "%d.json" % serial:
+            disk.unlink("%s/%s" % (where.applied, name))
+    faults.visit("exchange.removed")
+    return owner
+
+
+def _finish_leftovers(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> "dict[str, Any]":
+    for name in os.listdir(where.incoming):
+        path = "%s/%s" % (where.incoming, name)
+        if not name.isdigit():
+            remove_tree(path)
+        elif int(name) == owner["serial"] + 1 and _epoch_of(path) == owner["epoch"]:
+            owner = _apply(where, owner, int(name), disk)
+        else:
+            # ``owner`` was written: only the removal is missing.
+            remove_tree(path)
+    return owner
+
+
+def _epoch_of(folder: str) -> int:
+    try:
+        with open(folder + "/hello.json", "rb") as stream:
+            return int(json.loads(stream.read().decode("ascii"))["epoch"])
+    except (OSError, ValueError, KeyError):
+        return -1
+
+
+def _discard_incoming(where: spool.Spool) -> None:
+    for name in os.listdir(where.incoming):
+        remove_tree("%s/%s" % (where.incoming, name))
+
+
+def _forget_old(where: spool.Spool) -> None:
+    """Removes recalled cards and control files that nobody asks for any more; once a day."""
+    stamp = where.root + "/swept"
+    now = time.time()
+    try:
+        if now - os.stat(stamp).st_mtime < 86400:
+            return
+    except OSError:
+        pass
+    with open(stamp, "wb"):
+        pass
+    for folder in (where.recalled, where.cancel, where.drain):
+        for name in os.listdir(folder):
+            path = "%s/%s" % (folder, name)
+            try:
+                if now - os.stat(path).st_ctime > _KEEP:
+                    os.unlink(path)
+            except OSError:
+                pass
