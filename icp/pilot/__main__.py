@@ -1,0 +1,80 @@
+"""The pilot's command line: exchange, run, launch, ps, kill, probe (hides which room does what)."""
+
+import sys
+
+USAGE = """\
+usage: pilot.pyz exchange --root SPOOL [--ledger UUID]
+       pilot.pyz run --spool SPOOL --pilot ID [--node-index N]
+       pilot.pyz launch DIR
+       pilot.pyz ps ROOT
+       pilot.pyz kill DIR [--now]
+       pilot.pyz probe [--root SPOOL]
+"""
+
+
+class Usage(Exception):
+    """The command line is wrong; the text says how."""
+
+
+def options(words: "list[str]", known: "tuple[str, ...]") -> "tuple[dict[str, str], list[str]]":
+    """({option: value}, the other words); raises Usage."""
+    found, rest = {}, []
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word.startswith("--"):
+            if word not in known or not words:
+                raise Usage("%s %s" % (word, "needs a value" if word in known else "is not known here"))
+            found[word] = words.pop(0)
+        else:
+            rest.append(word)
+    return found, rest
+
+
+def main(words: "list[str]") -> int:
+    """Runs one subcommand; its exit code (2 for a wrong command line)."""
+    try:
+        return _main(words)
+    except Usage as error:
+        sys.stderr.write("pilot: %s\n%s" % (error, USAGE))
+        return 2
+
+
+def _main(words: "list[str]") -> int:
+    command = words[0] if words else ""
+    if command == "exchange":
+        given, rest = options(words[1:], ("--root", "--ledger"))
+        if "--root" not in given or rest:
+            raise Usage("exchange needs --root SPOOL")
+        from . import exchange
+
+        return exchange.main(given["--root"], given.get("--ledger"))
+    if command == "run":
+        given, rest = options(words[1:], ("--spool", "--pilot", "--node-index"))
+        if "--spool" not in given or "--pilot" not in given or rest:
+            raise Usage("run needs --spool SPOOL and --pilot ID")
+        from . import supervisor
+
+        return supervisor.main(given["--spool"], given["--pilot"], int(given.get("--node-index", "0")))
+    if command in ("launch", "ps", "kill"):
+        now = "--now" in words
+        rest = [word for word in words[1:] if word != "--now"]
+        if len(rest) != 1 or (now and command != "kill"):
+            raise Usage("%s needs one directory" % command)
+        from . import background
+
+        if command == "kill":
+            return background.kill(rest[0], now)
+        return background.launch(rest[0]) if command == "launch" else background.ps(rest[0])
+    if command == "probe":
+        given, rest = options(words[1:], ("--root",))
+        if rest:
+            raise Usage("probe takes no directory but with --root")
+        from . import offer
+
+        return offer.probe(given.get("--root"))
+    raise Usage("no subcommand %r" % command if command else "which subcommand?")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,207 @@
+"""What this machine is and what is left on it of agents of ours (hides /proc, cgroups, and the node-local registry)."""
+
+import errno
+import json
+import os
+import time
+
+from . import journal, spool
+from .disk import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["alive", "boot_id", "children", "clean_up", "host", "kill_marked", "processes", "register", "start_time", "unregister"]
+
+
+def host() -> str:
+    """The machine's name as it calls itself."""
+    return os.uname().nodename
+
+
+def boot_id() -> str:
+    """8 hex digits that change when the machine boots."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read(8)
+    except OSError:
+        return "00000000"
+
+
+# --- processes
+
+
+def start_time(pid: int) -> int:
+    """When a process began, in clock ticks since the boot; 0 if there is none (a zombie is none)."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def alive(pid: int, start: int) -> bool:
+    """Whether the very process that was noted with this start time still runs."""
+    return start_time(pid) == start != 0
+
+
+def processes() -> "dict[int, tuple[int, int, int]]":
+    """(parent, session, resident bytes) of every process that can be read."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, "rb") as stream:
+                    fields = stream.read().rpartition(b")")[2].split()
+                if fields[0] not in (b"Z", b"X"):
+                    found[int(name)] = (int(fields[1]), int(fields[3]), int(fields[21]) * page)
+            except (OSError, IndexError, ValueError):
+                pass
+    return found
+
+
+def children(pid: int) -> "list[int]":
+    """The direct children of a process (zombies too, where the kernel lists them cheaply)."""
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:
+            return [int(one) for one in stream.read().split()]
+    except OSError:
+        return [one for one, (parent, _, _) in processes().items() if parent == pid]
+
+
+def environment(pid: int, name: str) -> "str | None":
+    """A variable in the environment with which a process was started; None if it has none or cannot be read."""
+    wanted = name.encode() + b"="
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            for entry in stream.read().split(b"\0"):
+                if entry.startswith(wanted):
+                    return os.fsdecode(entry[len(wanted) :])
+    except OSError:
+        pass
+    return None
+
+
+def kill_marked(agent: str) -> bool:
+    """Ends every process whose environment names this agent, and the sessions that these lead; whether none is left."""
+    for _ in range(50):
+        marked = [pid for pid in processes() if pid != os.getpid() and environment(pid, "ICP_AGENT") == agent]
+        if not marked:
+            return True
+        table = processes()
+        for pid in set(marked) | {pid for pid, (_, session, _) in table.items() if session in marked}:
+            try:
+                os.kill(pid, 9)
+            except OSError:
+                pass
+        time.sleep(0.02)
+    return False
+
+
+# --- the registry of agents on this node
+
+
+def _home() -> str:
+    return os.environ.get("ICP_NODE_DIR") or "/tmp/icp-%d" % os.geteuid()
+
+
+def _registry(ledger: str) -> str:
+    return "%s/%s" % (_home(), spool.check_id(ledger[:8]))
+
+
+def register(ledger: str, agent: str, entry: "dict[str, Any]") -> str:
+    """Notes an agent, so that the next one here can clean up behind it; the path of the note. Raises OSError, Unsafe."""
+    folder = _registry(ledger)
+    text = json.dumps(dict(entry, agent=agent, boot=boot_id())).encode("ascii")
+    for _ in range(10):
+        for one in (_home(), folder):
+            try:
+                os.mkdir(one, 0o700)
+            except FileExistsError:
+                pass
+        spool.check_root(folder)
+        path = "%s/%s.json" % (folder, agent)
+        try:
+            # Not of the random kind: a half written note is replaced by the next attempt.
+            with open(path + ".tmp", "wb") as stream:
+                stream.write(text)
+            os.rename(path + ".tmp", path)
+            return path
+        except FileNotFoundError:
+            continue  # The last agent here just left, and removed the folder.
+    raise OSError(errno.ENOENT, "cannot note the agent", folder)
+
+
+def unregister(path: str) -> None:
+    """Removes the note, and the folders if it was the last."""
+    for remove, one in ((os.unlink, path), (os.rmdir, os.path.dirname(path)), (os.rmdir, os.path.dirname(os.path.dirname(path)))):
+        try:
+            remove(one)
+        except OSError:
+            pass
+
+
+def clean_up(ledger: str) -> "list[str]":
+    """Ends what dead agents of this ledger left on this node: processes, scratch, and the fact ``agent_died``; the agents' ids."""
+    folder = _registry(ledger)
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith((".json", ".json.tmp"))]
+        spool.check_root(folder)
+    except (OSError, spool.Unsafe):
+        return []
+    cleaned = []
+    for name in names:
+        agent = _clean_one(folder + "/" + name)
+        if agent:
+            cleaned.append(agent)
+    return cleaned
+
+
+def _clean_one(path: str) -> "str | None":
+    import fcntl
+
+    try:
+        with open(path, "r+") as stream:
+            try:
+                fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return None  # Another one is at it.
+            try:
+                entry = json.loads(stream.read())
+                agent, same_boot = str(entry["agent"]), entry["boot"] == boot_id()
+                running = same_boot and any(alive(pid, start) for pid, start in entry["processes"])
+            except (ValueError, KeyError, TypeError):
+                if time.time() - os.fstat(stream.fileno()).st_mtime > 60:
+                    unregister(path)
+                return None
+            if running or (path.endswith(".tmp") and time.time() - os.fstat(stream.fileno()).st_mtime < 60):
+                return None
+            clean = kill_marked(agent) if same_boot else True
+            clean = remove_tree(entry["scratch"]) and clean
+            note_death(entry["spool"] + "/agents/" + agent, clean, "noted by the next on this node")
+            unregister(path)
+            return agent
+    except OSError:
+        return None
+
+
+def note_death(folder: str, clean: bool, why: str) -> None:
+    """Appends ``agent_died`` to the supervisor's stream of this agent, unless it or the agent's own last fact is there."""
+    from .orders import has_ended, read_stream
+
+    try:
+        if has_ended(folder):
+            return
+        facts = read_stream(folder, "supervisor")
+        stream = journal.Journal(folder, "supervisor", journal.last_segment(folder, "supervisor"), facts[-1]["n"] if facts else 0)
+    except OSError:
+        return  # Fenced, or gone.
+    stream.add({"f": "agent_died", "clean": clean, "why": why})
+    pause = 0.1
+    while not stream.flush() and os.path.isdir(folder) and pause < 30:
+        time.sleep(pause)
+        pause *= 2
+    stream.close()
