@@ -3,9 +3,8 @@
 import argparse
 import math
 
-from muonlib import digits, ice_medium, read_json, read_rows, report, stream, write_rows
+from muonlib import SHORTEST_TRACK, digits, ice_medium, read_json, read_rows, report, stream, write_rows
 
-SHORTEST_TRACK = 5.0  # m of ice that a muon must still have before it
 BEST_EFFICIENCY = 0.95
 TRACK_SCALE = 25.0  # m: longer tracks light more modules
 

@@ -11,18 +11,18 @@ import math
 from muonlib import KM_WE, ice_medium, rock_medium
 
 HEADER = """\
-# Published vertical muon intensities, cm-2 s-1 sr-1. Columns: see the last line of this comment.
+# Published vertical muon intensities against depth.
 #
-# mei-hime    D.-M. Mei and A. Hime, Phys. Rev. D 73 (2006) 053004, eq. 1: a fit to the world's measurements in standard
-#             rock, I(h) = I1 exp(-h/l1) + I2 exp(-h/l2) with I1 = (8.60 +- 0.53)e-6, I2 = (0.44 +- 0.06)e-6 cm-2 s-1 sr-1,
-#             l1 = 0.45 +- 0.01, l2 = 0.87 +- 0.02 km w.e., 1 to 10 km w.e. The error is that of I1 and I2 alone.
-# heisinger   B. Heisinger et al., Earth Planet. Sci. Lett. 200 (2002) 345, eq. 1 (below 2 km w.e.) and 2 (beyond): a fit to
-#             measurements in standard rock; with h in hg/cm2, 258.5 exp(-5.5e-4 h) / ((h + 210) ((h + 10)^1.66 + 75)) and
-#             1.82e-6 (1211/h)^2 exp(-h/1211) + 2.84e-13. No error is given.
-# dumand      J. Babson et al. (DUMAND), Phys. Rev. D 42 (1990) 3613: measured in the sea, at 2090 m w.e.
+# mei-hime   D.-M. Mei and A. Hime, Phys. Rev. D 73 (2006) 053004, eq. 1: a fit to the world's measurements in standard
+#            rock, I(h) = I1 exp(-h/l1) + I2 exp(-h/l2), I1 = (8.60 +- 0.53)e-6, I2 = (0.44 +- 0.06)e-6 cm-2 s-1 sr-1,
+#            l1 = 0.45 +- 0.01, l2 = 0.87 +- 0.02 km w.e., 1 to 10 km w.e. The error is that of I1 and I2 alone.
+# heisinger  B. Heisinger et al., Earth Planet. Sci. Lett. 200 (2002) 345, eq. 1 (to 2 km w.e.) and 2 (beyond): a fit to
+#            measurements in standard rock; 258.5 exp(-5.5e-4 h) / ((h + 210) ((h + 10)^1.66 + 75)) with h in hg/cm2,
+#            and 1.82e-6 (1211/h)^2 exp(-h/1211) + 2.84e-13. No error is given.
+# dumand     J. Babson et al. (DUMAND), Phys. Rev. D 42 (1990) 3613: measured in the sea, at 2090 m w.e.
 #
-# The first two are given in standard rock. depth_rock_kmwe is where they were evaluated: the depth in rock that stops the
-# muons which depth_kmwe of ice stops (equal mean range, loss tables of muonlib.py). Sea water stands for ice as it is.
+# The first two are given in standard rock. depth_rock_kmwe is where they were evaluated: the depth in rock that stops
+# the muons which depth_kmwe of ice stops (equal mean range, losses of muonlib.py). Sea water stands for ice as it is.
 """
 
 

@@ -33,7 +33,7 @@ def published_at(points, depth):
 
 
 def merge(summaries):
-    """The depth-intensity table: one dictionary per bin. The order of the summaries does not matter, to the last bit."""
+    """The depth-intensity table: one dictionary per bin. Their order does not matter, to the last bit."""
     table = []
     for index in range(len(summaries[0]["tried"])):
         jobs = [{name: job[name][index] for name in ("tried", "depth", "seen", "seen2", "energy")} for job in summaries]

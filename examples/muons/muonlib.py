@@ -21,6 +21,7 @@ import random
 
 KM_WE = 1.0e5  # g/cm2 in one kilometre of water equivalent
 ICE_DENSITY = 0.917  # g/cm3, bulk ice
+SHORTEST_TRACK = 5.0  # m of ice that a muon must still have before it, or a layer does not see it
 
 # ----------------------------------------------------------------------------------------------------- the surface
 
@@ -90,7 +91,7 @@ def _interpolate(table, energy, column):
     return table[-1][column]
 
 
-class Medium(object):
+class Medium:
     """Losses in one material, laid out on a fine grid of ln(energy), split at ``v_cut`` into soft and hard."""
 
     def __init__(self, table, extra_ionisation=0.0, v_cut=V_CUT):
@@ -204,14 +205,26 @@ def rock_medium(v_cut=V_CUT):
 
 # -------------------------------------------------------------------------------------------------------- sampling
 
-PARETO = 2.2  # index of the power law from which energies are drawn
+PARETO = 2.2  # index of the power law from which energies come
 LEAST_LOSS = 2.6e-3  # GeV cm2/g: less than any muon loses, so nothing that could arrive is left out
 
 
-def draw_energy(rng, least_grammage):
-    """An energy in GeV from a power law above the least that can cross ``least_grammage``, and its density per GeV."""
+GOLDEN = 0.6180339887498949  # steps of the golden ratio fill the unit interval evenly
+
+
+def lattice(rng, count):
+    """``count`` points that fill the unit square evenly, shifted at random: less noise than as many random points."""
+    first, second = rng.random(), rng.random()
+    return [((number + first) / count, (number * GOLDEN + second) % 1.0) for number in range(count)]
+
+
+def power_law(chance, least_grammage):
+    """The energy in GeV that a share ``chance`` of a power law lies below, and the density there per GeV.
+
+    The law starts at the least energy that can cross ``least_grammage``.
+    """
     least = LEAST_LOSS * least_grammage
-    energy = least * (1.0 - rng.random()) ** (-1.0 / (PARETO - 1.0))
+    energy = least * (1.0 - chance) ** (-1.0 / (PARETO - 1.0))
     return energy, (PARETO - 1.0) / least * (energy / least) ** -PARETO
 
 

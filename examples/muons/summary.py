@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from muonlib import KM_WE, read_json, read_rows, report, write_json
+from muonlib import KM_WE, SHORTEST_TRACK, read_json, read_rows, report, write_json
 
 FIRST_EDGE = 1.25  # km w.e.
 BIN_WIDTH = 0.1  # km w.e.
@@ -18,13 +18,15 @@ def main():
     options = parser.parse_args()
 
     ice = read_json(options.ice)
-    # Per bin of slant depth: crossings tried, their depths, and for those seen: weight, its square, weight times energy.
+    # Per bin of slant depth: crossings tried, their depths; of those seen the weight, its square, weight times energy.
     columns = {name: [[] for _ in range(BINS)] for name in ("tried", "depth", "seen", "seen2", "energy")}
+    # A muon is seen if it would come this far below the layer: that is the depth at which it counts.
+    shortest = 100.0 * SHORTEST_TRACK * ice["density_g_cm3"] / KM_WE
     layers = [[] for _ in ice["grammage_g_cm2"]]
     for row in read_rows(options.hits):
         cos_theta, weight, vertical = (float(text) for text in row[1:4])
         for layer, grammage in enumerate(ice["grammage_g_cm2"]):
-            depth = grammage / cos_theta / KM_WE
+            depth = grammage / cos_theta / KM_WE + shortest
             index = int(math.floor((depth - FIRST_EDGE) / BIN_WIDTH))
             inside = 0 <= index < BINS
             if inside:

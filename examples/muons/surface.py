@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from muonlib import digits, draw_energy, report, stream, surface_flux, write_rows
+from muonlib import digits, lattice, power_law, report, stream, surface_flux, write_rows
 
 LEAST_OVERBURDEN = 1.25e5  # g/cm2: a little less than what lies above the highest layer
 
@@ -11,7 +11,7 @@ LEAST_OVERBURDEN = 1.25e5  # g/cm2: a little less than what lies above the highe
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", required=True)
-    parser.add_argument("--muons", type=int, default=300)
+    parser.add_argument("--muons", type=int, default=600)
     parser.add_argument("--cos-min", type=float, default=0.5, help="cosine of the largest zenith angle")
     parser.add_argument("--out", required=True)
     options = parser.parse_args()
@@ -19,9 +19,9 @@ def main():
     rng = stream(options.seed, "surface")
     rows = []
     hardest = 0.0
-    for number in range(options.muons):
-        cos_theta = options.cos_min + (1.0 - options.cos_min) * rng.random()
-        energy, density = draw_energy(rng, LEAST_OVERBURDEN / cos_theta)
+    for number, (first, second) in enumerate(lattice(rng, options.muons)):
+        cos_theta = options.cos_min + (1.0 - options.cos_min) * second
+        energy, density = power_law(first, LEAST_OVERBURDEN / cos_theta)
         solid_angle = 2.0 * math.pi * (1.0 - options.cos_min)
         weight = surface_flux(energy, cos_theta) * solid_angle / density / options.muons
         vertical = surface_flux(energy, 1.0) / density

@@ -152,8 +152,7 @@ def draw(table, published, titles, published_at, jobs):
         'font-family="Helvetica, Arial, DejaVu Sans, sans-serif">' % (WIDTH, HEIGHT, WIDTH, HEIGHT),
         '<rect width="%d" height="%d" fill="#f7f9fa"/>' % (WIDTH, HEIGHT),
         _text(LEFT, 42, "Cosmic-ray muons in deep ice", 22, "start", INK, ' font-weight="bold"'),
-        _text(LEFT, 68, "Vertical intensity against depth: Gaisser's spectrum, stochastic energy loss, a detector "
-              "at 1450 to 2450 m", 14, "start", FAINT),
+        _text(LEFT, 68, "Vertical intensity against depth. Gaisser's spectrum, fluctuating losses, detector at 1450–2450 m", 14, "start", FAINT),
     ]  # fmt: skip
     parts += _axes() + _published(published)
     curves = sorted(source for source in published if len(published[source]) > 1)

@@ -33,12 +33,12 @@ def physics():
 
 
 def intensities(lib, medium, seed, muons=6000):
-    """Vertical intensity and its relative error at GRID, with the example's own weights."""
+    """Vertical intensity and (at most) its relative error at GRID, with the example's own weights."""
     rng = random.Random(seed)
     sums = [[0.0, 0.0] for _ in GRID]
     depths = [depth * lib.KM_WE for depth in GRID]
-    for _ in range(muons):
-        energy, density = lib.draw_energy(rng, 1.25 * lib.KM_WE)
+    for chance, _ in lib.lattice(rng, muons):
+        energy, density = lib.power_law(chance, 1.25 * lib.KM_WE)
         weight = lib.surface_flux(energy, 1.0) / density
         for total, _ in zip(sums, medium.propagate(energy, depths, rng)[0], strict=False):
             total[0] += weight
