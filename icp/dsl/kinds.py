@@ -1,0 +1,162 @@
+"""The kinds of values that a steering file can hold, as data: from them come checks, the JSON Schema and the reference (hides all three)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from icp.dsl.names import COLUMN, NAME
+from icp.dsl.syntax import START
+from icp.dsl.units import DURATION, SIZE, duration, size
+
+__all__ = [
+    "CELL",
+    "COLUMN_NAME",
+    "COUNT",
+    "DURATION_KIND",
+    "FLAG",
+    "SIZE_KIND",
+    "TASK_NAME",
+    "TEXT",
+    "VARIABLE",
+    "Key",
+    "Kind",
+    "Later",
+    "ListOf",
+    "MapOf",
+    "OneOf",
+    "Scalar",
+    "Table",
+    "whole",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """One value: ``accepts`` are its Python types, ``test`` says why it is wrong (None: right)."""
+
+    expected: str
+    accepts: tuple[type, ...]
+    json: Mapping[str, Any]
+    test: Callable[[Any], str | None] = lambda value: None
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """An array."""
+
+    item: Kind
+    expected: str
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A table whose keys are names that the user gives."""
+
+    item: Kind
+    pattern: re.Pattern[str]
+    named: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """The first of these whose Python type fits."""
+
+    kinds: tuple[Kind, ...]
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table with known keys."""
+
+    keys: Mapping[str, Key]
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A kind that has its place, and is not available yet."""
+
+    kind: Kind
+    what: str
+
+    @property
+    def expected(self) -> str:
+        return self.kind.expected
+
+
+Kind = Scalar | ListOf | MapOf | OneOf | Table | Later
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table: its kind, what it is for (a sentence), and what holds when it is left out."""
+
+    kind: Kind
+    doc: str
+    default: str = ""
+    required: bool = False
+    examples: tuple[str, ...] = field(default=())
+
+
+def _is_expression(value: str) -> bool:
+    return any(not match.group(1) for match in START.finditer(value))
+
+
+def _quantity(expected: str, parse: Callable[[Any], int]) -> Scalar:
+    def test(value: Any) -> str | None:
+        if isinstance(value, str) and _is_expression(value):
+            return None
+        try:
+            parse(value)
+        except (ValueError, OverflowError):
+            return f"{value!r} is none"
+        return None
+
+    return Scalar(expected + ", or an expression", (str, int, float), {"type": ["string", "number"]}, test)
+
+
+def whole(least: int, most: int | None = None, expression: bool = False) -> Scalar:
+    """A whole number in this range; with ``expression`` also the text of one."""
+    limits = f"from {least} to {most}" if most is not None else f"of at least {least}"
+    json: dict[str, Any] = {"type": "integer", "minimum": least}
+    if most is not None:
+        json["maximum"] = most
+
+    def test(value: Any) -> str | None:
+        if isinstance(value, str):
+            return None if _is_expression(value) else f"{value!r} is none"
+        return None if least <= value and (most is None or value <= most) else f"{value} is out of range"
+
+    if expression:
+        return Scalar(
+            f"a whole number {limits}, or an expression", (int, str), {"anyOf": [json, {"type": "string"}]}, test
+        )
+    return Scalar(f"a whole number {limits}", (int,), json, test)
+
+
+def _name(expected: str, pattern: re.Pattern[str]) -> Scalar:
+    return Scalar(
+        expected,
+        (str,),
+        {"type": "string", "pattern": "^" + pattern.pattern.replace("\\Z", "$")},
+        lambda value: None if pattern.match(value) and len(value) <= 100 else f"{value[:60]!r} is none",
+    )
+
+
+TEXT = Scalar("text", (str,), {"type": "string", "minLength": 1}, lambda value: None if value.strip() else "it is empty")
+FLAG = Scalar("true or false", (bool,), {"type": "boolean"})
+CELL = Scalar("text, a number, true or false", (str, int, float, bool), {"type": ["string", "number", "boolean"]})
+VARIABLE = OneOf(
+    (CELL, ListOf(CELL, "a list of texts and numbers")), "text, a number, true or false, or a list of them"
+)
+SIZE_KIND = _quantity(SIZE, size)
+DURATION_KIND = _quantity(DURATION, duration)
+COUNT = whole(1, 1_000_000_000)
+TASK_NAME = _name("a name of letters, digits, '_', '.' and '-', that begins with a letter, a digit or '_'", NAME)
+COLUMN_NAME = COLUMN

@@ -1,0 +1,191 @@
+"""Every key of a steering file, once, as data (hides nothing: this is the list)."""
+
+from __future__ import annotations
+
+from icp.dsl.kinds import (
+    CELL,
+    COLUMN_NAME,
+    COUNT,
+    DURATION_KIND,
+    FLAG,
+    SIZE_KIND,
+    TASK_NAME,
+    TEXT,
+    VARIABLE,
+    Key,
+    Later,
+    ListOf,
+    MapOf,
+    OneOf,
+    Scalar,
+    Table,
+    whole,
+)
+from icp.dsl.names import NAME
+
+__all__ = ["FINAL", "JOBS", "MODULE", "OUTPUT", "RESOURCES", "SOFTWARE", "TASK", "TASK_KEYS", "TOP", "TRAY"]
+
+MAX_SEED = 2**63 - 1
+
+COMMAND = OneOf(
+    (TEXT, ListOf(Scalar("text", (str,), {"type": "string"}), "a list of arguments", 1)),
+    "a command as text, or a list of arguments",
+)
+
+RESOURCES = Table(
+    {
+        "cpus": Key(whole(1, 100_000, expression=True), "Cores.", "1"),
+        "memory": Key(SIZE_KIND, "Memory of all its processes together.", '"2 GB"', examples=('"500 MB"', '"4 GiB"', "4000")),
+        "disk": Key(SIZE_KIND, "Space for inputs, outputs and scratch files.", '"1 GB"'),
+        "gpus": Key(whole(0, 1000, expression=True), "GPUs; one or more imply `$attr(HasGPU)`.", "0"),
+        "time": Key(DURATION_KIND, "Wall-clock time.", '"1 h"', examples=('"8 h"', '"30 min"', '"1:30:00"', '"2 d"')),
+    },
+    "a table of resources",
+)
+
+OUTPUT = OneOf(
+    (
+        TEXT,
+        Table(
+            {
+                "name": Key(TEXT, "The file, relative to the task's directory; `*`, `?` and `[` make a pattern.", required=True),
+                "optional": Key(FLAG, "It may be missing when the task ends.", "false"),
+                "keep": Key(FLAG, "Bring it home, or not.", "true for outputs that no other task of the job reads"),
+            },
+            "an output",
+        ),
+    ),
+    "a file name, or a table { name, optional, keep }",
+)
+
+MODULE = Table(
+    {
+        "command": Key(COMMAND, "Text runs under `sh -e`, a list without a shell."),
+        "python": Key(Later(TEXT, "Python modules"), "A file with a module class."),
+        "class": Key(Later(TEXT, "Python modules"), "The class in it."),
+        "params": Key(Later(MapOf(VARIABLE, COLUMN_NAME, "parameter", "a table"), "Parameters of modules"), "Its parameters."),
+    },
+    "a module",
+)
+
+TRAY = Table(
+    {
+        "software": Key(Later(TASK_NAME, "Software environments"), "The environment that its modules run in."),
+        "iterations": Key(whole(1, 10_000, expression=True), "How often the tray runs; `$args(iter)` counts from 0.", "1"),
+        "module": Key(ListOf(MODULE, "modules", 1), "What runs, in order.", required=True),
+    },
+    "a tray",
+)
+
+TASK_KEYS = {
+    "command": Key(COMMAND, "What runs: text under `sh -e`, a list without a shell. Instead of `tray`."),
+    "inputs": Key(
+        ListOf(TEXT, 'a list of "task:output"'),
+        'Outputs of other tasks, `"task:output"` with the name as it is declared there; implies `after`.',
+        examples=('["corsika:showers.i3.zst"]',),
+    ),
+    "outputs": Key(ListOf(OUTPUT, "a list of outputs"), "Files that the task leaves behind.", examples=('["hist.json"]',)),
+    "after": Key(ListOf(TASK_NAME, "a list of tasks"), "Tasks that must be ok before."),
+    "resources": Key(RESOURCES, "What it asks of a node."),
+    "requirements": Key(
+        TEXT,
+        "Attributes of a site compared with constants; a task that states none needs `$attr(CPU)`.",
+        examples=('"$attr(GPUMemory) >= 5000 and not $attr(Slow)"',),
+    ),
+    "software": Key(Later(TASK_NAME, "Software environments"), "The environment that it runs in."),
+    "max_tries": Key(whole(1, 1000), "Failures of the payload after which the task has failed.", "3"),
+    "tray": Key(ListOf(TRAY, "trays", 1), "The long form of `command`: trays of modules, in order."),
+}
+
+TASK = Table(TASK_KEYS, "a task")
+
+FINAL = Table(
+    {
+        **TASK_KEYS,
+        "inputs": Key(
+            ListOf(TEXT, 'a list of "task:output[*]"'),
+            'Outputs of all jobs, `"task:output[*]"`; the file `inputs.list` names them.',
+            examples=('["filter:level2.i3.zst[*]"]',),
+        ),
+        "group_by": Key(
+            TEXT,
+            "Evaluated for each job; the final task runs once for each different value, given as `$args(group)`.",
+            "once for all jobs",
+            examples=('"$eval($args(job) // 100)"',),
+        ),
+    },
+    "a final task",
+)
+
+JOBS = OneOf(
+    (
+        COUNT,
+        Table(
+            {
+                "scan": Key(
+                    MapOf(
+                        OneOf((ListOf(CELL, "a list of values", 1), COUNT), "a list of values, or a number n for 0 to n-1"),
+                        COLUMN_NAME,
+                        "axis",
+                        "a table of axes",
+                    ),
+                    "One job for each combination; the last axis is the fastest. Each axis is an `$args`.",
+                    examples=("{ energy = [1, 10, 100], seed = 1000 }",),
+                ),
+                "csv": Key(TEXT, "A CSV file with a header; one job a line, each column an `$args`.", examples=('"runs.csv"',)),
+                "files": Key(TEXT, "A pattern; one job for each file, its path is `$args(files)`.", examples=('"data/*.i3"',)),
+            },
+            "one of scan, csv and files",
+        ),
+    ),
+    "a number of jobs, or jobs.scan, jobs.csv or jobs.files",
+)
+
+SOFTWARE = Table(
+    {
+        "cvmfs": Key(ListOf(TEXT, "a list of repositories"), "CVMFS repositories that it needs."),
+        "shell": Key(TEXT, "A command that starts a command inside the environment."),
+        "tarball": Key(
+            ListOf(
+                Table(
+                    {
+                        "platform": Key(TEXT, "Where it fits.", required=True),
+                        "url": Key(TEXT, "Where it is.", required=True),
+                        "sha256": Key(TEXT, "Its checksum.", required=True),
+                    },
+                    "a tarball",
+                ),
+                "a list of tarballs",
+            ),
+            "Tarballs by platform.",
+        ),
+    },
+    "a software environment",
+)
+
+TOP = Table(
+    {
+        "name": Key(TASK_NAME, "The dataset's name.", "the file's name without its end"),
+        "jobs": Key(JOBS, "How many jobs, or what they differ in.", "1", examples=("10_000",)),
+        "files": Key(
+            ListOf(TEXT, "a list of files and folders"),
+            "Files and folders beside the steering file that are shipped with the dataset, read-only at the worker.",
+            examples=('["sim.py", "geometry/"]',),
+        ),
+        "seed": Key(whole(0, MAX_SEED), "All of `$args(seed)` and `$choice` follow from it.", "random at submit, and recorded"),
+        "priority": Key(whole(-4999, 5000), "Datasets with a larger one go first.", "0"),
+        "category": Key(TASK_NAME, "A word to find and count datasets by."),
+        "stop_loss": Key(whole(0, 1_000_000), "So many identical failures without a success suspend the dataset; 0: never.", "20"),
+        "steering": Key(
+            MapOf(VARIABLE, COLUMN_NAME, "variable", "a table of variables"), "Variables: `$steering(name)` everywhere."
+        ),
+        "software": Key(
+            Later(MapOf(SOFTWARE, NAME, "environment", "a table of environments"), "Software environments"),
+            "Named environments for tasks and trays.",
+        ),
+        "task": Key(MapOf(TASK, NAME, "task", "a table of tasks"), "The tasks of each job."),
+        "final": Key(MapOf(FINAL, NAME, "task", "a table of tasks"), "Tasks over the outputs of many jobs."),
+        **{key: value for key, value in TASK_KEYS.items() if key != "software"},
+    },
+    "a steering file",
+)

@@ -1,0 +1,191 @@
+"""A steering file -> Steering, or all of its mistakes at once (hides TOML)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from icp.dsl.check import Mistakes, check
+from icp.dsl.disk import Disk
+from icp.dsl.jobs import build_jobs
+from icp.dsl.locator import KeyPath, locate
+from icp.dsl.names import NAME
+from icp.dsl.schema import TASK_KEYS, TOP
+from icp.dsl.tasks import Draft, build_tasks
+from icp.dsl.texts import check_texts
+from icp.errors import BadInput, NotFound
+from icp.model.definition import Steering
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["MAIN", "load", "parse"]
+
+MAIN = "main"
+"""The name of the only task of a file that has its command at the top."""
+
+_TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
+_PIECES = re.compile(r"[^\s'\"=;|&()<>`]+")
+_HINT = "docs/steering.md has every key; `icp new` prints a file to start from."
+
+
+def load(path: str | Path) -> Steering:
+    """The dataset that this file describes, with the CSV or list of files that it names read once.
+
+    NotFound when there is no such file; BadInput, with every mistake, when it is wrong.
+    """
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"There is no steering file {path}.", "`icp new > steering.toml` makes one.") from None
+    except OSError as error:
+        raise BadInput(f"The steering file {path} cannot be read: {error.strerror or error}.") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The steering file {path} is not UTF-8 (byte {error.start}).") from None
+    return parse(text, str(path), Disk(file.parent))
+
+
+def parse(text: str, path: str = "steering.toml", disk: Disk | None = None) -> Steering:
+    """The dataset that this text describes; ``disk`` is what it may read beside itself (None: nothing).
+
+    BadInput, whose ``mistakes`` are "file:line:col: key: message; expected ...; did you mean ...?", all that there are.
+    """
+    original, text = text, text.replace("\r\n", "\n")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _refusal(path, (_syntax_mistake(path, text, str(error)),)) from None
+    except RecursionError:
+        raise _refusal(path, (f"{path}:1:1: this is nested too deeply",)) from None
+    mistakes = Mistakes(path, locate(text))
+    clean = check(data, TOP, (), mistakes)
+    steering = _build(clean, data, original, path, mistakes, disk)
+    if mistakes.mistakes:
+        raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes))
+    return steering
+
+
+def _refusal(path: str, mistakes: tuple[str, ...]) -> BadInput:
+    count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    return BadInput(f"{path} has {count}; nothing was changed.", _HINT, mistakes)
+
+
+def _syntax_mistake(path: str, text: str, message: str) -> str:
+    match = _TOML_PLACE.search(message)
+    line, column = text.count("\n") + 1, len(text) - text.rfind("\n")
+    if match is not None and match.group(1):
+        line, column = int(match.group(1)), int(match.group(2))
+    what = message[: match.start()] if match else message
+    return f"{path}:{line}:{column}: this is no TOML: {what}"
+
+
+def _build(
+    clean: Mapping[str, Any], data: Mapping[str, Any], text: str, path: str, mistakes: Mistakes, disk: Disk | None
+) -> Steering:
+    name = _name(clean, data, path, mistakes)
+    jobs = build_jobs(clean.get("jobs"), mistakes, disk)
+    drafts = build_tasks(_tables(clean, data, mistakes), mistakes)
+    variables = clean.get("steering", {})
+    check_texts(name, jobs, variables, drafts, mistakes)
+    files = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
+    _check_files(files, drafts, mistakes, disk)
+    tasks = [draft.task for draft in drafts]
+    return Steering(
+        name=name,
+        jobs=jobs,
+        tasks=tuple(task for task in tasks if not task.final),
+        finals=tuple(task for task in tasks if task.final),
+        files=files,
+        variables=variables,
+        software={},
+        seed=clean.get("seed"),
+        priority=clean.get("priority", 0),
+        category=clean.get("category", ""),
+        stop_loss=clean.get("stop_loss", 20),
+        text=text,
+        path=path,
+        warnings=tuple(str(warning) for warning in mistakes.warnings),
+    )
+
+
+def _name(clean: Mapping[str, Any], data: Mapping[str, Any], path: str, mistakes: Mistakes) -> str:
+    if "name" in data:
+        return str(clean.get("name", ""))
+    stem = Path(path).stem
+    if not NAME.match(stem) or len(stem) > 100:
+        mistakes.add((), f"the file's name {stem[:60]!r} cannot be the dataset's", 'a line name = "..."')
+    return stem
+
+
+def _tables(
+    clean: Mapping[str, Any], data: Mapping[str, Any], mistakes: Mistakes
+) -> Iterator[tuple[str, Mapping[str, Any], KeyPath, bool]]:
+    """Name, table, place, and whether it is final, of every task."""
+    at_top = [key for key in TASK_KEYS if key in data and key != "software"]
+    if at_top and "task" in data:
+        mistakes.add((at_top[0],), "this describes the only task of a file, and there are [task.NAME] tables", "it in one of them")
+    elif at_top:
+        _check_runs(data, (), mistakes)
+        yield MAIN, {key: clean[key] for key in at_top if key in clean}, (), False
+    elif not data.get("task"):
+        mistakes.add((), "there is nothing to run", 'a line command = "...", or tables [task.NAME]')
+    for kind in ("task", "final"):
+        for name, table in (clean.get(kind) or {}).items():
+            _check_runs(data[kind][name], (kind, name), mistakes)
+            yield name, table, (kind, name), kind == "final"
+
+
+def _check_runs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> None:
+    if "command" in table and "tray" in table:
+        mistakes.add((*path, "tray"), "there is a command too", "one of the two")
+    elif "command" not in table and "tray" not in table:
+        mistakes.add(path, "it has nothing to run", 'command = "...", or trays of modules')
+    trays = table.get("tray")
+    for index, tray in enumerate(trays if isinstance(trays, list) else []):
+        modules = tray.get("module") if isinstance(tray, dict) else None
+        for number, module in enumerate(modules if isinstance(modules, list) else []):
+            if isinstance(module, dict) and not module.keys() & {"command", "python", "class"}:
+                mistakes.add((*path, "tray", index, "module", number), "it has nothing to run", 'command = "..."')
+
+
+def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes, disk: Disk | None) -> None:
+    for index, file in enumerate(files):
+        parts = file.rstrip("/").split("/")
+        if file.startswith("/") or ".." in parts or any(not letter.isprintable() for letter in file):
+            mistakes.add(("files", index), f"{file[:80]!r} is not below the steering file's folder", "a plain relative path")
+        elif disk is not None and not disk.exists(file):
+            mistakes.add(("files", index), f"there is no {file!r} beside the steering file")
+    if disk is None:
+        return
+    shipped = {file.rstrip("/") for file in files}
+    for draft in drafts:
+        own = {output.name for output in draft.task.outputs} | {ref.output for ref in draft.task.inputs}
+        for tray in draft.task.trays:
+            for module in tray.modules:
+                text = module.command if isinstance(module.command, str) else "\n".join(module.command)
+                for word in dict.fromkeys(_PIECES.findall(text)):
+                    if _left_behind(word, shipped, own, disk):
+                        _warn_file(word, files, draft.path, mistakes)
+
+
+def _left_behind(word: str, shipped: set[str], own: set[str], disk: Disk) -> bool:
+    if "$" in word or word.startswith(("/", "-")) or ".." in word or len(word) > 255 or word in own:
+        return False
+    plain = word.removeprefix("./").rstrip("/")
+    parents = {plain, *(plain[:at] for at, letter in enumerate(plain) if letter == "/")}
+    return bool(plain) and not shipped & parents and disk.is_file(plain)
+
+
+def _warn_file(word: str, files: tuple[str, ...], path: KeyPath, mistakes: Mistakes) -> None:
+    listed = ", ".join(f'"{file}"' for file in (*files, word.removeprefix("./")))
+    mistakes.warn(
+        (*path, "command"), f"{word} lies beside the steering file and is not shipped; add the line: files = [{listed}]"
+    )

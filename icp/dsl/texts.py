@@ -1,0 +1,214 @@
+"""Every expression of a dataset is compiled, and tried for its first and last job (hides what each place can know)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from icp.dsl.check import Mistakes
+from icp.dsl.expand import compile_module, quantity_of
+from icp.dsl.expressions import Compiled, Compiler, Place
+from icp.dsl.locator import KeyPath
+from icp.dsl.names import unsafe
+from icp.dsl.requirements import compile_requirement
+from icp.dsl.shell import lex
+from icp.dsl.syntax import BadExpression, strange_calls
+from icp.dsl.tasks import Draft
+from icp.dsl.values import NODE_NAMES, JobContext, Scope, SiteContext, show
+from icp.model.definition import JobSource
+
+__all__ = ["check_texts"]
+
+Uses = Iterable[tuple[str, str]]
+_SEED_BEFORE = re.compile(r"seed[\w-]*['\"]?[=:,\s]+['\"]?\Z", re.IGNORECASE)
+_NOWHERE = SiteContext("here", {}, {})
+
+
+def check_texts(name: str, jobs: JobSource, variables: Mapping[str, Any], drafts: list[Draft], mistakes: Mistakes) -> None:
+    """Reports every expression that cannot be understood, asks what its place does not know, or has no value."""
+    columns = frozenset([axis for axis, _ in jobs.axes] + list(jobs.columns))
+    compiler = Compiler(variables, columns)
+    _check_variables(variables, compiler, mistakes)
+    trials = [JobContext(name, 0, job, jobs.count, jobs.row(job)) for job in sorted({0, jobs.count - 1})]
+    for draft in drafts:
+        _Texts(draft, compiler, columns, trials, mistakes).check()
+
+
+def _check_variables(variables: Mapping[str, Any], compiler: Compiler, mistakes: Mistakes) -> None:
+    for key, value in variables.items():
+        path = ("steering", key)
+        try:
+            uses = compiler.variable(key, f"$steering({key})").uses
+        except BadExpression as error:
+            mistakes.expression(path, error)
+            continue
+        if "seed" in key.lower() and ("args", "dataset") in uses:
+            _warn_seed(path, mistakes)
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                _strange(text, path, mistakes, certain=False)
+
+
+def _warn_seed(path: KeyPath, mistakes: Mistakes) -> None:
+    mistakes.warn(
+        path,
+        "a seed made of the dataset overlaps with those of other datasets and repeats in other ledgers; "
+        "use $args(seed), 63 bits of their own for each dataset, job and task",
+    )
+
+
+def _strange(text: str, path: KeyPath, mistakes: Mistakes, certain: bool) -> None:
+    for word, meant in strange_calls(text):
+        if certain or meant:
+            mistakes.add(path, f"${word}(...) is no expression", "", f"${meant}(...)" if meant else "")
+
+
+class _Texts:
+    """The texts of one task."""
+
+    def __init__(
+        self, draft: Draft, compiler: Compiler, columns: frozenset[str], trials: list[JobContext], mistakes: Mistakes
+    ) -> None:
+        self.task = draft.task
+        self.path = draft.path
+        self.compiler = compiler
+        self.columns = columns
+        self.mistakes = mistakes
+        self.jobs = trials
+        self.own = trials
+        if draft.task.final:
+            self.own = [JobContext(job.dataset, 0, -1, job.jobs, {}, "0") for job in trials[:1]]
+
+    def check(self) -> None:
+        task = self.task
+        for kind in ("cpus", "memory", "disk", "gpus", "time"):
+            value = getattr(task.resources, kind)
+            if isinstance(value, str):
+                self._quantity(kind, value)
+        for index, output in enumerate(task.outputs):
+            compiled = self._compile(output.name, ("outputs", index), f"outputs.{index}")
+            if compiled is not None:
+                self._try(compiled, ("outputs", index), self.own, _safe)
+        if task.group_by is not None and (group := self._compile(task.group_by, ("group_by",), "group_by", of_job=True)):
+            self._try(group, ("group_by",), self.jobs, show)
+        for index, tray in enumerate(task.trays):
+            if isinstance(tray.iterations, str):
+                self._compile(tray.iterations, ("tray", index, "iterations"), f"tray.{index}.iterations")
+            for number in range(len(tray.modules)):
+                self._module(index, number)
+        self._requirements()
+
+    def _quantity(self, kind: str, value: str) -> None:
+        compiled = self._compile(value, ("resources", kind), f"resources.{kind}")
+        if compiled is not None:
+            self._try(compiled, ("resources", kind), self.own, lambda got, text: quantity_of(kind, got, text))
+
+    def _compile(self, text: str, key: KeyPath, field: str, of_job: bool = False) -> Compiled | None:
+        """A text that is the same at every site."""
+        path = (*self.path, *key)
+        _strange(text, path, self.mistakes, certain=True)
+        try:
+            compiled = self.compiler.compile(text, Place(self.task.name, field))
+        except BadExpression as error:
+            self.mistakes.expression(path, error)
+            return None
+        good = self._arguments(compiled.uses, path, of_job, in_command=False)
+        for kind, name in sorted(compiled.uses):
+            if kind in ("system", "attr"):
+                self.mistakes.add(path, f"${kind}({name}) has a value only in a command and in requirements, not here")
+                good = False
+        return compiled if good else None
+
+    def _arguments(self, uses: Uses, path: KeyPath, of_job: bool, in_command: bool) -> bool:
+        """Whether ``$args`` knows here what is asked of it; ``of_job``: evaluated for an ordinary job."""
+        good = True
+        for name in sorted(name for kind, name in uses if kind == "args"):
+            why = ""
+            own = name in self.columns
+            if self.task.final and not of_job and (own or name in ("job", "run")):
+                why = "a final task is of no single job; it has $args(group)"
+            elif name == "group" and (of_job or not self.task.final):
+                why = "only a final task has a group"
+            elif not own and name in ("iter", "subrun") and not in_command:
+                why = "it has a value only in a command"
+            if why:
+                self.mistakes.add(path, f"$args({name}): {why}")
+                good = False
+        return good
+
+    def _module(self, tray: int, number: int) -> None:
+        module = self.task.trays[tray].modules[number]
+        key: KeyPath = ("tray", tray, "module", number, "command")
+        path = (*self.path, *key)
+        if not self._long(path):
+            path = (*self.path, "command")
+        self._look_for_strange(module.command, path)
+        try:
+            compiled = compile_module(module, self.compiler, self.task.name, f"tray.{tray}.module.{number}")
+        except BadExpression as error:
+            self.mistakes.expression(path, error)
+            return
+        self._seeds(module.command, path)
+        good = self._arguments(compiled.uses, path, of_job=False, in_command=True)
+        of_site = any(kind == "attr" or (kind == "system" and name not in NODE_NAMES) for kind, name in compiled.uses)
+        if good and not of_site:
+            self._try(compiled, path[len(self.path) :], self.own, lambda got, text: got)
+
+    def _long(self, path: KeyPath) -> bool:
+        return self.mistakes.knows(path[: len(self.path) + 1])
+
+    def _look_for_strange(self, command: str | tuple[str, ...], path: KeyPath) -> None:
+        if isinstance(command, tuple):
+            for part in command:
+                _strange(part, path, self.mistakes, certain=False)
+            return
+        for word, meant in strange_calls(command):
+            if meant:
+                self.mistakes.add(path, f"${word}(...) is no expression", "", f"${meant}(...)")
+
+    def _seeds(self, command: str | tuple[str, ...], path: KeyPath) -> None:
+        """Warns of ``--seed $eval($args(dataset) * 1000 + ...)``."""
+        for part in [command] if isinstance(command, str) else [" ".join(command)]:
+            try:
+                pieces = lex(part)
+            except BadExpression:
+                continue
+            for before, piece in zip(pieces, pieces[1:]):
+                if isinstance(before, str) and not isinstance(piece, str) and _SEED_BEFORE.search(before):
+                    uses = self.compiler.call(piece.call, Place(self.task.name, "")).uses
+                    if ("args", "dataset") in uses:
+                        _warn_seed(path, self.mistakes)
+
+    def _requirements(self) -> None:
+        path = (*self.path, "requirements")
+        try:
+            requirement = compile_requirement(self.task.requirements, self.compiler, Place(self.task.name, "requirements"))
+        except BadExpression as error:
+            self.mistakes.expression(path, error)
+            return
+        if self._arguments(requirement.uses, path, of_job=False, in_command=False):
+            for job in self.own:
+                try:
+                    requirement.reduce(Scope(job, self.task.name), False)
+                except BadExpression as error:
+                    self.mistakes.expression(path, error)
+                    return
+
+    def _try(
+        self, compiled: Compiled, key: KeyPath, jobs: Iterable[JobContext], look: Callable[[Any, str], Any]
+    ) -> None:
+        for job in jobs:
+            try:
+                look(compiled.run(Scope(job, self.task.name, _NOWHERE)), compiled.text)
+            except BadExpression as error:
+                whose = "" if compiled.constant or job.job < 0 else f" (job {job.job})"
+                path = (*self.path, *key)
+                self.mistakes.expression(path, BadExpression(error.expression, error.reason + whose, error.meant))
+                return
+
+
+def _safe(value: Any, expression: str) -> None:
+    name = show(value, expression)
+    if why := unsafe(name):
+        raise BadExpression(expression, f"the output's name {name[:80]!r} {why}")
