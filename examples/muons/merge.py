@@ -8,8 +8,8 @@ from svgplot import draw
 
 FEWEST = 50  # crossings tried: a bin with less of them is left out
 TITLES = {
-    "mei-hime": "Mei & Hime 2006, world data, rock → ice",
-    "heisinger": "Heisinger et al. 2002, world data, rock → ice",
+    "mei-hime": "Mei & Hime 2006, rock → ice",
+    "heisinger": "Heisinger et al. 2002, rock → ice",
     "dumand": "DUMAND 1990, in sea water",
 }
 COMPARED = (1.45, 2.55)  # km w.e.: where the ratio to the published intensities is judged

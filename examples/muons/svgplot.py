@@ -14,6 +14,8 @@ RATIOS = (0.7, 1.3)
 INK, FAINT, GRID = "#22303c", "#66757f", "#e3e8ec"
 COLOURS = {"mei-hime": "#d1495b", "heisinger": "#2a7f9e", "dumand": "#7a5195"}
 SIMULATED = "#1b1f23"
+SUBTITLE = "Vertical intensity against depth. Gaisser's spectrum, fluctuating losses, detector at 1450–2450 m"
+NOTE = "1 km w.e. = 10⁵ g/cm². Bars: one standard deviation, statistical."
 
 
 def _x(depth):
@@ -152,8 +154,8 @@ def draw(table, published, titles, published_at, jobs):
         'font-family="Helvetica, Arial, DejaVu Sans, sans-serif">' % (WIDTH, HEIGHT, WIDTH, HEIGHT),
         '<rect width="%d" height="%d" fill="#f7f9fa"/>' % (WIDTH, HEIGHT),
         _text(LEFT, 42, "Cosmic-ray muons in deep ice", 22, "start", INK, ' font-weight="bold"'),
-        _text(LEFT, 68, "Vertical intensity against depth. Gaisser's spectrum, fluctuating losses, detector at 1450–2450 m", 14, "start", FAINT),
-    ]  # fmt: skip
+        _text(LEFT, 68, SUBTITLE, 14, "start", FAINT),
+    ]
     parts += _axes() + _published(published)
     curves = sorted(source for source in published if len(published[source]) > 1)
     for row in table:
@@ -183,8 +185,6 @@ def draw(table, published, titles, published_at, jobs):
         "sim. / published</text>" % (0.5 * (LOWER + BOTTOM), INK)
     )
     parts.append(_text(0.5 * (LEFT + RIGHT), BOTTOM + 46, "depth along the muon  [km water equivalent]", 15))
-    parts.append(
-        _text(LEFT, HEIGHT - 12, "1 km w.e. = 10⁵ g/cm². Bars: one standard deviation, statistical.", 12, "start", FAINT)
-    )
+    parts.append(_text(LEFT, HEIGHT - 12, NOTE, 12, "start", FAINT))
     parts.append("</svg>")
     return "\n".join(parts) + "\n"
