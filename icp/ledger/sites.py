@@ -12,14 +12,22 @@ from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
 
 __all__ = [
     "agent_event",
+    "anything_there",
     "agent_row",
     "ensure_site",
+    "fenced",
     "fences",
     "make_pilot",
     "overdue",
     "pilot_event",
     "pilots_of",
+    "pilots_to_end",
+    "positions",
+    "read_streams",
     "settle_pilots",
+    "silence",
+    "started",
+    "unreachable",
 ]
 
 
@@ -193,3 +201,63 @@ def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) 
                     "(SELECT agent FROM attempt WHERE site = ? AND live = 1 AND state = ? AND stop = 4 AND since < ?)",
                     (site, int(state), observed - 2 * limit),
                 )
+
+
+def unreachable(db: sqlite3.Connection, site: int, why: str, now: float) -> None:
+    """A site did not answer: nothing else changes, nothing ages."""
+    db.execute(
+        "UPDATE site SET tried = ?, unreachable = coalesce(unreachable, ?), failures = failures + 1, reason = ? WHERE id = ?", (now, now, why, site)
+    )
+
+
+def positions(db: sqlite3.Connection, site: int) -> dict[str, tuple[int, int, int]]:
+    """How far each stream of each agent at a site was read, by ``agent/stream``; of ended ones too while they are not acknowledged."""
+    rows = db.execute(
+        "SELECT a.name, s.kind, s.segment, s.offset, s.seq FROM agent a JOIN stream s ON s.agent = a.id WHERE a.site = ? AND (a.live = 1 OR s.acked = 0)",
+        (site,),
+    ).fetchall()
+    return {f"{row[0]}/{row[1]}": (row[2], row[3], row[4]) for row in rows}
+
+
+def fenced(db: sqlite3.Connection, site: int) -> list[str]:
+    """Agents that are fenced and whose end is not known."""
+    rows = db.execute("SELECT name FROM agent WHERE site = ? AND live = 1 AND state = ?", (site, int(Agent.FENCED))).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def read_streams(db: sqlite3.Connection, site: int, before: float) -> list[tuple[str, str, int]]:
+    """(agent, stream, segment) of ended agents' streams that were read through before this moment, marked as acknowledged."""
+    rows = db.execute(
+        "SELECT a.id, a.name, s.kind, s.segment FROM agent a JOIN stream s ON s.agent = a.id "
+        "WHERE a.site = ? AND a.live = 0 AND s.acked = 0 AND coalesce(s.read, a.seen, 0) < ? LIMIT 1000",
+        (site, before),
+    ).fetchall()
+    db.executemany("UPDATE stream SET acked = 1 WHERE agent = ? AND kind = ?", [(row[0], row[2]) for row in rows])
+    return [(row[1], row[2], row[3]) for row in rows]
+
+
+def pilots_to_end(db: sqlite3.Connection, site: int) -> list[str]:
+    """Pilots that shall drain (``stopping`` 1), marked as told."""
+    rows = db.execute("SELECT id, key FROM pilot WHERE site = ? AND live = 1 AND stopping = 1", (site,)).fetchall()
+    db.executemany("UPDATE pilot SET stopping = 2 WHERE id = ?", [(row[0],) for row in rows])
+    return [row[1].hex() for row in rows]
+
+
+def anything_there(db: sqlite3.Connection, site: int) -> bool:
+    """Whether something of ours is at a site or on its way there or home: if not, it need not be asked."""
+    queries = (
+        "SELECT 1 FROM attempt WHERE live = 1 AND site = ? LIMIT 1",
+        "SELECT 1 FROM pilot WHERE live = 1 AND site = ? LIMIT 1",
+        "SELECT 1 FROM agent WHERE live = 1 AND site = ? LIMIT 1",
+        "SELECT 1 FROM outbox WHERE site = ?",
+        "SELECT 1 FROM replica WHERE dropping = 1 AND site = ? LIMIT 1",
+    )
+    if any(db.execute(query, (site,)).fetchone() for query in queries):
+        return True
+    return bool(
+        db.execute(
+            "SELECT 1 FROM file f INDEXED BY file_wanted JOIN attempt a ON a.id = f.attempt "
+            "WHERE f.live = 1 AND f.kept = 1 AND f.state IN (0, 1, 2) AND a.site = ? LIMIT 1",
+            (site,),
+        ).fetchone()
+    )

@@ -1,0 +1,111 @@
+"""Outputs come home: pieces are put together, verified, made durable and given their names (hides partial files)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from icp.backends.spool_client import PIECE
+from icp.ledger.files import Coming
+from icp.model.exchange import Answer, Piece, Want
+from icp.pilot import faults
+
+__all__ = ["BUDGET", "Home"]
+
+BUDGET = 6_000_000
+"""Bytes of outputs that are asked for in one exchange."""
+
+
+class Home:
+    """What one exchange asked for of a site's outputs, and what came of it."""
+
+    def __init__(self, wanted: Iterable[Coming], incoming: Path) -> None:
+        self.incoming = incoming
+        self.wanted: dict[tuple[str, int, str], Coming] = {}
+        self.asked: list[Want] = []
+        self.failed: list[tuple[Coming, str]] = []
+        """(file, why) of those that the site has not, or not with these bytes."""
+        room = BUDGET
+        for one in wanted:
+            if room <= 0:
+                break
+            have = self._have(one)
+            length = min(PIECE, one.size - have, room)
+            self.wanted[one.attempt, one.index, one.name] = one
+            self.asked.append(Want(one.attempt, one.index, one.name, have, length))
+            room -= length + 1000
+
+    def _part(self, one: Coming) -> Path:
+        return self.incoming / f"{one.attempt}.{one.file}"
+
+    def _have(self, one: Coming) -> int:
+        try:
+            size = self._part(one).stat().st_size
+        except OSError:
+            return 0
+        if size > one.size:
+            self._part(one).unlink()
+            return 0
+        return size
+
+    def take(self, answer: Answer) -> list[Coming]:
+        """Write the pieces down; the files that are whole now, each verified, fsynced and renamed to its place."""
+        arrived: list[Coming] = []
+        for attempt, index, name, why in answer.missing:
+            one = self.wanted.get((attempt, index, name))
+            if one is not None:
+                self.failed.append((one, why))
+        folders: set[Path] = set()
+        for piece in answer.pieces:
+            one = self.wanted.get((piece.attempt, piece.index, piece.name))
+            if one is not None and self._piece(one, piece, folders):
+                arrived.append(one)
+        for folder in folders:
+            _sync_folder(folder)
+        return arrived
+
+    def _piece(self, one: Coming, piece: Piece, folders: set[Path]) -> bool:
+        if piece.size != one.size:
+            self.failed.append((one, f"it has {piece.size} bytes at the site, {one.size} when it was made"))
+            return False
+        if piece.offset != self._have(one):
+            return False  # answered twice
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        part = self._part(one)
+        with part.open("ab") as file:
+            file.write(piece.data)
+            file.flush()
+            if file.tell() < one.size:
+                return False
+            os.fsync(file.fileno())
+        digest = hashlib.sha256()
+        with part.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+        if digest.digest() != one.sha256:
+            part.unlink()
+            self.failed.append((one, "its sha256 is another than when it was made"))
+            return False
+        one.target.parent.mkdir(parents=True, exist_ok=True)
+        part.chmod(0o644)
+        part.replace(one.target)
+        faults.visit("engine.home_renamed")
+        folders.add(one.target.parent)
+        return True
+
+    @staticmethod
+    def clear(incoming: Path) -> None:
+        """Remove the folder of partial files when nothing is in it."""
+        with contextlib.suppress(OSError):
+            incoming.rmdir()
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,121 @@
+"""Ticks in a loop or once, under the engine's lock (hides the lock file, pauses and how a loop ends)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from icp.config import Config
+from icp.engine.tick import Engine, Ticked
+from icp.errors import Refused
+from icp.ledger.db import Ledger, open_ledger
+
+__all__ = ["ADVICE", "engine_lock", "run", "run_once"]
+
+ADVICE = {
+    "copy": "this ledger is a copy, or another one took its place at the site",
+    "behind": "this ledger is an old backup, or a copy of one that went on",
+    "ahead": "the spool is older than this ledger",
+    "other ledger": "the spool belongs to another ledger",
+    "no spool": "the spool that this ledger used is gone, or this ledger was copied to another machine",
+}
+
+
+@contextlib.contextmanager
+def engine_lock(config: Config) -> Iterator[None]:
+    """Hold the lock that makes one process the engine of this ledger; Refused, with its holder, if another one is."""
+    config.places.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(str(config.places.lock))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        holder = _holder(config)
+        raise Refused(f"another engine runs already{holder}", "it does the work; `icp status` shows it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(config: Config) -> str:
+    try:
+        ledger = open_ledger(config.ledger)
+        said = json.loads(ledger.meta("engine", "{}"))
+        ledger.close()
+        return f" (pid {said['pid']} on {said['host']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def _engine(ledger: Ledger, config: Config) -> Engine:
+    ledger.take_lease(time.time())
+    return Engine(ledger, config)
+
+
+def run_once(ledger: Ledger, config: Config) -> Ticked:
+    """One pass: what cron calls. The caller holds the lock."""
+    return _engine(ledger, config).tick()
+
+
+def run(
+    ledger: Ledger,
+    config: Config,
+    *,
+    until: Callable[[Ledger], bool] | None = None,
+    seen: Callable[[Ticked], None] | None = None,
+) -> None:
+    """Tick until ``until`` says so (never without it). The caller holds the lock and handles Ctrl-C."""
+    engine = _engine(ledger, config)
+    while True:
+        begin = time.monotonic()
+        ticked = engine.tick()
+        if seen is not None:
+            seen(ticked)
+        if until is not None and until(ledger):
+            return
+        if not ticked.more:
+            pause = config.pause_local if ticked.working else config.pause
+            _wait(engine, begin, pause)
+
+
+def _wait(engine: Engine, begin: float, pause: float) -> None:
+    """Sleep until the pause is over, or a local agent has nothing more to claim and something to say, or a person said something."""
+    before = _signs(engine)
+    while True:
+        left = begin + pause - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 0.05))
+        if time.monotonic() - begin >= min(pause, 0.2) and _signs(engine) != before and _idle(engine):
+            return
+
+
+def _signs(engine: Engine) -> tuple[object, ...]:
+    """What changes when there is news: sizes of local journals, and the count of people's commands."""
+    sizes = []
+    for site in engine.sites.values():
+        folder = site.spool.root / "agents"
+        for path in sorted(folder.glob("*/journal.*")) if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                sizes.append((path.name, path.stat().st_size))
+    return (*sizes, engine.db.execute("SELECT max(id) FROM command").fetchone()[0])
+
+
+def _idle(engine: Engine) -> bool:
+    """Whether some inbox is empty: only then is a tick before its time worth its cost."""
+    for site in engine.sites.values():
+        inbox = site.spool.root / "inbox"
+        if not inbox.is_dir() or not _any(inbox):
+            return True
+    return False
+
+
+def _any(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is not None

@@ -1,0 +1,336 @@
+"""One pass of the engine over all sites (hides the order in which parts are called, and where a kill may fall)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from icp.backends.base import Unknown
+from icp.backends.spool_client import Hello, LocalSpool, Query, SpoolClient, order
+from icp.backends.transport import LocalTransport
+from icp.config import Config, Site
+from icp.dsl.expand import SiteContext
+from icp.engine import local
+from icp.engine.dealing import Dealer, Orders
+from icp.engine.home import Home
+from icp.engine.rendering import Rendering
+from icp.errors import BadInput, IcpError
+from icp.ledger import cards, files, sites, upkeep
+from icp.ledger.db import Ledger
+from icp.ledger.definitions import Definitions
+from icp.ledger.fold import Fold
+from icp.ledger.ingest import Ingest
+from icp.ledger.snapshot import SiteConfig, read_snapshot
+from icp.model.exchange import Answer
+from icp.model.plan import Deal, Release, SiteView, Snapshot, Submit
+from icp.pilot import faults
+from icp.planner import plan
+
+__all__ = ["Engine", "Exchanger", "Ticked"]
+
+GROUPS_AT_ONCE = 20_000
+
+Exchanger = Callable[[Site, Hello, Query], "Answer | Unknown"]
+
+
+@dataclass(slots=True)
+class Ticked:
+    """What a tick did; ``more``: there is something to do at once."""
+
+    facts: int = 0
+    accepted: int = 0
+    files: int = 0
+    attempts: int = 0
+    more: bool = False
+    working: bool = False
+    """Something of ours is at a site, or on its way."""
+    troubles: dict[str, str] = field(default_factory=dict)
+    """site -> why it could not be talked to"""
+    refused: dict[str, str] = field(default_factory=dict)
+    """site -> why its spool refuses this ledger"""
+
+
+@dataclass
+class _Site:
+    config: Site
+    id: int
+    spool: LocalSpool
+    view: SiteView | None = None
+    orders: Orders = field(default_factory=Orders)
+    home: Home | None = None
+
+
+class Engine:
+    """The engine of one ledger; the caller holds its lock and has taken its lease.
+
+    ``exchanger`` replaces the conversation with a site (tests lose, double and delay answers with it); ``clock`` is the time.
+    """
+
+    def __init__(
+        self, ledger: Ledger, config: Config, *, clock: Callable[[], float] = time.time, exchanger: Exchanger | None = None
+    ) -> None:
+        self.ledger, self.db, self.config, self.clock = ledger, ledger.db, config, clock
+        self.definitions = Definitions(ledger.db)
+        self.rendering = Rendering(ledger.db, self.definitions)
+        self.exchanger = exchanger or self._exchange
+        self.sites = {name: self._site(site) for name, site in config.sites.items()}
+        self.incoming = config.places.state / "incoming"
+
+    # -- set-up -------------------------------------------------------------------------------------------------
+
+    def _site(self, site: Site) -> _Site:
+        """A site's row and its spool; the place of the spool is fixed when the ledger first meets the site."""
+        base = str(site.root or self.config.places.state / "spool")
+        with self.ledger.write():
+            number = sites.ensure_site(self.ledger, site.name, site.zone)
+            known = self.ledger.meta(f"root:{site.name}")
+            if known is None:
+                self.ledger.set_meta(f"root:{site.name}", base)
+            elif site.root is None:
+                # a ledger that was copied elsewhere still means the spool that it knows
+                base = str(known)
+            elif str(known) != base:
+                busy = self.db.execute("SELECT count(*) FROM attempt WHERE site = ? AND live = 1", (number,)).fetchone()[0]
+                if busy:
+                    raise BadInput(f"site.{site.name}.root is {base}, but {busy} attempts are at work in {known}", f"set it back to {known} until they end")
+                self.ledger.set_meta(f"root:{site.name}", base)
+        return _Site(site, number, LocalSpool.install(Path(base), self.ledger.uuid))
+
+    def _exchange(self, site: Site, hello: Hello, query: Query) -> Answer | Unknown:
+        spool = self.sites[site.name].spool
+        client = SpoolClient(LocalTransport(site.env), str(spool.root), str(spool.program), spool.python)
+        return client.exchange(hello, query)
+
+    # -- a tick -------------------------------------------------------------------------------------------------
+
+    def tick(self) -> Ticked:
+        """Plan, act, exchange, ingest."""
+        result = Ticked()
+        now = self.clock()
+        self._prepare(now)
+        snapshot = self._snapshot()
+        actions = plan(snapshot, self.config.policy, now)
+        if any(isinstance(action, Release) for action in actions):
+            self._release([action for action in actions if isinstance(action, Release)], now)
+            snapshot = self._snapshot()
+            actions = plan(snapshot, self.config.policy, now)
+        views = {view.id: view for view in snapshot.sites}
+        for site in self.sites.values():
+            site.view, site.orders = views.get(site.id), Orders()
+        self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
+        faults.visit("engine.outbox")
+        self._talk(now, result)
+        self._finish(result)
+        return result
+
+    def _site_configs(self) -> list[SiteConfig]:
+        return [(site.config.name, site.config.attributes, site.config.pilot, site.config.paused) for site in self.sites.values()]
+
+    def _snapshot(self) -> Snapshot:
+        with self.ledger.read() as db:
+            return read_snapshot(db, self.definitions, self._site_configs())
+
+    def _fold(self, now: float) -> Fold:
+        return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
+
+    def _dealer(self, fold: Fold, now: float) -> Dealer:
+        return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now)
+
+    def _prepare(self, now: float) -> None:
+        """What does not need a plan: groups counted, final tasks made, needs rendered anew, sums corrected."""
+        with self.ledger.write() as db:
+            self.ledger.set_meta("last_tick", now)
+            for dataset in upkeep.ungrouped(db):
+                self._dealer(self._fold(now), now).groups(dataset, GROUPS_AT_ONCE)
+        with self.ledger.write() as db:
+            fold = self._fold(now)
+            dealer = self._dealer(fold, now)
+            dealer.finals()
+            for dataset, task_def in upkeep.needless(db):
+                dealer.renew_needs(dataset, task_def)
+            fold.flush()
+            upkeep.correct_summaries(db)
+            upkeep.complete(db, self.definitions, now)
+            files.sweep(db, self.definitions)
+
+    def _release(self, releases: list[Release], now: float) -> None:
+        for action in releases:
+            try:
+                with self.ledger.write():
+                    fold = self._fold(now)
+                    self._dealer(fold, now).release(action)
+                    fold.flush()
+            except IcpError as error:
+                self._cannot_render(action.dataset, error, now)
+
+    def _cannot_render(self, dataset: int, error: IcpError, now: float) -> None:
+        """A job whose expressions have no value stops its dataset, with the reason: nothing else is held up by it."""
+        self.rendering.forget_needs()
+        with self.ledger.write() as db:
+            upkeep.suspend(db, dataset, error.message)
+            self.ledger.audit(now, "suspended by the engine", dataset, error.message)
+
+    # -- act ----------------------------------------------------------------------------------------------------
+
+    def _act(self, actions: list[Deal | Submit], snapshot: Snapshot, now: float, result: Ticked) -> None:
+        """Intent and outbox in one transaction; a dataset that cannot be rendered is set aside and the rest done again."""
+        while True:
+            try:
+                with self.ledger.write():
+                    fold = self._fold(now)
+                    made = self._orders(actions, snapshot, fold, now)
+                    faults.visit("engine.intent")
+                    fold.flush()
+                    for site in self.sites.values():
+                        if site.orders.frames() and cards.outbox_of(self.db, site.id) is None:
+                            cards.put_outbox(self.db, site.id, site.orders.frames(), now)
+                result.attempts += made
+                return
+            except _Unrenderable as error:
+                self._cannot_render(error.dataset, error.error, now)
+                actions = [a for a in actions if not (isinstance(a, Deal) and a.dataset == error.dataset)]
+                for site in self.sites.values():
+                    site.orders = Orders()
+
+    def _orders(self, actions: list[Deal | Submit], snapshot: Snapshot, fold: Fold, now: float) -> int:
+        made = 0
+        dealer = self._dealer(fold, now)
+        free = {site.id: site for site in self.sites.values() if cards.outbox_of(self.db, site.id) is None and site.view is not None}
+        for site in free.values():
+            self._housekeeping(site, fold)
+        for action in actions:
+            site_or_none = free.get(action.site)
+            if site_or_none is None:
+                continue  # its last orders are not answered yet
+            site = site_or_none
+            assert site.view is not None
+            if isinstance(action, Deal):
+                context = SiteContext(site.config.name, {"CPU": True, **site.config.attributes}, site.config.system)
+                try:
+                    made += dealer.deal(action, site.view, context, site.orders, snapshot)
+                except IcpError as error:
+                    raise _Unrenderable(action.dataset, error) from None
+            else:
+                for _ in range(action.n):
+                    self._pilot(site, now)
+        return made
+
+    def _housekeeping(self, site: _Site, fold: Fold) -> None:
+        """Orders that follow from states: recalls, cancels, fences, drops, acknowledgements."""
+        others = site.orders.others
+        recall, cancel = cards.stops(fold, site.id)
+        others += [order("recall", {"card": card}) for card in recall]
+        others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
+        remote = self.db.execute("SELECT remote FROM site WHERE id = ?", (site.id,)).fetchone()[0]
+        if remote is not None:
+            for agent, name in sites.fences(self.db, site.id, float(remote), self.config.policy):
+                others.append(order("fence", {"agent": name}))
+                self.db.execute("UPDATE agent SET fence = 2 WHERE id = ?", (agent,))
+        others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
+        for name, kind, segment in sites.read_streams(self.db, site.id, self.clock() - self.config.policy.retention):
+            others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
+        for key in sites.pilots_to_end(self.db, site.id):
+            others.append(order("drain", {"pilot": key}))
+
+    def _pilot(self, site: _Site, now: float) -> None:
+        """A pilot's row, and the order that submits it."""
+        key = os.urandom(8)
+        spec = site.config.pilot
+        assert site.view is not None
+        sites.make_pilot(
+            self.db, site.id, key, cpus=spec.cpus or 0, memory=spec.memory or 0, gpus=spec.gpus or 0, nodes=spec.nodes, walltime=spec.walltime, now=now
+        )
+        body = {"files": local.pilot_files(site.config, site.spool, self.ledger.uuid, key.hex())}
+        meta = {"pilot": key.hex(), "argv": local.submit_argv()}
+        site.orders.others.append(order("submit", meta, json.dumps(body).encode()))
+
+    # -- exchange and ingest ------------------------------------------------------------------------------------
+
+    def _talk(self, now: float, result: Ticked) -> None:
+        """All sites side by side; each is ingested when its answer is there."""
+        prepared = [(site, *self._conversation(site)) for site in self.sites.values()]
+        talks = [(site, hello, query) for site, hello, query in prepared if hello is not None]
+        with ThreadPoolExecutor(max(1, len(talks))) as pool:
+            futures = [(site, pool.submit(self.exchanger, site.config, hello, query)) for site, hello, query in talks]
+            faults.visit("engine.sent")
+            for site, future in futures:
+                answer = future.result()
+                faults.visit("engine.answered")
+                self._answered(site, answer, result)
+
+    def _conversation(self, site: _Site) -> tuple[Hello | None, Query]:
+        """What goes to a site in this tick; nothing at all if it has nothing of ours and gets nothing."""
+        db = self.db
+        serial, epoch = db.execute("SELECT serial, epoch FROM site WHERE id = ?", (site.id,)).fetchone()
+        box = cards.outbox_of(db, site.id)
+        streams = sites.positions(db, site.id)
+        pilots = sites.pilots_of(db, site.id)
+        wanted = files.coming(db, site.id, 2000)
+        if box is None and not sites.anything_there(db, site.id):
+            return None, Query()
+        site.home = Home(wanted, self.incoming)
+        with self.ledger.write():
+            files.set_collecting(db, [one.file for one in site.home.wanted.values()])
+        hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
+        if hello.orders is not None:
+            assert hashlib.sha256(hello.orders[0]).hexdigest() == hello.orders[1]
+        query = Query(
+            streams=streams, want=site.home.asked, batch=[local.status_argv()] if pilots else [], fenced=sites.fenced(db, site.id)
+        )
+        return hello, query
+
+    def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> None:
+        now = self.clock()
+        if isinstance(answer, Unknown):
+            result.troubles[site.config.name] = answer.why
+            with self.ledger.write() as db:
+                sites.unreachable(db, site.id, answer.why, now)
+            return
+        if answer.refused is not None:
+            result.refused[site.config.name] = answer.refused
+            with self.ledger.write() as db:
+                sites.unreachable(db, site.id, f"refused: {answer.refused}", now)
+            return
+        done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now)(answer)
+        if answer.batch:
+            with self.ledger.write() as db:
+                observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site.id,)).fetchone()[0])
+                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now, observed)
+        arrived = self._home(site, answer, now)
+        faults.visit("engine.ingested")
+        result.facts += done.facts
+        result.accepted += done.accepted
+        result.files += arrived
+        result.more |= answer.more or (arrived > 0 and bool(files.coming(self.db, site.id, 1)))
+
+    def _home(self, site: _Site, answer: Answer, now: float) -> int:
+        if site.home is None or not site.home.asked:
+            return 0
+        arrived = site.home.take(answer)
+        with self.ledger.write() as db:
+            files.arrived(db, self.definitions, arrived)
+            if site.home.failed:
+                fold = self._fold(now)
+                for one, _ in site.home.failed:
+                    files.missing(fold, one)
+                fold.flush()
+        Home.clear(self.incoming)
+        return len(arrived)
+
+    def _finish(self, result: Ticked) -> None:
+        with self.ledger.write() as db:
+            upkeep.complete(db, self.definitions, self.clock())
+        result.working = any(sites.anything_there(self.db, site.id) for site in self.sites.values())
+        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+class _Unrenderable(Exception):
+    def __init__(self, dataset: int, error: IcpError) -> None:
+        super().__init__(error.message)
+        self.dataset, self.error = dataset, error
