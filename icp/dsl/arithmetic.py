@@ -1,4 +1,4 @@
-"""What ``$eval`` can compute: a whitelisted syntax tree, compiled once to closures whose every result is bounded (hides Python's parser)."""
+"""What ``$eval`` can compute: whitelisted syntax, compiled to closures with bounded results (hides Python's parser)."""
 
 from __future__ import annotations
 
@@ -210,7 +210,9 @@ def _name(node: Any, operands: Mapping[str, Closure]) -> Closure:
         return lambda scope: value
     if node.id in FUNCTIONS:
         raise CannotCompute(f"{node.id} is a function: {node.id}(...)")
-    raise CannotCompute(f"the name {node.id!r} does not exist; variables are $args(...) and $steering(...), text has quotes")
+    raise CannotCompute(
+        f"the name {node.id!r} does not exist; variables are $args(...) and $steering(...), text has quotes"
+    )
 
 
 def _binary(node: Any, operands: Mapping[str, Closure]) -> Closure:

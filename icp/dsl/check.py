@@ -33,7 +33,9 @@ class Mistake:
         text += f"; expected {self.expected}" if self.expected else ""
         text += f"; did you mean {self.meant}?" if self.meant else ""
         # one mistake is one line, whatever is quoted in it
-        return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text.replace("\n", "\\n"))
+        return "".join(
+            letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text.replace("\n", "\\n")
+        )
 
 
 def key_text(path: KeyPath) -> str:
@@ -44,7 +46,9 @@ def key_text(path: KeyPath) -> str:
             text += f"[{part}]"
         else:
             bare = part and _BARE.issuperset(part)
-            text += ("." if text else "") + (part if bare else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"')
+            text += ("." if text else "") + (
+                part if bare else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            )
     return text
 
 

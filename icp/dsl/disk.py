@@ -1,4 +1,4 @@
-"""What a steering file may read beside itself, once: lists of files, CSV, and whether something exists (hides the file system)."""
+"""What a steering file may read beside itself: lists of files, CSV, what exists (hides the file system)."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Renderer:
     """One task definition, compiled once; every method is fast, pure and gives the same for the same arguments."""
 
     def __init__(self, steering: Steering, task: TaskDef, compiler: Compiler | None = None) -> None:
-        """BadInput when the definition holds an expression that cannot be compiled (validation finds these with lines)."""
+        """BadInput when an expression cannot be compiled (validation finds these, with their lines)."""
         self.task = task
         source = steering.jobs
         columns = [name for name, _ in source.axes] + list(source.columns)
@@ -61,7 +61,9 @@ class Renderer:
                 (compiler.compile(output.name, Place(name, f"outputs.{index}")), output.optional, output.glob)
                 for index, output in enumerate(task.outputs)
             )
-            self._group = compiler.compile(task.group_by, Place(name, "group_by")) if task.group_by is not None else None
+            self._group = (
+                compiler.compile(task.group_by, Place(name, "group_by")) if task.group_by is not None else None
+            )
             self._trays = tuple(
                 (
                     compiler.compile(str(tray.iterations), Place(name, f"tray.{index}.iterations")),
@@ -80,7 +82,7 @@ class Renderer:
         self._same_outputs = self._render_outputs(Scope(_NOBODY, name)) if constant else None
 
     def need(self, job: JobContext, tier: int = 0) -> Need:
-        """Resources and requirements of this job; memory, disk and time grow by half with each ``tier`` (cpus and gpus do not)."""
+        """Resources and requirements of this job; memory, disk and time grow by half with each ``tier``."""
         scope = Scope(job, self.task.name)
         try:
             cpus, memory, disk, gpus, time = [quantity(scope) for quantity in self._quantities]

@@ -1,7 +1,7 @@
-"""Expressions: ``$args $steering $system $attr $eval $sprintf $choice``, compiled once to closures (hides how a value is found).
+"""Expressions, ``$args(x)`` and its six friends, compiled once to closures (hides how a value is found).
 
-A :class:`Compiler` belongs to one steering file. What it makes knows what it ``uses``, so that validation can say what a
-place does not have, and constants are computed once.
+A :class:`Compiler` belongs to one steering file. What it makes knows what it ``uses``, so that validation can say
+what a place does not have, and constants are computed once.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ Use = tuple[str, str]
 class Compiled:
     """A text ready to be evaluated: ``run(scope)`` gives its value.
 
-    ``uses`` names what it asks of a scope, through steering variables too: ("args", "job"), ("system", "tmp"), ("attr", "X"),
-    ("choice", ""); a name that is itself computed is "*". Nothing used: ``run`` takes any scope, also None. ``cost`` bounds how
-    many expressions one evaluation may meet.
+    ``uses`` names what it asks of a scope, through steering variables too: ("args", "job"), ("system", "tmp"),
+    ("attr", "X"), ("choice", ""); a name that is itself computed is "*". Nothing used: ``run`` takes any scope, also
+    None. ``cost`` bounds how many expressions one evaluation may meet.
     """
 
     text: str
@@ -227,7 +227,9 @@ class Compiler:
                 key.uses | {("system", "*")},
             )
         name = key
-        return Compiled(expression, lambda scope: _of_system(scope.site, name, expression), frozenset([("system", name)]))
+        return Compiled(
+            expression, lambda scope: _of_system(scope.site, name, expression), frozenset([("system", name)])
+        )
 
     def _attr(self, call: Call, place: Place) -> Compiled:
         key = self._key(call, place)

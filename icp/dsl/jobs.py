@@ -1,4 +1,4 @@
-"""``jobs``: a number, a scan, the lines of a CSV file or a list of files -> JobSource (hides where columns come from)."""
+"""``jobs``, a number, scan, CSV file or list of files -> JobSource (hides where columns come from)."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def _csv(name: str, mistakes: Mistakes, disk: Disk) -> JobSource:
             elif len(row) == len(columns):
                 rows.append(tuple(row))
             else:
-                mistakes.add(path, f"{name}, line {reader.line_num}: {len(row)} values", f"{len(columns)}, as in its header")
+                mistakes.add(
+                    path, f"{name}, line {reader.line_num}: {len(row)} values", f"{len(columns)}, as in its header"
+                )
     except csv.Error as error:
         mistakes.add(path, f"{name}, line {reader.line_num}: {error}")
         return _ONE

@@ -1,4 +1,4 @@
-"""The kinds of values that a steering file can hold, as data: from them come checks, the JSON Schema and the reference (hides all three)."""
+"""The kinds of values in a steering file, as data: checks, JSON Schema and reference come from them (hides types)."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _quantity(expected: str, parse: Callable[[Any], int]) -> Scalar:
         try:
             parse(value)
         except (ValueError, OverflowError):
-            return f"{value!r} is none"
+            return f"{value!r} is not valid"
         return None
 
     return Scalar(expected + ", or an expression", (str, int, float), {"type": ["string", "number"]}, test)
@@ -130,7 +130,7 @@ def whole(least: int, most: int | None = None, expression: bool = False) -> Scal
 
     def test(value: Any) -> str | None:
         if isinstance(value, str):
-            return None if _is_expression(value) else f"{value!r} is none"
+            return None if _is_expression(value) else f"{value!r} is not valid"
         return None if least <= value and (most is None or value <= most) else f"{value} is out of range"
 
     if expression:
@@ -145,11 +145,13 @@ def _name(expected: str, pattern: re.Pattern[str]) -> Scalar:
         expected,
         (str,),
         {"type": "string", "pattern": "^" + pattern.pattern.replace("\\Z", "$")},
-        lambda value: None if pattern.match(value) and len(value) <= 100 else f"{value[:60]!r} is none",
+        lambda value: None if pattern.match(value) and len(value) <= 100 else f"{value[:60]!r} is not valid",
     )
 
 
-TEXT = Scalar("text", (str,), {"type": "string", "minLength": 1}, lambda value: None if value.strip() else "it is empty")
+TEXT = Scalar(
+    "text", (str,), {"type": "string", "minLength": 1}, lambda value: None if value.strip() else "it is empty"
+)
 FLAG = Scalar("true or false", (bool,), {"type": "boolean"})
 CELL = Scalar("text, a number, true or false", (str, int, float, bool), {"type": ["string", "number", "boolean"]})
 VARIABLE = OneOf(

@@ -1,4 +1,4 @@
-"""Where each key of a TOML text stands: key path -> (line, column), for text that is known to be valid (hides TOML's grammar)."""
+"""Where each key of a valid TOML text stands: key path -> (line, column) (hides TOML's grammar)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Requirements: ``$attr(X)`` compared with constants, reduced to an OR of ANDs of comparisons (hides both languages' operators).
+"""Requirements, ``$attr(X)`` compared with constants, as an OR of ANDs (hides the two languages that they are written in).
 
-Negation is pushed inwards first. A comparison with an unknown attribute is false, also negated; only ``not $attr(X)`` is true of an
-unknown X, and it alone is written ``(X, "!=", True)``: ``$attr(X) != true`` becomes ``(X, "==", False)``.
+Negation is pushed inwards first. A comparison with an unknown attribute is false, also negated; only ``not $attr(X)``
+is true of an unknown X, and it alone is written ``(X, "!=", True)``: ``$attr(X) != true`` becomes ``(X, "==", False)``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.syntax import START, BadExpression, call_at, nearest
 from icp.model.definition import Resources
 from icp.model.need import Comparison, Disjunction
+from icp.pilot.needs import compare
 
 __all__ = ["MAX_CLAUSES", "Requirement", "compile_", "compile_requirement", "fold"]
 
@@ -140,7 +141,9 @@ class _Parser:
             else:
                 meant = nearest(found, _WORDS)
                 raise BadExpression(
-                    text, f"{found!r} is not possible in requirements; an attribute is $attr({found}), text has quotes", meant
+                    text,
+                    f"{found!r} is not possible in requirements; an attribute is $attr({found}), text has quotes",
+                    meant,
                 )
         return tokens
 
@@ -202,7 +205,9 @@ class _Parser:
             return _Constant(_fixed(-value if sign == "-" else value))
         if kind == "call" and not sign:
             return self._call(value)
-        raise BadExpression(self.whole, f"$attr(NAME) or a constant expected, found {value if kind != 'call' else value.text!r}")
+        raise BadExpression(
+            self.whole, f"$attr(NAME) or a constant expected, found {value if kind != 'call' else value.text!r}"
+        )
 
     def _call(self, call: Any) -> Any:
         compiled = self.compiler.call(call, self.place)
@@ -214,7 +219,9 @@ class _Parser:
         if any(kind == "attr" for kind, _ in compiled.uses):
             if call.name == "steering" and isinstance(compiled.text, str) and compiled.text == call.text:
                 return self._included(call)
-            raise BadExpression(call.text, "it cannot be reduced to comparisons: compare $attr(NAME) itself with a constant")
+            raise BadExpression(
+                call.text, "it cannot be reduced to comparisons: compare $attr(NAME) itself with a constant"
+            )
         self.uses |= compiled.uses
         return _Constant(compiled)
 
@@ -245,7 +252,9 @@ class _Parser:
 
             return _Truth(run)
         if isinstance(left, _Attribute) and isinstance(right, _Attribute):
-            raise BadExpression(self.whole, f"$attr({left.name}) and $attr({right.name}) cannot be compared with each other")
+            raise BadExpression(
+                self.whole, f"$attr({left.name}) and $attr({right.name}) cannot be compared with each other"
+            )
         raise BadExpression(self.whole, f"'{op}' stands between an attribute and a constant only")
 
     def _test(self, name: str, op: str, value: Compiled) -> _Test:
@@ -274,7 +283,9 @@ def _term(name: str, op: str, value: Any) -> Comparison:
     value = number_in(value)
     if isinstance(value, bool):
         if op not in ("==", "!="):
-            raise BadExpression(f"$attr({name}) {op} {str(value).lower()}", "true and false are compared by == and != only")
+            raise BadExpression(
+                f"$attr({name}) {op} {str(value).lower()}", "true and false are compared by == and != only"
+            )
         return (name, "==", value is (op == "=="))
     if isinstance(value, str) and op not in ("==", "!="):
         raise BadExpression(f"$attr({name}) {op} {value!r}", "only numbers have an order; compare text by == and !=")
@@ -399,18 +410,6 @@ def fold(clauses: Disjunction, attributes: Mapping[str, Any]) -> Disjunction:
     """What is left to ask once ``attributes`` are known: ``()`` can never match there, ``((),)`` always does."""
     left = []
     for clause in clauses:
-        if all(holds(term, attributes) for term in clause if term[0] in attributes):
+        if all(compare(((term,),), attributes) for term in clause if term[0] in attributes):
             left.append(tuple(term for term in clause if term[0] not in attributes))
     return _simplest(tuple(left))
-
-
-def holds(term: Comparison, attributes: Mapping[str, Any]) -> bool:
-    """Whether this comparison is true of these attributes; kinds that do not go together are unequal and have no order."""
-    name, op, value = term
-    if name not in attributes:
-        return op == "!=" and value is True
-    found = attributes[name]
-    alike = isinstance(found, bool) is isinstance(value, bool) and isinstance(found, str) is isinstance(value, str)
-    if op in ("==", "!="):
-        return (alike and found == value) is (op == "==")
-    return alike and not isinstance(found, bool) and bool(_COMPARE[op](found, value))

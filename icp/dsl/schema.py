@@ -35,7 +35,9 @@ COMMAND = OneOf(
 RESOURCES = Table(
     {
         "cpus": Key(whole(1, 100_000, expression=True), "Cores.", "1"),
-        "memory": Key(SIZE_KIND, "Memory of all its processes together.", '"2 GB"', examples=('"500 MB"', '"4 GiB"', "4000")),
+        "memory": Key(
+            SIZE_KIND, "Memory of all its processes together.", '"2 GB"', examples=('"500 MB"', '"4 GiB"', "4000")
+        ),
         "disk": Key(SIZE_KIND, "Space for inputs, outputs and scratch files.", '"1 GB"'),
         "gpus": Key(whole(0, 1000, expression=True), "GPUs; one or more imply `$attr(HasGPU)`.", "0"),
         "time": Key(DURATION_KIND, "Wall-clock time.", '"1 h"', examples=('"8 h"', '"30 min"', '"1:30:00"', '"2 d"')),
@@ -48,7 +50,9 @@ OUTPUT = OneOf(
         TEXT,
         Table(
             {
-                "name": Key(TEXT, "The file, relative to the task's directory; `*`, `?` and `[` make a pattern.", required=True),
+                "name": Key(
+                    TEXT, "The file, relative to the task's directory; `*`, `?` and `[` make a pattern.", required=True
+                ),
                 "optional": Key(FLAG, "It may be missing when the task ends.", "false"),
                 "keep": Key(FLAG, "Bring it home, or not.", "true for outputs that no other task of the job reads"),
             },
@@ -63,7 +67,9 @@ MODULE = Table(
         "command": Key(COMMAND, "Text runs under `sh -e`, a list without a shell."),
         "python": Key(Later(TEXT, "Python modules"), "A file with a module class."),
         "class": Key(Later(TEXT, "Python modules"), "The class in it."),
-        "params": Key(Later(MapOf(VARIABLE, COLUMN_NAME, "parameter", "a table"), "Parameters of modules"), "Its parameters."),
+        "params": Key(
+            Later(MapOf(VARIABLE, COLUMN_NAME, "parameter", "a table"), "Parameters of modules"), "Its parameters."
+        ),
     },
     "a module",
 )
@@ -71,7 +77,9 @@ MODULE = Table(
 TRAY = Table(
     {
         "software": Key(Later(TASK_NAME, "Software environments"), "The environment that its modules run in."),
-        "iterations": Key(whole(1, 10_000, expression=True), "How often the tray runs; `$args(iter)` counts from 0.", "1"),
+        "iterations": Key(
+            whole(1, 10_000, expression=True), "How often the tray runs; `$args(iter)` counts from 0.", "1"
+        ),
         "module": Key(ListOf(MODULE, "modules", 1), "What runs, in order.", required=True),
     },
     "a tray",
@@ -84,7 +92,9 @@ TASK_KEYS = {
         'Outputs of other tasks, `"task:output"` with the name as it is declared there; implies `after`.',
         examples=('["corsika:showers.i3.zst"]',),
     ),
-    "outputs": Key(ListOf(OUTPUT, "a list of outputs"), "Files that the task leaves behind.", examples=('["hist.json"]',)),
+    "outputs": Key(
+        ListOf(OUTPUT, "a list of outputs"), "Files that the task leaves behind.", examples=('["hist.json"]',)
+    ),
     "after": Key(ListOf(TASK_NAME, "a list of tasks"), "Tasks that must be ok before."),
     "resources": Key(RESOURCES, "What it asks of a node."),
     "requirements": Key(
@@ -124,7 +134,9 @@ JOBS = OneOf(
             {
                 "scan": Key(
                     MapOf(
-                        OneOf((ListOf(CELL, "a list of values", 1), COUNT), "a list of values, or a number n for 0 to n-1"),
+                        OneOf(
+                            (ListOf(CELL, "a list of values", 1), COUNT), "a list of values, or a number n for 0 to n-1"
+                        ),
                         COLUMN_NAME,
                         "axis",
                         "a table of axes",
@@ -132,8 +144,12 @@ JOBS = OneOf(
                     "One job for each combination; the last axis is the fastest. Each axis is an `$args`.",
                     examples=("{ energy = [1, 10, 100], seed = 1000 }",),
                 ),
-                "csv": Key(TEXT, "A CSV file with a header; one job a line, each column an `$args`.", examples=('"runs.csv"',)),
-                "files": Key(TEXT, "A pattern; one job for each file, its path is `$args(files)`.", examples=('"data/*.i3"',)),
+                "csv": Key(
+                    TEXT, "A CSV file with a header; one job a line, each column an `$args`.", examples=('"runs.csv"',)
+                ),
+                "files": Key(
+                    TEXT, "A pattern; one job for each file, its path is `$args(files)`.", examples=('"data/*.i3"',)
+                ),
             },
             "one of scan, csv and files",
         ),
@@ -172,10 +188,14 @@ TOP = Table(
             "Files and folders beside the steering file that are shipped with the dataset, read-only at the worker.",
             examples=('["sim.py", "geometry/"]',),
         ),
-        "seed": Key(whole(0, MAX_SEED), "All of `$args(seed)` and `$choice` follow from it.", "random at submit, and recorded"),
+        "seed": Key(
+            whole(0, MAX_SEED), "All of `$args(seed)` and `$choice` follow from it.", "random at submit, and recorded"
+        ),
         "priority": Key(whole(-4999, 5000), "Datasets with a larger one go first.", "0"),
         "category": Key(TASK_NAME, "A word to find and count datasets by."),
-        "stop_loss": Key(whole(0, 1_000_000), "So many identical failures without a success suspend the dataset; 0: never.", "20"),
+        "stop_loss": Key(
+            whole(0, 1_000_000), "So many identical failures without a success suspend the dataset; 0: never.", "20"
+        ),
         "steering": Key(
             MapOf(VARIABLE, COLUMN_NAME, "variable", "a table of variables"), "Variables: `$steering(name)` everywhere."
         ),

@@ -1,6 +1,7 @@
-"""Where a value may stand in a shell command, and how it is written there as one word (hides quotes, comments and here-documents).
+"""Where a value may stand in a shell command, and how it is one word there (hides quotes and here-documents).
 
-The lexer is careful, not complete: where the shells differ, or where it cannot follow, it says so if an expression comes after.
+The lexer is careful, not complete: where shells differ, or where it cannot follow, it says so if an expression comes
+after.
 """
 
 from __future__ import annotations
@@ -64,9 +65,6 @@ class _Lexer:
             else:
                 getattr(self, f"_{frame.kind}")(frame, letter)
         self._flush(len(text))
-        if self.problems:
-            self.problems[0].others = tuple(self.problems[1:])
-            raise self.problems[0]
         return self.pieces
 
     def _flush(self, end: int) -> None:
@@ -78,6 +76,8 @@ class _Lexer:
 
     def _refuse(self, call: Call, why: str) -> None:
         self.problems.append(BadExpression(call.text, why))
+        # what is wrong with the expression itself is said too
+        self.pieces.append(Insert(call, False))
         self.position = call.end
 
     def _backslash(self) -> None:
@@ -119,7 +119,10 @@ class _Lexer:
         elif frame.kind == "brace":
             self._refuse(call, "it stands inside ${...}; give it to a variable first: x=" + call.text)
         elif frame.kind == "arithmetic":
-            self._refuse(call, "it stands inside $((...)); compute with $eval(...), or give it to a variable first: x=" + call.text)
+            self._refuse(
+                call,
+                "it stands inside $((...)); compute with $eval(...), or give it to a variable first: x=" + call.text,
+            )
         elif self.doubt:
             self._refuse(call, f"{self.doubt}, so nobody can tell which quotes it stands in; {_FILE_HINT}")
         else:
@@ -285,7 +288,8 @@ class _Lexer:
             after = self.position
             call = call_at(self.text, match)
             self._refuse(
-                call, f"it stands in a here-document; give it to a variable before the command, x={call.text}, and write $x there"
+                call,
+                f"it stands in a here-document; give it to a variable before the command, x={call.text}, and write $x there",
             )
             self.position = after
 
@@ -293,12 +297,25 @@ class _Lexer:
 def lex(text: str) -> list[str | Insert]:
     """The command as text for the shell and expressions that stand where one word can stand.
 
-    BadExpression (with all of them) for expressions inside quotes, here-documents, ``${}``, ``$(())`` and backquotes, each with
-    the right form. A comment stays as it is.
+    BadExpression (with all of them) for expressions inside quotes, here-documents, ``${}``, ``$(())`` and backquotes,
+    each with the right form. A comment stays as it is.
     """
+    pieces, problems = _lex(text)
+    _raise(problems)
+    return pieces
+
+
+def _lex(text: str) -> tuple[list[str | Insert], list[BadExpression]]:
     if not any(not match.group(1) for match in START.finditer(text)):
-        return [literal(text)]
-    return _Lexer(text).run()
+        return [literal(text)], []
+    lexer = _Lexer(text)
+    return lexer.run(), lexer.problems
+
+
+def _raise(problems: list[BadExpression]) -> None:
+    if problems:
+        problems[0].others = tuple(problems[1:])
+        raise problems[0]
 
 
 def word(value: Any, bare: bool, expression: str) -> str:
@@ -319,8 +336,8 @@ def compile_command(text: str, compiler: Compiler, place: Place) -> Compiled:
     """A string command: ``run(scope)`` gives the text for ``/bin/sh -e -c``."""
     pieces: list[str | Callable[[Any], str]] = []
     uses: frozenset[tuple[str, str]] = frozenset()
-    problems: list[BadExpression] = []
-    for piece in lex(text):
+    found, problems = _lex(text)
+    for piece in found:
         if isinstance(piece, str):
             pieces.append(piece)
             continue
@@ -331,9 +348,7 @@ def compile_command(text: str, compiler: Compiler, place: Place) -> Compiled:
             continue
         uses |= compiled.uses
         pieces.append(_inserter(compiled, piece))
-    if problems:
-        problems[0].others = tuple(problems[1:])
-        raise problems[0]
+    _raise(problems)
     if not uses:
         fixed = "".join(piece if isinstance(piece, str) else piece(None) for piece in pieces)
         return Compiled(text, lambda scope: fixed, uses)

@@ -131,7 +131,11 @@ def _tables(
     """Name, table, place, and whether it is final, of every task."""
     at_top = [key for key in TASK_KEYS if key in data and key != "software"]
     if at_top and "task" in data:
-        mistakes.add((at_top[0],), "this describes the only task of a file, and there are [task.NAME] tables", "it in one of them")
+        mistakes.add(
+            (at_top[0],),
+            "this describes the only task of a file, and there are [task.NAME] tables",
+            "it in one of them",
+        )
     elif at_top:
         _check_runs(data, (), mistakes)
         yield MAIN, {key: clean[key] for key in at_top if key in clean}, (), False
@@ -160,7 +164,9 @@ def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes
     for index, file in enumerate(files):
         parts = file.rstrip("/").split("/")
         if file.startswith("/") or ".." in parts or any(not letter.isprintable() for letter in file):
-            mistakes.add(("files", index), f"{file[:80]!r} is not below the steering file's folder", "a plain relative path")
+            mistakes.add(
+                ("files", index), f"{file[:80]!r} is not below the steering file's folder", "a plain relative path"
+            )
         elif disk is not None and not disk.exists(file):
             mistakes.add(("files", index), f"there is no {file!r} beside the steering file")
     if disk is None:

@@ -1,4 +1,4 @@
-"""Where expressions are in a text: ``$name(...)`` with one of our names (hides brackets, quotes and the ``$$`` escape)."""
+"""Where expressions are in a text: ``$name(...)`` with one of our names (hides brackets, quotes and ``$$``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["NAMES", "START", "BadExpression", "Call", "call_at", "literal", "nearest", "split", "split_list", "strange_calls", "unquoted"]
+__all__ = [
+    "NAMES",
+    "START",
+    "BadExpression",
+    "Call",
+    "call_at",
+    "literal",
+    "nearest",
+    "split",
+    "split_list",
+    "strange_calls",
+    "unquoted",
+]
 
 NAMES = ("args", "steering", "system", "attr", "eval", "sprintf", "choice")
 """The names that make ``$name(`` an expression; any other ``$`` is somebody else's."""
@@ -21,7 +33,7 @@ _QUOTING = ("eval", "sprintf", "choice")
 
 
 class BadExpression(ValueError):
-    """An expression that cannot be understood or has no value: which, why, and the nearest right one if there is one."""
+    """An expression that cannot be understood or has no value: which, why, and the nearest right one if there is any."""
 
     def __init__(self, expression: str, reason: str, meant: str | None = None) -> None:
         super().__init__(f"{expression}: {reason}")

@@ -28,6 +28,8 @@ class Draft:
 
     task: TaskDef
     path: KeyPath
+    outputs_at: tuple[int, ...] = ()
+    inputs_at: tuple[int, ...] = ()
 
 
 def build_tasks(tables: Iterable[tuple[str, Mapping[str, Any], KeyPath, bool]], mistakes: Mistakes) -> list[Draft]:
@@ -37,7 +39,7 @@ def build_tasks(tables: Iterable[tuple[str, Mapping[str, Any], KeyPath, bool]], 
         if name in drafts:
             mistakes.add(path, f"there are two tasks named {name!r}", "names that differ, also of final tasks")
             continue
-        drafts[name] = Draft(_task(name, table, path, final, mistakes), path)
+        drafts[name] = _draft(name, table, path, final, mistakes)
     for name, draft in drafts.items():
         drafts[name] = replace(draft, task=_connected(draft, drafts, mistakes))
     _check_kept(drafts, mistakes)
@@ -45,14 +47,16 @@ def build_tasks(tables: Iterable[tuple[str, Mapping[str, Any], KeyPath, bool]], 
     return [replace(draft, task=replace(draft.task, index=index)) for index, draft in enumerate(ordered)]
 
 
-def _task(name: str, table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> TaskDef:
-    return TaskDef(
+def _draft(name: str, table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> Draft:
+    inputs = list(_inputs(table, path, final, mistakes))
+    outputs = list(_outputs(table, path, mistakes))
+    task = TaskDef(
         name=name,
         index=0,
         final=final,
         trays=_trays(table),
-        inputs=tuple(_inputs(table, path, final, mistakes)),
-        outputs=tuple(_outputs(table, path, mistakes)),
+        inputs=tuple(ref for _, ref in inputs),
+        outputs=tuple(output for _, output in outputs),
         after=tuple(dict.fromkeys(task for task in table.get("after", ()) if task is not None)),
         resources=_resources(table.get("resources") or {}),
         requirements=table.get("requirements", ""),
@@ -60,6 +64,7 @@ def _task(name: str, table: Mapping[str, Any], path: KeyPath, final: bool, mista
         max_tries=table.get("max_tries", 3),
         group_by=table.get("group_by"),
     )
+    return Draft(task, path, tuple(index for index, _ in outputs), tuple(index for index, _ in inputs))
 
 
 def _trays(table: Mapping[str, Any]) -> tuple[Tray, ...]:
@@ -67,10 +72,10 @@ def _trays(table: Mapping[str, Any]) -> tuple[Tray, ...]:
         return (Tray((Module(_command(table["command"])),)),)
     trays = []
     for tray in table.get("tray", ()):
-        if tray is not None:
-            modules = [module for module in tray.get("module", ()) if module is not None]
-            commands = tuple(Module(_command(module.get("command", ""))) for module in modules)
-            trays.append(Tray(commands, tray.get("software"), tray.get("iterations", 1)))
+        # a wrong one keeps its place, so that the others keep theirs
+        about = tray or {}
+        modules = tuple(Module(_command((module or {}).get("command", ""))) for module in about.get("module", ()))
+        trays.append(Tray(modules, about.get("software"), about.get("iterations", 1)))
     return tuple(trays)
 
 
@@ -90,7 +95,7 @@ def _resources(table: Mapping[str, Any]) -> Resources:
     return Resources(**values)
 
 
-def _outputs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> Iterable[OutputDef]:
+def _outputs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> Iterable[tuple[int, OutputDef]]:
     seen: set[str] = set()
     for index, value in enumerate(table.get("outputs", ())):
         if value is None or not (isinstance(value, str) or "name" in value):
@@ -110,14 +115,14 @@ def _outputs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> Ite
             mistakes.add(here, f"the output {name!r} is there twice")
         seen.add(name)
         glob = any(is_glob(piece) for piece in fixed)
-        yield OutputDef(name, about.get("optional", False), about.get("keep"), glob)
+        yield index, OutputDef(name, about.get("optional", False), about.get("keep"), glob)
 
 
 def _harmless(name: str) -> str:
     return "".join(piece if isinstance(piece, str) else "x" for piece in split(name))
 
 
-def _inputs(table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> Iterable[InputRef]:
+def _inputs(table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> Iterable[tuple[int, InputRef]]:
     for index, text in enumerate(table.get("inputs", ())):
         if text is None:
             continue
@@ -128,12 +133,12 @@ def _inputs(table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mist
             mistakes.add(here, f"{text!r} is no input", f'"task:output{EVERY}"' if final else '"task:output"')
         elif final and not every:
             mistakes.add(here, "a final task reads the outputs of all jobs", f'"{text}{EVERY}"')
-            yield InputRef(task, output, True)
+            yield index, InputRef(task, output, True)
         elif every and not final:
             mistakes.add(here, f"only a final task reads {EVERY}, the outputs of all jobs", f'"{text[: -len(EVERY)]}"')
-            yield InputRef(task, output[: -len(EVERY)])
+            yield index, InputRef(task, output[: -len(EVERY)])
         else:
-            yield InputRef(task, output[: -len(EVERY)] if every else output, every)
+            yield index, InputRef(task, output[: -len(EVERY)] if every else output, every)
 
 
 def _connected(draft: Draft, drafts: Mapping[str, Draft], mistakes: Mistakes) -> TaskDef:
@@ -143,8 +148,8 @@ def _connected(draft: Draft, drafts: Mapping[str, Draft], mistakes: Mistakes) ->
         if _parent(name, draft, drafts, (*draft.path, "after"), mistakes):
             parents.append(name)
     arriving: set[str] = set()
-    for ref in task.inputs:
-        here = (*draft.path, "inputs")
+    for index, ref in zip(draft.inputs_at, task.inputs):
+        here = (*draft.path, "inputs", index)
         if not _parent(ref.task, draft, drafts, here, mistakes):
             continue
         known = [output.name for output in drafts[ref.task].task.outputs]
@@ -153,13 +158,18 @@ def _connected(draft: Draft, drafts: Mapping[str, Draft], mistakes: Mistakes) ->
             expected = "" if meant else "one of its outputs: " + (", ".join(known) or "it has none")
             suffix = EVERY if ref.every else ""
             mistakes.add(
-                here, f"task {ref.task!r} has no output {ref.output!r}", expected, f'"{ref.task}:{meant}{suffix}"' if meant else ""
+                here,
+                f"task {ref.task!r} has no output {ref.output!r}",
+                expected,
+                f'"{ref.task}:{meant}{suffix}"' if meant else "",
             )
             continue
         if not task.final and ref.output in arriving:
             mistakes.add(here, f"two inputs arrive as {ref.output!r}", "outputs with names that differ")
         if not task.final and ref.output in [output.name for output in task.outputs]:
-            mistakes.add(here, f"{ref.output!r} is an input and an output of {task.name!r}", "an output with a name of its own")
+            mistakes.add(
+                here, f"{ref.output!r} is an input and an output of {task.name!r}", "an output with a name of its own"
+            )
         arriving.add(ref.output)
         inputs.append(ref)
         parents.append(ref.task)
@@ -186,7 +196,7 @@ def _check_kept(drafts: Mapping[str, Draft], mistakes: Mistakes) -> None:
     read = {(ref.task, ref.output) for draft in drafts.values() if not draft.task.final for ref in draft.task.inputs}
     owners: dict[tuple[bool, str], str] = {}
     for name, draft in drafts.items():
-        for index, output in enumerate(draft.task.outputs):
+        for index, output in zip(draft.outputs_at, draft.task.outputs):
             kept = output.keep if output.keep is not None else (name, output.name) not in read
             owner = owners.setdefault((draft.task.final, output.name), name) if kept else name
             if owner != name:
@@ -205,7 +215,11 @@ def _ordered(drafts: Mapping[str, Draft], mistakes: Mistakes) -> list[Draft]:
         ready = next((name for name, draft in waiting.items() if all(p not in waiting for p in draft.task.after)), None)
         if ready is None:
             circle = _circle(waiting)
-            mistakes.add(waiting[circle[0]].path, "a circle of tasks: " + " -> ".join(circle), "tasks that do not wait for each other")
+            mistakes.add(
+                waiting[circle[0]].path,
+                "a circle of tasks: " + " -> ".join(circle),
+                "tasks that do not wait for each other",
+            )
             for name in circle[:-1]:
                 done[name] = waiting.pop(name)
         else:

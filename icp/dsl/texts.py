@@ -13,7 +13,7 @@ from icp.dsl.locator import KeyPath
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
 from icp.dsl.shell import lex
-from icp.dsl.syntax import BadExpression, strange_calls
+from icp.dsl.syntax import START, BadExpression, strange_calls
 from icp.dsl.tasks import Draft
 from icp.dsl.values import NODE_NAMES, JobContext, Scope, SiteContext, show
 from icp.model.definition import JobSource
@@ -25,7 +25,9 @@ _SEED_BEFORE = re.compile(r"seed[\w-]*['\"]?[=:,\s]+['\"]?\Z", re.IGNORECASE)
 _NOWHERE = SiteContext("here", {}, {})
 
 
-def check_texts(name: str, jobs: JobSource, variables: Mapping[str, Any], drafts: list[Draft], mistakes: Mistakes) -> None:
+def check_texts(
+    name: str, jobs: JobSource, variables: Mapping[str, Any], drafts: list[Draft], mistakes: Mistakes
+) -> None:
     """Reports every expression that cannot be understood, asks what its place does not know, or has no value."""
     columns = frozenset([axis for axis, _ in jobs.axes] + list(jobs.columns))
     compiler = Compiler(variables, columns)
@@ -72,6 +74,7 @@ class _Texts:
     ) -> None:
         self.task = draft.task
         self.path = draft.path
+        self.outputs_at = draft.outputs_at
         self.compiler = compiler
         self.columns = columns
         self.mistakes = mistakes
@@ -86,11 +89,13 @@ class _Texts:
             value = getattr(task.resources, kind)
             if isinstance(value, str):
                 self._quantity(kind, value)
-        for index, output in enumerate(task.outputs):
-            compiled = self._compile(output.name, ("outputs", index), f"outputs.{index}")
-            if compiled is not None:
-                self._try(compiled, ("outputs", index), self.own, _safe)
-        if task.group_by is not None and (group := self._compile(task.group_by, ("group_by",), "group_by", of_job=True)):
+        for index, (at, output) in enumerate(zip(self.outputs_at, task.outputs)):
+            compiled = self._compile(output.name, ("outputs", at), f"outputs.{index}")
+            if compiled is not None and START.search(output.name):
+                self._try(compiled, ("outputs", at), self.own, _safe)
+        if task.group_by is not None and (
+            group := self._compile(task.group_by, ("group_by",), "group_by", of_job=True)
+        ):
             self._try(group, ("group_by",), self.jobs, show)
         for index, tray in enumerate(task.trays):
             if isinstance(tray.iterations, str):
@@ -116,7 +121,8 @@ class _Texts:
         good = self._arguments(compiled.uses, path, of_job, in_command=False)
         for kind, name in sorted(compiled.uses):
             if kind in ("system", "attr"):
-                self.mistakes.add(path, f"${kind}({name}) has a value only in a command and in requirements, not here")
+                where = "in a command" if kind == "system" else "in a command and in requirements"
+                self.mistakes.add(path, f"${kind}({name}) has a value only {where}")
                 good = False
         return compiled if good else None
 
@@ -139,10 +145,9 @@ class _Texts:
 
     def _module(self, tray: int, number: int) -> None:
         module = self.task.trays[tray].modules[number]
-        key: KeyPath = ("tray", tray, "module", number, "command")
-        path = (*self.path, *key)
-        if not self._long(path):
-            path = (*self.path, "command")
+        path: KeyPath = (*self.path, "command")
+        if not self.mistakes.knows(path):
+            path = (*self.path, "tray", tray, "module", number, "command")
         self._look_for_strange(module.command, path)
         try:
             compiled = compile_module(module, self.compiler, self.task.name, f"tray.{tray}.module.{number}")
@@ -154,9 +159,6 @@ class _Texts:
         of_site = any(kind == "attr" or (kind == "system" and name not in NODE_NAMES) for kind, name in compiled.uses)
         if good and not of_site:
             self._try(compiled, path[len(self.path) :], self.own, lambda got, text: got)
-
-    def _long(self, path: KeyPath) -> bool:
-        return self.mistakes.knows(path[: len(self.path) + 1])
 
     def _look_for_strange(self, command: str | tuple[str, ...], path: KeyPath) -> None:
         if isinstance(command, tuple):
@@ -183,7 +185,9 @@ class _Texts:
     def _requirements(self) -> None:
         path = (*self.path, "requirements")
         try:
-            requirement = compile_requirement(self.task.requirements, self.compiler, Place(self.task.name, "requirements"))
+            requirement = compile_requirement(
+                self.task.requirements, self.compiler, Place(self.task.name, "requirements")
+            )
         except BadExpression as error:
             self.mistakes.expression(path, error)
             return

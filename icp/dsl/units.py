@@ -30,7 +30,7 @@ def size(value: float | str) -> int:
 
 
 def duration(value: float | str) -> int:
-    """Seconds. ValueError for what is none, or not above 0; hours and minutes alone (``1:30``) could mean two things."""
+    """Seconds. ValueError for what is none, or not above 0; ``1:30`` could mean two things, so it is none."""
     if isinstance(value, str) and (match := _CLOCK.match(value)):
         days, hours, minutes, seconds = match.groups()[:4]
         if hours is None:

@@ -1,4 +1,4 @@
-"""What expressions ask and what they give: a job, a site, values, and marks for what only the node knows (hides how draws are made)."""
+"""What expressions ask and what they give: jobs, sites, values, marks for the node (hides how draws are made)."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def seed_of(dataset_seed: int, job: int, task: str) -> int:
 def choose(dataset_seed: int, job: int, owner: str, field: str, position: int, n: int) -> int:
     """Which of ``n`` a ``$choice`` takes.
 
-    ``owner`` is the task's name, or empty in ``[steering]``; ``field`` the key path in the task (``command``, ``outputs.0``,
-    ``tray.0.module.1.command``) or the steering key; ``position`` counts the choices in that text from 0.
+    ``owner`` is the task's name, or empty in ``[steering]``; ``field`` the key path in the task's long form
+    (``outputs.0``, ``tray.0.module.1.command``) or the steering key; ``position`` counts the choices in that text from 0.
     """
     text = b"choice\0%d\0%d\0%s\0%s\0%d" % (dataset_seed, job, owner.encode(), field.encode(), position)
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % n
