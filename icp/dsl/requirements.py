@@ -1,4 +1,4 @@
-"""Requirements, ``$attr(X)`` compared with constants, as an OR of ANDs (hides the two languages that they are written in).
+"""Requirements, ``$attr(X)`` compared with constants, as an OR of ANDs (hides that there are two ways to write them).
 
 Negation is pushed inwards first. A comparison with an unknown attribute is false, also negated; only ``not $attr(X)``
 is true of an unknown X, and it alone is written ``(X, "!=", True)``: ``$attr(X) != true`` becomes ``(X, "==", False)``.

@@ -20,16 +20,19 @@ __all__ = ["Insert", "compile_command", "lex", "word"]
 _BLANK = " \t\n"
 _WORD_ENDS = _BLANK + ";&|()<>"
 _BARE = re.compile(r"[0-9][A-Za-z0-9_.:,/+@%-]*\Z")
+_BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:,/+@%-]*\Z")
+_RESERVED = frozenset("if then else elif fi do done case esac while until for in function select time coproc".split())
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^'\n]*'|\"[^\"\n]*\"|[^\s;&|()<>'\"\\])+)")
 _FILE_HINT = "move the script to a file that is shipped with files = [...], and give it the value as an argument"
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """An expression in a command; ``bare``: a plain number needs no quotes here."""
+    """An expression in a command; ``number``: a number needs no quotes here; ``word``: nor does a plain word."""
 
     call: Call
-    bare: bool
+    number: bool
+    word: bool
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class _Lexer:
     def _refuse(self, call: Call, why: str) -> None:
         self.problems.append(BadExpression(call.text, why))
         # what is wrong with the expression itself is said too
-        self.pieces.append(Insert(call, False))
+        self.pieces.append(Insert(call, False, False))
         self.position = call.end
 
     def _backslash(self) -> None:
@@ -129,8 +132,9 @@ class _Lexer:
             self._flush(call.start)
             before = self.text[call.start - 1] if call.start else " "
             after = self.text[call.end] if call.end < len(self.text) else " "
-            bare = before in " \t\n=/,:.-" and self.escaped != call.start - 1 and after in " \t\n;/._,:-"
-            self.pieces.append(Insert(call, bare))
+            free = before in " \t\n=/,:.-" and self.escaped != call.start - 1
+            number = free and after in " \t\n;/._,:-"
+            self.pieces.append(Insert(call, number, number and after in " \t\n;"))
             self.position = self.plain_from = call.end
 
     def _right_form(self, start: int, quote: str) -> str:
@@ -318,14 +322,18 @@ def _raise(problems: list[BadExpression]) -> None:
         raise problems[0]
 
 
-def word(value: Any, bare: bool, expression: str) -> str:
+def word(value: Any, insert: Insert) -> str:
     """The value as one shell word, whatever is in it; what only the node knows becomes its environment variable."""
     if isinstance(value, Node):
         return f'"$ICP_{value.name.upper()}"'
     if isinstance(value, Marked):
-        return "".join(word(part, False, expression) for part in value.parts)
+        apart = Insert(insert.call, False, False)
+        return "".join(word(part, apart) for part in value.parts)
+    expression = insert.call.text
     text = value if type(value) is str else show(value, expression)
-    if bare and _BARE.match(text):
+    if insert.number and _BARE.match(text):
+        return text
+    if insert.word and _BARE_WORD.match(text) and text not in _RESERVED:
         return text
     if "\0" in text:
         raise BadExpression(expression, "the value holds a NUL character, which no argument can hold")
@@ -358,8 +366,8 @@ def compile_command(text: str, compiler: Compiler, place: Place) -> Compiled:
 
 
 def _inserter(compiled: Compiled, insert: Insert) -> Callable[[Any], str]:
-    run, bare, expression = compiled.run, insert.bare, insert.call.text
+    run = compiled.run
     if compiled.constant:
-        fixed = word(run(None), bare, expression)
+        fixed = word(run(None), insert)
         return lambda scope: fixed
-    return lambda scope: word(run(scope), bare, expression)
+    return lambda scope: word(run(scope), insert)

@@ -33,7 +33,7 @@ _QUOTING = ("eval", "sprintf", "choice")
 
 
 class BadExpression(ValueError):
-    """An expression that cannot be understood or has no value: which, why, and the nearest right one if there is any."""
+    """An expression that cannot be understood or has no value: which, why, and the nearest right one."""
 
     def __init__(self, expression: str, reason: str, meant: str | None = None) -> None:
         super().__init__(f"{expression}: {reason}")

@@ -75,7 +75,7 @@ def choose(dataset_seed: int, job: int, owner: str, field: str, position: int, n
     """Which of ``n`` a ``$choice`` takes.
 
     ``owner`` is the task's name, or empty in ``[steering]``; ``field`` the key path in the task's long form
-    (``outputs.0``, ``tray.0.module.1.command``) or the steering key; ``position`` counts the choices in that text from 0.
+    (``outputs.0``, ``tray.0.module.1.command``) or the steering key; ``position`` counts that text's choices.
     """
     text = b"choice\0%d\0%d\0%s\0%s\0%d" % (dataset_seed, job, owner.encode(), field.encode(), position)
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % n
