@@ -13,6 +13,7 @@ from .disk import Disk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["Journal", "Syncer", "last_segment", "segments"]
@@ -54,6 +55,8 @@ class Journal:
         self.trouble = None  # type: OSError | None
         """The last error of the disk, None when all is well."""
         self._folder, self._stream, self._disk = folder, stream, disk or Disk()
+        self.before = None  # type: Callable[[], None] | None
+        """Called before lines are written: makes durable what they point to."""
         self._segment, self._size, self._fd = segment, 0, -1
         self._waiting = []  # type: list[bytes]
         """Lines behind ``durable``."""
@@ -83,6 +86,8 @@ class Journal:
         if not lines:
             return True
         data = b"".join(lines)
+        if self.before is not None:
+            self.before()
         try:
             if self._fd < 0 or self._size >= spool.SEGMENT_LIMIT:
                 self._next_segment()

@@ -1,0 +1,442 @@
+"""One card from begin to end: its attempts in order, the steps of each, and the fact that each ends with (hides spawning and logs).
+
+An attempt is a generator. It yields the pid of a process that it waits for, or a function that may take long; whoever drives it (the
+agent's loop, or :func:`run_card_here` in the foreground) sends back (wait status, rusage), or the function's result.
+"""
+
+import errno
+import json
+import os
+import resource
+import signal
+import threading
+import time
+
+from . import faults, spool
+from .disk import remove_tree
+from .stage import Problem, Stage, statistics
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import Any, BinaryIO
+
+__all__ = ["Pack", "Runner", "Slot", "Task", "read_card", "returned", "run_card_here"]
+
+LOG_LIMIT = 1 << 20
+"""Bytes kept of each of stdout and stderr: the first and the last half of it."""
+ERR_LIMIT = 4000
+_RESET = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+_SPAWNS = hasattr(os, "posix_spawn")
+
+
+class Slot:
+    """A node-local folder that one card at a time uses: ``work/`` (a task's directory), ``tmp/``, ``out``, ``err``, ``stats``."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.work, self.tmp, self.stats = folder + "/work", folder + "/tmp", folder + "/stats"
+        os.mkdir(folder, 0o700)
+        os.mkdir(self.work, 0o700)
+        os.mkdir(self.tmp, 0o700)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self.out, self.err = os.open(folder + "/out", flags, 0o600), os.open(folder + "/err", flags, 0o600)
+        self._spare = 0
+
+    def refresh(self) -> None:
+        """Empties what is not empty; a directory that was used is replaced rather than trusted to be emptied."""
+        for path in (self.work, self.tmp):
+            try:
+                if not os.listdir(path) and os.stat(path).st_mode & 0o777 == 0o700:
+                    continue
+            except OSError:
+                pass
+            if not remove_tree(path):
+                self._spare += 1
+                os.rename(path, "%s/left.%d" % (self.folder, self._spare))
+            os.mkdir(path, 0o700)
+        try:
+            os.unlink(self.stats)
+        except OSError:
+            pass
+        for fd in (self.out, self.err):
+            if os.fstat(fd).st_size:
+                os.ftruncate(fd, 0)
+
+    def close(self) -> None:
+        os.close(self.out)
+        os.close(self.err)
+
+
+class Task:
+    """What is going on in an attempt, for whoever watches over its time and memory."""
+
+    __slots__ = ("began", "disk", "last_tail", "pack", "peak", "phase", "pid", "reported", "since", "slot", "spec", "verdict")
+
+    def __init__(self, spec: "dict[str, Any]", slot: Slot) -> None:
+        self.spec, self.slot = spec, slot
+        self.phase, self.pid = "staging", 0
+        self.began = self.since = time.time()
+        self.verdict = None  # type: tuple[str, str | None, str] | None
+        """(r, kind, sentence) once it was decided how this ends, whatever the process says."""
+        self.reported = ""
+        self.peak = self.disk = 0
+        self.last_tail = 0.0
+
+    def enter(self, phase: str) -> float:
+        self.phase, self.since = phase, time.time()
+        return self.since
+
+    def stop(self, result: str, kind: "str | None", text: str, number: int = signal.SIGKILL) -> None:
+        """Decides the end (the first decision stays) and signals the session of the running process."""
+        if self.verdict is None:
+            self.verdict = (result, kind, text)
+        self.signal(number)
+
+    def signal(self, number: int) -> None:
+        if self.pid:
+            try:
+                os.killpg(self.pid, number)
+            except OSError:
+                pass
+
+
+class Pack:
+    """The file with the logs of one card's attempts; without a path nothing is kept."""
+
+    def __init__(self, path: "str | None") -> None:
+        self._path = path
+        self._fd = -1
+        self._lock = threading.Lock()
+        self._finished = False
+        self.dirty = False
+
+    def append(self, out: bytes, err: bytes) -> "list[int] | None":
+        """[offset, bytes of stdout, bytes of stderr]; OSError."""
+        if self._path is None:
+            return None
+        if self._fd < 0:
+            self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        offset = os.fstat(self._fd).st_size
+        data = out + err
+        if os.write(self._fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.dirty = True
+        faults.visit("agent.logged")
+        return [offset, len(out), len(err)]
+
+    def sync(self) -> None:
+        """Makes it durable; called by the thread that then makes the facts durable which point into it."""
+        with self._lock:
+            if self._fd >= 0 and self.dirty:
+                self.dirty = False
+                try:
+                    os.fdatasync(self._fd)
+                except OSError:
+                    pass  # A log that is lost costs no result.
+            if self._fd >= 0 and self._finished:
+                os.close(self._fd)
+                self._fd = -1
+
+    def finish(self) -> bool:
+        """Nothing more comes; whether ``sync`` has something to close."""
+        self._finished = True
+        return self._fd >= 0
+
+
+class Runner:
+    """Runs attempts on this node: what they all share."""
+
+    def __init__(self, stage: Stage, agent: str, scratch: str, platform: "Callable[[], str]", sweep: "Callable[[str], None]") -> None:
+        """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session."""
+        self._stage, self._scratch, self._platform, self._sweep = stage, scratch, platform, sweep
+        self.base = {name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")}
+        self.base.update(ICP_AGENT=agent, ICP_SCRATCH=scratch)
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._found = {}  # type: dict[tuple[str, str], str]
+
+    def attempt(
+        self, task: Task, pack: Pack, known: "dict[tuple[str, str], str]", gpus: "list[str]"
+    ) -> "Generator[Any, Any, dict[str, Any]]":
+        """Runs one attempt: the ``ended`` fact, without number and time."""
+        spec, slot = task.spec, task.slot
+        fact = {"f": "ended", "a": spec["a"], "k": spec["k"], "r": "ok", "exit": None}  # type: dict[str, Any]
+        times = [round(task.began, 3)] * 4
+        cpu, rss = 0.0, 0
+        out = []  # type: list[list[Any]]
+        problem = None  # type: tuple[str, str] | None
+        complete = False
+        try:
+            slot.refresh()
+            if spec.get("files") or spec.get("in") or spec.get("list"):
+                yield lambda: self._stage.bring_in(spec, slot.work, known)
+            times[1] = times[2] = round(task.enter("running"), 3)
+            for step in spec["steps"]:
+                if task.verdict is not None:
+                    break
+                task.pid = self._spawn(task, step, gpus)
+                status, usage = yield task.pid
+                task.pid = 0
+                cpu += usage.ru_utime + usage.ru_stime
+                rss = max(rss, usage.ru_maxrss * 1024)
+                fact["exit"] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                if fact["exit"] != 0:
+                    break
+            self._sweep(spec["a"])
+            times[2] = round(task.enter("storing"), 3)
+            if task.verdict is None and not fact["exit"]:
+                if spec.get("out"):
+                    out = yield lambda: self._stage.take_out(spec, slot.work, lambda: task.verdict is not None)
+                complete = True
+        except Problem as error:
+            problem = (error.kind, str(error))
+        except OSError as error:
+            problem = ("node", "the task cannot be run in %s: %s" % (slot.folder, error))
+        times[3] = round(time.time(), 3)
+        # Until it calls execve(2) the child counts as big as this process is: so much tells nothing of the task.
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        fact.update(ph=times, cpu=round(cpu, 3), rss=max(rss if rss > own else 0, task.peak))
+        if out:
+            fact["out"] = out
+            for _, name, _, sha256 in out:
+                known[(spec["a"], name)] = sha256
+        tail = self._logs(task, pack, fact)
+        if os.path.exists(slot.stats):
+            stats, wrong = statistics(slot.stats)
+            if stats:
+                fact["stats"] = stats
+            if wrong:
+                fact["stats_err"] = wrong
+        # A task that was told to end and then exits with 0 has not done its work; one that had done it all before is ok.
+        _judge(fact, None if complete else task.verdict, problem, tail)
+        return fact
+
+    def _logs(self, task: Task, pack: Pack, fact: "dict[str, Any]") -> str:
+        """Appends the captured output to the pack; the last of stderr as text."""
+        try:
+            out, err = capped(task.slot.out), capped(task.slot.err)
+            if out or err:
+                log = pack.append(out, err)
+                if log is not None:
+                    fact["log"] = log
+            return err[-ERR_LIMIT:].decode("utf-8", "replace")
+        except OSError as error:
+            fact["log_err"] = "the log cannot be kept: %s" % error.strerror
+            return ""
+
+    # --- processes
+
+    def _spawn(self, task: Task, step: "dict[str, Any]", gpus: "list[str]") -> int:
+        """Starts a step in a session of its own; its pid. Problem where that is the task's own fault."""
+        spec, slot = task.spec, task.slot
+        if step.get("software") is not None:
+            raise Problem("software", "software %s: this pilot runs no software environments yet" % step["software"])
+        env = dict(self.base)
+        env["ICP_TMP"] = env["TMPDIR"] = slot.tmp
+        env["ICP_STATS"] = slot.stats
+        env["ICP_ATTEMPT"] = spec["a"]
+        env["ICP_DATASET"], env["ICP_JOB"], env["ICP_TASK"] = str(spec["dataset"]), str(spec["job"]), spec["task"]
+        env["ICP_PLATFORM"] = self._platform()
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        argv = [part if isinstance(part, str) else self._fill(part, slot) for part in step["argv"]]
+        if step.get("env"):
+            for name, value in step["env"].items():
+                env[name] = value if isinstance(value, str) else self._fill(value, slot)
+        try:
+            program = self._find(argv[0], env.get("PATH", os.defpath))
+            if _SPAWNS:
+                return self._posix_spawn(program, argv, env, slot)
+            return self._fork_exec(program, argv, env, slot)
+        except (OSError, ValueError, IndexError) as error:
+            raise Problem("payload", "the command %s cannot be started: %s" % (argv[0] if argv else "(empty)", error))
+
+    def _fill(self, part: "Any", slot: Slot) -> str:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, list):
+            return "".join(self._fill(one, slot) for one in part)
+        name = part["node"]
+        return slot.tmp if name == "tmp" else self._scratch if name == "scratch" else self._platform()
+
+    def _find(self, name: str, path: str) -> str:
+        if "/" in name:
+            return name
+        known = self._found.get((path, name))
+        if known is None:
+            for folder in path.split(":"):
+                known = "%s/%s" % (folder, name)
+                if folder.startswith("/") and os.access(known, os.X_OK) and not os.path.isdir(known):
+                    break
+            else:
+                raise OSError(errno.ENOENT, "command not found on %s" % os.uname().nodename)
+            self._found[(path, name)] = known
+        return known
+
+    def _posix_spawn(self, program: str, argv: "list[str]", env: "dict[str, str]", slot: Slot) -> int:
+        os.chdir(slot.work)  # Only this thread spawns, and everything else uses absolute paths.
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, slot.out, 1), (os.POSIX_SPAWN_DUP2, slot.err, 2)]  # novm
+        try:
+            return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESET)  # novm
+        except NotImplementedError:
+            return self._fork_exec(program, argv, env, slot)
+
+    def _fork_exec(self, program: str, argv: "list[str]", env: "dict[str, str]", slot: Slot) -> int:
+        import subprocess
+
+        process = subprocess.Popen(
+            argv, executable=program, env=env, cwd=slot.work, stdin=self._null, stdout=slot.out, stderr=slot.err,
+            start_new_session=True,
+        )  # fmt: skip
+        process.returncode = 0  # It is waited for by whoever drives the generator.
+        return process.pid
+
+
+def _judge(fact: "dict[str, Any]", verdict: "tuple[str, str | None, str] | None", problem: "tuple[str, str] | None", tail: str) -> None:
+    """Fills in how the attempt ended: a decision from outside first, then a problem of ours, then the exit code."""
+    if verdict is not None:
+        fact["r"] = verdict[0]
+        if verdict[1]:
+            fact["kind"] = verdict[1]
+        fact["err"] = verdict[2]
+    elif problem is not None:
+        fact.update(r="error", kind=problem[0], err=problem[1])
+    elif fact["exit"]:
+        code = fact["exit"]
+        how = "exit code %d" % code if code > 0 else "signal %d" % -code
+        fact.update(r="error", kind="payload", err=tail if tail.strip() else how)
+    if fact["r"] != "ok":
+        fact.pop("out", None)
+        if tail.strip() and fact.get("err") != tail:
+            fact["tail"] = tail
+
+
+def capped(fd: int) -> bytes:
+    """What was written to a descriptor: all of it, or the first and the last half of LOG_LIMIT with a line between."""
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return b""
+    if size <= LOG_LIMIT:
+        return os.pread(fd, size, 0)
+    half = LOG_LIMIT // 2
+    gap = b"\n[... %d bytes left out ...]\n" % (size - LOG_LIMIT)
+    return os.pread(fd, half, 0) + gap + os.pread(fd, half - len(gap), size - half + len(gap))
+
+
+def returned(spec: "dict[str, Any]", why: str) -> "dict[str, Any]":
+    """The fact of an attempt that never began."""
+    return {"f": "ended", "a": spec["a"], "k": spec["k"], "r": "returned", "err": why}
+
+
+# --- in the foreground
+
+
+def run_card_here(
+    card: "dict[str, Any]", directory: str, source_of: "Callable[[list[str], str], str]", pack_of: "Callable[[str], str]",
+    out: "BinaryIO | None" = None, err: "BinaryIO | None" = None,
+) -> "list[dict[str, Any]]":  # fmt: skip
+    """Runs the attempts of a card one after the other as an agent would, in the foreground: their ``ended`` facts.
+
+    Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it; ``directory/.<task>/`` holds
+    what it printed (``out``, ``err``), which is also copied to the streams, and its statistics. ``source_of(from, name)`` and
+    ``pack_of(sha256)`` give the paths of inputs and packs; an input made by an earlier attempt of the card is taken from its directory.
+    Raises OSError where the directory cannot be written.
+    """
+    os.makedirs(directory, exist_ok=True)
+    directory = os.path.abspath(directory)
+    made = {}  # type: dict[str, str]
+
+    def find(origin: "list[str]", name: str) -> str:
+        return "%s/%s" % (made[origin[1]], name) if origin[0] == "store" and origin[1] in made else source_of(origin, name)
+
+    from . import offer
+
+    hidden = directory + "/.icp"
+    remove_tree(hidden)
+    os.mkdir(hidden)
+    runner = Runner(Stage(find, pack_of, None, hidden), "local", hidden, offer.platform_name, lambda attempt: None)
+    facts, good, known = [], set(), {}  # type: list[dict[str, Any]], set[str], dict[tuple[str, str], str]
+    for spec in card["attempts"]:
+        if any(one not in good for one in spec.get("after") or ()):
+            facts.append(returned(spec, "a task before it did not end well"))
+            continue
+        slot = _HereSlot(directory, spec["task"])
+        made[spec["a"]] = slot.work
+        gpus = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
+        fact = _drive(runner.attempt(Task(spec, slot), Pack(None), known, gpus), slot, out, err)
+        slot.close()
+        facts.append(fact)
+        if fact["r"] == "ok":
+            good.add(spec["a"])
+    return facts
+
+
+class _HereSlot(Slot):
+    """``directory/<task>`` as the working directory, everything else in ``directory/.<task>``."""
+
+    def __init__(self, directory: str, task: str) -> None:
+        hidden = "%s/.%s" % (directory, task)
+        remove_tree(hidden)
+        Slot.__init__(self, hidden)
+        os.rmdir(self.work)
+        self.work = "%s/%s" % (directory, task)
+        remove_tree(self.work)
+        os.mkdir(self.work)
+
+    def refresh(self) -> None:
+        """Everything is new."""
+
+
+def _drive(life: "Generator[Any, Any, dict[str, Any]]", slot: Slot, out: "BinaryIO | None", err: "BinaryIO | None") -> "dict[str, Any]":
+    copied = {slot.out: 0, slot.err: 0}
+
+    def show() -> None:
+        for fd, stream in ((slot.out, out), (slot.err, err)):
+            data = os.pread(fd, 1 << 20, copied[fd])
+            if data and stream is not None:
+                stream.write(data)
+                stream.flush()
+            copied[fd] += len(data)
+
+    step, value = life.send, None  # type: Any, Any
+    try:
+        while True:
+            wanted = step(value)
+            if callable(wanted):
+                try:
+                    step, value = life.send, wanted()
+                except (Problem, OSError) as error:
+                    step, value = life.throw, error
+                continue
+            pid = 0
+            try:
+                while not pid:
+                    pid, status, usage = os.wait4(wanted, os.WNOHANG)
+                    show()
+                    if not pid:
+                        time.sleep(0.02)
+            finally:
+                # What a task leaves running ends with it, and with Ctrl-C.
+                _kill_session(wanted)
+            step, value = life.send, (status, usage)
+    except StopIteration as done:
+        show()
+        return done.value  # type: ignore[no-any-return]
+
+
+def _kill_session(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def read_card(card: bytes) -> "dict[str, Any]":
+    """A card's content; ValueError or KeyError where it is none."""
+    value = json.loads(card.decode("utf-8"))
+    if not isinstance(value, dict) or not isinstance(value["attempts"], list):
+        raise ValueError("not a card")
+    for one in value["attempts"]:
+        spool.check_id(one["a"])
+    return value
+
+

@@ -1,0 +1,264 @@
+"""Files into a working directory and out of it: copies, checksums, packs (hides tar, globs, and how a full disk is waited out)."""
+
+import errno
+import hashlib
+import os
+import stat
+import time
+
+from . import faults, spool
+from .disk import Disk, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["Problem", "Stage", "declared_outputs", "statistics"]
+
+STORE_PATIENCE = 300.0
+"""Seconds for which an output that cannot be stored is tried again."""
+_BLOCK = 1 << 20
+_TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
+
+
+class Problem(Exception):
+    """An attempt ends with an error of this ``kind`` (payload, stage, node, software); the text is one sentence."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        Exception.__init__(self, text)
+        self.kind = kind
+
+
+class Stage:
+    """Moves files for the attempts of one agent. Its methods may take long: they are called outside of the agent's loop."""
+
+    def __init__(
+        self, source_of: "Callable[[list[str], str], str]", pack_of: "Callable[[str], str]", store: "Callable[[str], str] | None",
+        packs: str, disk: "Disk | None" = None,
+    ) -> None:  # fmt: skip
+        """``source_of(from, name)`` and ``pack_of(sha256)`` are paths, ``store(attempt)`` a folder (None: outputs stay where they are).
+
+        ``packs`` is the node-local folder in which packs are unpacked.
+        """
+        self._source_of, self._pack_of, self._store = source_of, pack_of, store
+        self._packs, self._disk = packs, disk or Disk()
+        self._unpacked = {}  # type: dict[str, list[str]]
+
+    # --- in
+
+    def bring_in(self, spec: "dict[str, Any]", work: str, known: "dict[tuple[str, str], str]") -> None:
+        """Puts shipped files, inputs and ``inputs.list`` into ``work``; ``known`` has checksums of outputs made by the same card."""
+        for sha256 in spec.get("files") or ():
+            folder = "%s/%s" % (self._packs, sha256)
+            for name in self._unpack(sha256, folder):
+                os.symlink("%s/%s" % (folder, name), "%s/%s" % (work, name))
+        names = []
+        for one in spec.get("in") or ():
+            name, origin = spool.check_name(one["name"]), one["from"]
+            names.append(name)
+            source = self._source_of(origin, origin[2] if len(origin) > 2 else name)
+            expected = one.get("sha256") or known.get((origin[1], origin[2] if len(origin) > 2 else name))
+            try:
+                os.makedirs(os.path.dirname("%s/%s" % (work, name)), exist_ok=True)
+                found = copy(source, "%s/%s" % (work, name))
+            except OSError as error:
+                raise Problem("stage", "input %s cannot be copied from %s: %s" % (name, source, error.strerror))
+            if expected and found != expected:
+                raise Problem("stage", "input %s (%s) has sha256 %s, expected %s" % (name, source, found, expected))
+        if spec.get("list"):
+            with open(work + "/inputs.list", "w", encoding="utf-8") as stream:
+                stream.write("".join(name + "\n" for name in names))
+
+    def _unpack(self, sha256: str, folder: str) -> "list[str]":
+        """The top-level names of a pack, which is unpacked once."""
+        if sha256 not in self._unpacked:
+            spool.check_digest(sha256)
+            try:
+                names = self._unpack_once(self._pack_of(sha256), sha256, folder)
+            except (OSError, ValueError) as error:
+                raise Problem("stage", "the shipped files %s cannot be unpacked: %s" % (sha256[:16], error))
+            self._unpacked[sha256] = names
+        return self._unpacked[sha256]
+
+    def _unpack_once(self, path: str, sha256: str, folder: str) -> "list[str]":
+        import tarfile
+        import threading
+
+        temporary = "%s.%d" % (folder, threading.get_ident())
+        os.makedirs(temporary)
+        digest = hashlib.sha256()
+        with open(path, "rb") as source:
+            for block in iter(lambda: source.read(_BLOCK), b""):
+                digest.update(block)
+        if digest.hexdigest() != sha256:
+            raise Problem("stage", "the shipped files in %s have sha256 %s, expected %s" % (path, digest.hexdigest(), sha256))
+        folders = []
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                target = "%s/%s" % (temporary, spool.check_name(member.name.rstrip("/")))
+                if member.isdir():
+                    os.makedirs(target, exist_ok=True)
+                    folders.append(target)
+                    continue
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is None:
+                    raise Problem("stage", "the shipped files hold %s, which is no plain file" % member.name)
+                with open(target, "xb") as out:
+                    for block in iter(lambda: content.read(_BLOCK), b""):
+                        out.write(block)
+                os.chmod(target, 0o555 if member.mode & 0o100 else 0o444)
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            remove_tree(temporary)  # Another slot was faster.
+            if not os.path.isdir(folder):
+                raise
+        for base, _, _ in os.walk(folder, topdown=False):
+            os.chmod(base, 0o555)
+        return sorted(os.listdir(folder))
+
+    # --- out
+
+    def take_out(self, spec: "dict[str, Any]", work: str, given_up: "Callable[[], bool]") -> "list[list[Any]]":
+        """Stores the declared outputs for good: [[index, name, bytes, sha256]...]. ``given_up()``: nobody waits for them any more."""
+        found = declared_outputs(spec["out"], work)
+        if self._store is None:
+            return [[index, name, os.stat(work + "/" + name).st_size, digest_of(work + "/" + name)] for index, name in found]
+        folder = self._store(spec["a"])
+        deadline, pause = time.time() + STORE_PATIENCE, 0.2
+        done = []  # type: list[list[Any]]
+        while True:
+            try:
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+                while len(done) < len(found):
+                    index, name = found[len(done)]
+                    done.append([index, name] + self._store_one(work + "/" + name, folder, name))
+                self._disk.sync_folder(folder)
+                self._disk.sync_folder(os.path.dirname(folder))
+                return done
+            except OSError as error:
+                if error.errno not in _TRANSIENT or time.time() > deadline or given_up():
+                    raise Problem("node", "the outputs cannot be stored in %s: %s" % (folder, error.strerror))
+            time.sleep(pause)
+            pause = min(10.0, pause * 2)
+
+    def _store_one(self, source: str, folder: str, name: str) -> "list[Any]":
+        target = "%s/%s" % (folder, name)
+        if "/" in name:
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        temporary = target + ".tmp"
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        fd = self._disk.append_to(temporary)
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(source, "rb") as stream:
+                for block in iter(lambda: stream.read(_BLOCK), b""):
+                    digest.update(block)
+                    size += len(block)
+                    if self._disk.write(fd, block) != len(block):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fchmod(fd, 0o444)
+            self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        self._disk.rename(temporary, target)
+        if "/" in name:
+            self._disk.sync_folder(os.path.dirname(target))
+        faults.visit("agent.out_renamed")
+        return [size, digest.hexdigest()]
+
+
+def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple[int, str]]":
+    """(index, name) of every file that the declarations name; Problem of kind payload where one is missing and not optional."""
+    found, taken = [], set()
+    for index, one in enumerate(declared):
+        name = one["name"]
+        if one.get("glob") or any(sign in name for sign in "*?["):
+            import glob
+
+            base = glob.escape(work) + "/"
+            names = sorted(path[len(work) + 1 :] for path in glob.glob(base + name, recursive=True) if os.path.isfile(path))
+        else:
+            names = [name] if os.path.lexists(work + "/" + name) else []
+        if not names and not one.get("optional"):
+            raise Problem("payload", "declared output %s missing" % name)
+        for each in names:
+            if each in taken:
+                continue
+            taken.add(each)
+            try:
+                mode = os.stat(work + "/" + spool.check_name(each)).st_mode
+            except (OSError, spool.BadName) as error:
+                raise Problem("payload", "declared output %s: %s" % (name, error))
+            if not stat.S_ISREG(mode):
+                raise Problem("payload", "declared output %s is not a regular file" % each)
+            found.append((index, each))
+    return found
+
+
+def digest_of(path: str) -> str:
+    """The sha256 of a file in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def copy(source: str, target: str) -> str:
+    """Copies bytes into a file that does not exist, and returns their sha256 in hex; an executable stays one."""
+    digest = hashlib.sha256()
+    with open(source, "rb") as stream, open(target, "xb") as out:
+        for block in iter(lambda: stream.read(_BLOCK), b""):
+            digest.update(block)
+            out.write(block)
+        if os.fstat(stream.fileno()).st_mode & 0o100:
+            os.fchmod(out.fileno(), 0o755)
+    return digest.hexdigest()
+
+
+def statistics(path: str) -> "tuple[dict[str, float], str | None]":
+    """What a task left in ``$ICP_STATS``, and what was wrong with it: a JSON object of numbers, or lines ``name value``, ``name += value``."""
+    import json
+    import math
+
+    try:
+        with open(path, "rb") as stream:
+            text = stream.read(1 << 20).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, "statistics cannot be read: %s" % error
+    found = {}  # type: dict[str, float]
+    wrong = None
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = [(name, "=", value) for name, value in json.loads(text).items()]
+        except ValueError as error:
+            return {}, "statistics are no JSON object: %s" % error
+    else:
+        pairs = []
+        for row in text.splitlines():
+            words = row.split()
+            if len(words) == 2:
+                pairs.append((words[0], "=", words[1]))
+            elif len(words) == 3 and words[1] in ("+=", "="):
+                pairs.append((words[0], words[1], words[2]))
+            elif words:
+                wrong = "statistics: %r is not 'name value' or 'name += value'" % row[:100]
+    for name, sign, value in pairs:
+        try:
+            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+                raise ValueError
+            number = float(value)
+            if not math.isfinite(number):
+                raise ValueError
+            if number == int(number) and abs(number) < 1 << 53:
+                number = int(number)
+            found[name[:100]] = found.get(name[:100], 0) + number if sign == "+=" else number
+        except ValueError:
+            wrong = "statistics: the value of %r is not a number" % name[:100]
+    return found, wrong

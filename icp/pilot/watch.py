@@ -1,0 +1,231 @@
+"""What an agent looks at from time to time: heartbeat, orders in control/, limits of time, memory and disk, tails (hides the samplers)."""
+
+import json
+import os
+import signal
+
+from . import node, slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .agent import Agent, Lane
+    from .runner import Task
+
+__all__ = ["Watch"]
+
+TAIL = 64 * 1024
+"""Bytes of each stream in a tail."""
+_LONG, _TAIL_AGE, _TAIL_PAUSE, _DISK_PAUSE, _CONTROL_PAUSE = 1.0, 5.0, 5.0, 10.0, 1.0
+_KILL_AFTER = 5.0
+
+
+class Watch:
+    """Looks once a second, and does each thing when it is due."""
+
+    def __init__(self, agent: "Agent") -> None:
+        self._agent = agent
+        self.next = 0.0
+        self._beat = self._control = self._disk = 0.0
+        self._cancelled = set()  # type: set[str]
+        self._terminated = {}  # type: dict[int, float]
+        self._tails = set()  # type: set[str]
+
+    def cancelled(self, attempt: str) -> bool:
+        return attempt in self._cancelled
+
+    def ended(self, attempt: str) -> None:
+        """Removes what spoke of an attempt while it ran."""
+        if self._tails or self._cancelled:
+            if attempt in self._tails:
+                self._tails.discard(attempt)
+                _remove(self._agent.spool.tail(attempt))
+            if attempt in self._cancelled:
+                self._cancelled.discard(attempt)
+                _remove("%s/%s" % (self._agent.spool.cancel, attempt))
+
+    def look(self, now: float) -> None:
+        """Everything that is due at this time."""
+        if now < self.next:
+            return
+        agent = self._agent
+        self.next = now + 1.0
+        if os.getppid() != agent.start.supervisor:
+            agent.end("supervisor died")
+        if now >= self._beat:
+            if self._beat:
+                agent.tell({"f": "beat", "busy": len(agent.lanes), "claimed": len(agent.lanes) + len(agent.backlog)})
+                agent.adopt()
+            self._beat = now + agent.heartbeat
+        if agent.over:
+            return
+        if now >= self._control:
+            self._control = now + _CONTROL_PAUSE
+            self._orders()
+        self._walltime(now)
+        long = [lane for lane in agent.lanes if lane.task is not None and now - lane.task.since > _LONG]
+        if long:
+            self._phases(long)
+            self._memory(long)
+            self._time(long, now)
+            self._copy_tails(long, now)
+            if now >= self._disk:
+                self._disk = now + _DISK_PAUSE
+                self._disks(long)
+        for pid, at in list(self._terminated.items()):
+            if now >= at:
+                del self._terminated[pid]
+                if pid in agent.waiting:
+                    task = agent.waiting[pid].task
+                    if task is not None:
+                        task.signal(signal.SIGKILL)
+
+    # --- orders
+
+    def _orders(self) -> None:
+        agent = self._agent
+        if not agent.drain and os.path.exists("%s/%s" % (agent.spool.drain, agent.start.pilot)):
+            agent.begin_drain("ordered")
+        if not agent.lanes and not agent.backlog:
+            return
+        try:
+            names = os.listdir(agent.spool.cancel)
+        except OSError:
+            return
+        if not names:
+            return
+        mine = {spec["a"] for lane in agent.lanes for spec in lane.specs} | {spec["a"] for one in agent.backlog for spec in one[1]}
+        self._cancelled |= mine.intersection(names)
+        for lane in agent.lanes:
+            if lane.task is not None and lane.task.spec["a"] in self._cancelled:
+                self._stop(lane.task, "cancelled", None, "cancelled by order")
+
+    def _stop(self, task: "Task", result: str, kind: "str | None", text: str) -> None:
+        """SIGTERM, and SIGKILL some seconds later."""
+        if task.verdict is None:
+            task.stop(result, kind, text, signal.SIGTERM)
+            if task.pid:
+                self._terminated[task.pid] = self.next - 1.0 + _KILL_AFTER
+
+    def _walltime(self, now: float) -> None:
+        agent = self._agent
+        if agent.term_at is None:
+            return
+        if now >= agent.term_at:
+            agent.begin_drain("walltime")
+            for lane in agent.lanes:
+                if lane.task is not None:
+                    self._stop(lane.task, "evicted", None, "the pilot ends: %s" % agent.drain)
+
+    # --- limits
+
+    def _phases(self, long: "list[Lane]") -> None:
+        """A task that lasts tells where it is; a short one only that it ended."""
+        for lane in long:
+            task = lane.task
+            assert task is not None
+            if task.reported != task.phase:
+                task.reported = task.phase
+                at = round(task.since, 3)
+                self._agent.tell({"f": task.phase, "a": task.spec["a"], "k": task.spec["k"], "at": at})
+
+    def _time(self, long: "list[Lane]", now: float) -> None:
+        for lane in long:
+            task = lane.task
+            assert task is not None
+            limit = task.spec.get("time")
+            if limit and task.phase == "running" and now - task.since > limit:
+                self._stop(task, "error", "resource", "time: still running after %d s, the task asked for %d s" % (now - task.since, limit))
+
+    def _memory(self, long: "list[Lane]") -> None:
+        """Adds up the resident memory of each task's processes; when the node runs out the largest offender is stopped."""
+        agent = self._agent
+        table = node.processes()
+        below = {}  # type: dict[int, list[int]]
+        for pid, (parent, _, _) in table.items():
+            below.setdefault(parent, []).append(pid)
+        for lane in long:
+            task = lane.task
+            assert task is not None
+            used, pids = 0, [task.pid] if task.pid else []
+            seen = set(pids)
+            while pids:
+                pid = pids.pop()
+                used += table.get(pid, (0, 0, 0))[2]
+                fresh = [one for one in below.get(pid, ()) if one not in seen]
+                seen.update(fresh)
+                pids += fresh
+            for pid, (_, session, size) in table.items():
+                if session == task.pid and pid not in seen:
+                    used += size
+            task.peak = max(task.peak, used)
+            lane.share.used_memory = used
+        self._judge("memory", [(lane, lane.share.memory, lane.share.used_memory) for lane in agent.lanes], agent.room.memory)
+
+    def _disks(self, long: "list[Lane]") -> None:
+        agent = self._agent
+        for lane in long:
+            lane.share.used_disk = _tree_bytes(lane.slot.folder)
+        self._judge("disk", [(lane, lane.share.disk, lane.share.used_disk) for lane in agent.lanes], agent.room.disk)
+
+    def _judge(self, what: str, table: "list[tuple[Lane, int, int]]", limit: int) -> None:
+        index = slots.worst([(promised, used) for _, promised, used in table], limit)
+        if index is None:
+            return
+        lane, promised, used = table[index]
+        if lane.task is not None and lane.task.pid:
+            lane.task.stop(
+                "error", "resource",
+                "%s: used %d MB, asked for %d MB, and the node (%d MB) had no more to lend" % (
+                    what, used // 1000000, promised // 1000000, limit // 1000000),
+            )  # fmt: skip
+
+    # --- tails
+
+    def _copy_tails(self, long: "list[Lane]", now: float) -> None:
+        """The end of what a running task printed goes to the spool, for those who follow it."""
+        for lane in long:
+            task = lane.task
+            assert task is not None
+            if task.phase != "running" or now - task.began < _TAIL_AGE or now - task.last_tail < _TAIL_PAUSE:
+                continue
+            task.last_tail = now
+            attempt = task.spec["a"]
+            head, parts = {}, []
+            for name, fd in (("out", lane.slot.out), ("err", lane.slot.err)):
+                size = os.fstat(fd).st_size
+                begin = max(0, size - TAIL)
+                data = os.pread(fd, size - begin, begin)
+                head[name] = [begin, len(data)]
+                parts.append(data)
+            path = self._agent.spool.tail(attempt)
+            try:
+                with open(path + ".tmp", "wb") as stream:
+                    stream.write(json.dumps(head, sort_keys=True).encode("ascii") + b"\n" + b"".join(parts))
+                os.rename(path + ".tmp", path)
+                self._tails.add(attempt)
+            except OSError:
+                _remove(path + ".tmp")
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def _tree_bytes(folder: str, most: int = 100000) -> int:
+    """Bytes on disk below a folder, of the first ``most`` entries."""
+    total, left, folders = 0, most, [folder]
+    while folders and left > 0:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    left -= 1
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            pass
+    return total
