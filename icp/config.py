@@ -262,6 +262,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
             )
         own = table(f"site.{name}.")
         pilot = {key.removeprefix("pilot."): value for key, value in own.items() if key.startswith("pilot.")}
+        pilot.setdefault("cpus", len(os.sched_getaffinity(0)))
         sites[name] = Site(
             name=name,
             zone=own.get("zone", name),

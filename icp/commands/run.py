@@ -1,0 +1,154 @@
+"""`icp run`: the engine in a loop, or once for cron (hides only the printing)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from icp.config import Config
+    from icp.engine.tick import Ticked
+    from icp.ledger.db import Ledger
+
+__all__ = ["run", "run_until_done"]
+
+
+def run(
+    once: Annotated[bool, typer.Option("--once", help="One pass, silent when all is well: for cron.")] = False,
+    until_done: Annotated[bool, typer.Option("--until-done", help="End when no dataset has anything left to do.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but troubles.")] = False,
+) -> None:
+    """Run the engine: plan, send cards and pilots, bring facts and files home.
+
+    It can be stopped at any moment, however hard, and started again. Two at once do no harm: the second one leaves.
+
+    Examples:
+
+      icp run
+
+      icp run --until-done
+
+      */5 * * * * icp run --once
+    """
+    from icp import config as configuration
+    from icp.engine.loop import engine_lock, run_once
+    from icp.engine.loop import run as loop
+    from icp.errors import Refused, Unreachable
+    from icp.ledger.db import open_ledger
+
+    config = configuration.load()
+    ledger = open_ledger(config.ledger)
+    if once:
+        try:
+            with engine_lock(config):
+                ticked = run_once(ledger, config)
+        except Refused as refused:
+            if not refused.message.startswith("another engine runs already"):
+                raise
+            return
+        _refusals(ticked)
+        if ticked.troubles:
+            raise Unreachable("; ".join(f"site {site} does not answer: {why}" for site, why in ticked.troubles.items()), "the next tick tries again")
+        return
+    with engine_lock(config):
+        report = _Report(ledger, quiet)
+        report.begin()
+        loop(ledger, config, until=(lambda one: not _live(one)) if until_done else None, seen=report)
+
+
+def run_until_done(ledger: Ledger, config: Config, dataset: int, *, quiet: bool = False) -> None:
+    """The loop until one dataset is done, with the dashboard on a terminal; the caller holds the engine's lock."""
+    from icp.engine.loop import run as loop
+    from icp.states import Dataset, Task
+
+    def done(one: Ledger) -> bool:
+        state = one.db.execute("SELECT state FROM dataset WHERE id = ?", (dataset,)).fetchone()[0]
+        if state != Dataset.PROCESSING:
+            return True
+        row = one.db.execute(
+            "SELECT 1 FROM dataset d WHERE d.id = ? AND d.released = d.jobs AND d.coming = 0 AND NOT EXISTS "
+            "(SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) AND EXISTS "
+            "(SELECT 1 FROM dataset_tally t WHERE t.dataset = d.id AND t.state = ? AND t.n > 0)",
+            (dataset, int(Task.FAILED)),
+        ).fetchone()
+        return row is not None
+
+    report = _Report(ledger, quiet, dataset)
+    loop(ledger, config, until=done, seen=report)
+    report.end()
+
+
+def _live(ledger: Ledger) -> bool:
+    """Whether some dataset still has something to do by itself: tasks that wait for a person do not count."""
+    row = ledger.db.execute(
+        "SELECT 1 FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 AND "
+        "(d.released < d.jobs OR d.coming > 0 OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) "
+        "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0)) LIMIT 1"
+    ).fetchone()
+    return row is not None
+
+
+def _refusals(ticked: Ticked) -> None:
+    from icp.engine.loop import ADVICE
+    from icp.errors import Refused
+
+    for site, why in ticked.refused.items():
+        raise Refused(f"site {site} refuses this ledger ({why}): {ADVICE.get(why, why)}", "if this ledger shall go on, `icp ledger adopt`")
+
+
+class _Report:
+    """One line when something happened; troubles once each."""
+
+    def __init__(self, ledger: Ledger, quiet: bool, dataset: int | None = None) -> None:
+        self.ledger, self.quiet, self.dataset = ledger, quiet, dataset
+        self.troubles: dict[str, str] = {}
+        self.last = ""
+
+    def begin(self) -> None:
+        if not self.quiet:
+            typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
+
+    def __call__(self, ticked: Ticked) -> None:
+        _refusals(ticked)
+        for site, why in ticked.troubles.items():
+            if self.troubles.get(site) != why:
+                typer.secho(f"{_clock()} site {site} does not answer: {why}", fg="yellow", err=True)
+        for site in self.troubles:
+            if site not in ticked.troubles:
+                typer.echo(f"{_clock()} site {site} answers again", err=True)
+        self.troubles = ticked.troubles
+        text = self._counts()
+        if not self.quiet and text != self.last:
+            typer.echo(f"{_clock()} {text}")
+        self.last = text
+
+    def _counts(self) -> str:
+        from icp.states import Task
+
+        where, values = ("WHERE dataset = ?", (self.dataset,)) if self.dataset is not None else (
+            "WHERE dataset IN (SELECT id FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1))", ())  # fmt: skip
+        counts = dict(self.ledger.db.execute(f"SELECT state, sum(n) FROM dataset_tally {where} GROUP BY state", values).fetchall())
+        said = [f"{counts[state]} {state.name.lower()}" for state in Task if counts.get(state)]
+        return "tasks: " + (", ".join(said) or "none")
+
+    def end(self) -> None:
+        if self.quiet or self.dataset is None:
+            return
+        from icp.states import Dataset
+
+        name, state, outputs, reason = self.ledger.db.execute(
+            "SELECT name, state, outputs, reason FROM dataset WHERE id = ?", (self.dataset,)
+        ).fetchone()
+        word = Dataset(state).name.lower()
+        if state == Dataset.COMPLETE:
+            typer.echo(f"dataset {name} is complete; outputs are in {outputs}")
+        elif reason:
+            typer.echo(f"dataset {name} is {word}: {reason}; `icp why {name}`")
+        else:
+            typer.echo(f"dataset {name} has failed tasks; `icp why {name}`, then `icp retry {name}`")
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

@@ -1,0 +1,122 @@
+"""`icp submit`: a steering file becomes a dataset (hides only the printing)."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["submit"]
+
+PLANNED = 5
+
+
+def submit(
+    steering: Annotated[Path | None, typer.Argument(help="The steering file.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the dataset, instead of the file's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the dataset, from which every task's seed follows.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Number of jobs, instead of the file's.")] = None,
+    outputs: Annotated[Path | None, typer.Option("--outputs", "-o", help="Where outputs will be (default: outputs/NAME beside the file).")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be recorded, and change nothing.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Run until the dataset is done, with the dashboard.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Record a dataset and give its first jobs to the sites.
+
+    The file is checked whole before anything is written. Ten million jobs are recorded as fast as ten.
+
+    Examples:
+
+      icp submit steering.toml
+
+      icp submit steering.toml --name muons-2 --seed 17 --watch
+
+      icp submit steering.toml --plan
+    """
+    from icp import config as configuration
+    from icp.engine import submission
+    from icp.errors import BadInput, NotFound, Refused
+    from icp.ledger.db import open_ledger
+    from icp.ledger.submit import check_name
+
+    if steering is None:
+        raise BadInput("which steering file?", "`icp new > steering.toml` writes one to begin with, then `icp submit steering.toml`")
+    config = configuration.load()
+    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs)
+    try:
+        ledger = open_ledger(config.ledger, create=not plan)
+        check_name(ledger.db, prepared.steering.name)
+    except NotFound:
+        ledger = None
+    for warning in prepared.steering.warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    if plan or ledger is None:
+        _plan(prepared, as_json)
+        return
+    number = submission.submit(ledger, prepared, time.time())
+    sites = ", ".join(config.sites)
+    if as_json:
+        said = {"dataset": number, "name": prepared.steering.name, "uuid": prepared.uuid, "jobs": prepared.steering.jobs.count,
+                "seed": prepared.seed, "outputs": str(prepared.outputs)}  # fmt: skip
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo(f"dataset {number} {prepared.steering.name}: {_width(prepared)}, seed {prepared.seed}")
+        typer.echo(f"outputs will be in {prepared.outputs}")
+        if list(config.sites) == ["local"]:
+            typer.echo("no other site is configured: it runs on this machine")
+    from icp.engine.loop import engine_lock, run_once
+
+    try:
+        with engine_lock(config):
+            if watch:
+                from icp.commands.run import run_until_done
+
+                run_until_done(ledger, config, number, quiet=as_json)
+                return
+            run_once(ledger, config)
+            if not as_json:
+                typer.echo(f"the first tick is done (site {sites}); keep it going: `icp run`, or `icp run --once` from cron; look: `icp status --watch`")
+    except Refused as refused:
+        if not as_json:
+            typer.echo(f"{refused.message}; it will take the dataset up")
+
+
+def _width(prepared: object) -> str:
+    from icp.engine.submission import Submission
+
+    assert isinstance(prepared, Submission)
+    steering = prepared.steering
+    jobs, tasks, finals = steering.jobs.count, len(steering.tasks), len(steering.finals)
+    text = f"{jobs} job{'s' * (jobs != 1)} of {tasks} task{'s' * (tasks != 1)}"
+    return text + (f" and {finals} final task{'s' * (finals != 1)}" if finals else "")
+
+
+def _plan(prepared: object, as_json: bool) -> None:
+    from icp.engine.submission import Submission
+
+    assert isinstance(prepared, Submission)
+    needs = [
+        {"task": task.name, "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
+         "requirements": need.any}
+        for task, need in prepared.needs
+    ]  # fmt: skip
+    if as_json:
+        typer.echo(
+            json.dumps({"name": prepared.steering.name, "jobs": prepared.steering.jobs.count, "seed": prepared.seed,
+                        "outputs": str(prepared.outputs), "pack": len(prepared.pack[1]) if prepared.pack else 0, "tasks": needs})
+        )  # fmt: skip
+        return
+    typer.echo(f"dataset {prepared.steering.name}: {_width(prepared)}; nothing is recorded")
+    typer.echo(f"outputs would be in {prepared.outputs}")
+    if prepared.pack:
+        typer.echo(f"{len(prepared.pack[1]) // 1000} kB of files are shipped with it")
+    for (task, need), _ in zip(prepared.needs, needs, strict=True):
+        hours = need.time / 3600 * need.cpus * prepared.steering.jobs.count
+        said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
+        typer.echo(
+            f"  {task.name}: {need.cpus} cpus, {need.memory / 1e9:g} GB of memory, {need.disk / 1e9:g} GB of disk, {need.gpus} gpus, "
+            f"{need.time / 3600:g} h at the most ({hours:,.0f} core-hours for all jobs at the most); needs {said or 'nothing'}"
+        )

@@ -1,0 +1,111 @@
+"""From a steering file to a recorded dataset (hides packing of files, seeds, and where outputs will be)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+import tarfile
+import uuid
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from icp.config import NAME
+from icp.dsl.expand import JobContext, Renderer
+from icp.dsl.steering import load
+from icp.errors import BadInput
+from icp.ledger.db import Ledger
+from icp.ledger.submit import record
+from icp.model.definition import Steering, TaskDef
+from icp.model.need import Need
+
+__all__ = ["PACK_LIMIT", "Submission", "pack_files", "prepare", "submit"]
+
+PACK_LIMIT = 200_000_000
+"""Bytes of files that a dataset may ship; larger ones belong on a site's storage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A validated dataset that is not recorded yet."""
+
+    steering: Steering
+    directory: Path
+    outputs: Path
+    seed: int
+    uuid: str
+    pack: tuple[bytes, bytes] | None
+    """(sha256, bytes) of the shipped files"""
+    needs: tuple[tuple[TaskDef, Need], ...]
+    """What each task of the first job asks for."""
+
+
+def pack_files(directory: Path, names: tuple[str, ...]) -> bytes:
+    """A tar of these files and folders, the same bytes for the same contents: sorted, no owners, no times."""
+    members: dict[str, Path] = {}
+    for name in names:
+        path = directory / name
+        found = [path] if not path.is_dir() else sorted(one for one in path.rglob("*") if not one.is_dir())
+        if not path.exists():
+            raise BadInput(f"{path} does not exist", "`files` names what is shipped with the dataset, relative to the steering file")
+        for one in found:
+            if "__pycache__" not in one.parts:
+                members[str(one.relative_to(directory)) if one.is_relative_to(directory) else one.name] = one
+    size = sum(one.stat().st_size for one in members.values())
+    if size > PACK_LIMIT:
+        raise BadInput(
+            f"`files` come to {size // 10**6} MB, more than the {PACK_LIMIT // 10**6} MB that are shipped with a dataset",
+            "put large inputs where the site can read them",
+        )
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, path in sorted(members.items()):
+            info = tarfile.TarInfo(name)
+            info.size = path.stat().st_size
+            info.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            with path.open("rb") as file:
+                tar.addfile(info, file)
+    return buffer.getvalue()
+
+
+def prepare(steering_file: Path, *, name: str | None = None, seed: int | None = None, outputs: Path | None = None, jobs: int | None = None) -> Submission:
+    """Read and check everything that can be wrong before a line is written."""
+    steering = load(steering_file)
+    if name is not None:
+        if not NAME.match(name):
+            raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
+        steering = replace(steering, name=name)
+    if jobs is not None:
+        if steering.jobs.kind != "count" or jobs < 1:
+            raise BadInput(f"--jobs {jobs}: expected a number of jobs for a steering file that says `jobs = NUMBER`")
+        steering = replace(steering, jobs=replace(steering.jobs, count=jobs))
+    directory = steering_file.absolute().parent
+    home = (outputs.absolute() if outputs is not None else directory / "outputs" / steering.name)
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise BadInput(f"{home} holds something already", "move it away, or say `--outputs DIR` or `--name OTHER`")
+    chosen = seed if seed is not None else steering.seed if steering.seed is not None else secrets.randbits(63)
+    if not 0 <= chosen < 2**63:
+        raise BadInput(f"seed {chosen}: expected a number from 0 to 2^63 - 1")
+    pack = None
+    if steering.files:
+        data = pack_files(directory, steering.files)
+        pack = (hashlib.sha256(data).digest(), data)
+    first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.row(0))
+    needs = tuple((task, Renderer(steering, task).need(first)) for task in steering.tasks)
+    return Submission(steering, directory, home, chosen, str(uuid.uuid4()), pack, needs)
+
+
+def submit(ledger: Ledger, submission: Submission, now: float) -> int:
+    """Record it; the number of the dataset."""
+    with ledger.write():
+        return record(
+            ledger,
+            submission.steering,
+            uuid=submission.uuid,
+            seed=submission.seed,
+            directory=str(submission.directory),
+            outputs=str(submission.outputs),
+            pack=submission.pack,
+            now=now,
+        )
+
