@@ -24,7 +24,7 @@ def options(words: "list[str]", known: "tuple[str, ...]") -> "tuple[dict[str, st
         word = words.pop(0)
         if word.startswith("--"):
             if word not in known or not words:
-                raise Usage("%s %s" % (word, "needs a value" if word in known else "is not known here"))
+                raise Usage(f"{word} {'needs a value' if word in known else 'is not known here'}")
             found[word] = words.pop(0)
         else:
             rest.append(word)
@@ -36,7 +36,7 @@ def main(words: "list[str]") -> int:
     try:
         return _main(words)
     except Usage as error:
-        sys.stderr.write("pilot: %s\n%s" % (error, USAGE))
+        sys.stderr.write(f"pilot: {error}\n{USAGE}")
         return 2
 
 
@@ -60,7 +60,7 @@ def _main(words: "list[str]") -> int:
         now = "--now" in words
         rest = [word for word in words[1:] if word != "--now"]
         if len(rest) != 1 or (now and command != "kill"):
-            raise Usage("%s needs one directory" % command)
+            raise Usage(f"{command} needs one directory")
         from . import background
 
         if command == "kill":
@@ -73,7 +73,7 @@ def _main(words: "list[str]") -> int:
         from . import offer
 
         return offer.probe(given.get("--root"))
-    raise Usage("no subcommand %r" % command if command else "which subcommand?")
+    raise Usage(f"no subcommand {command!r}" if command else "which subcommand?")
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ class Agent:
             "memory": self.room.memory, "disk": self.room.disk, "gpus": len(self.room.gpus), "end": self.room.end,
             "attrs": self.room.attrs, "python": "%d.%d.%d" % sys.version_info[:3], "scratch": self.start.scratch,
         })  # fmt: skip
-        mark = "%s/started.%d" % (self.spool.pilot(self.start.pilot), self.start.index)
+        mark = f"{self.spool.pilot(self.start.pilot)}/started.{self.start.index}"
         try:
             fd = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             os.write(fd, self.id.encode("ascii"))
@@ -238,7 +238,7 @@ class Agent:
         while self.finished and self.finished[0][0] <= self.journal.durable:
             name = self.finished.pop(0)[1]
             try:
-                os.unlink("%s/%s" % (self.claimed, name))
+                os.unlink(f"{self.claimed}/{name}")
             except OSError:
                 pass
 
@@ -309,13 +309,13 @@ class Agent:
 
     def _take(self, name: str) -> "list[dict[str, Any]] | None":
         """Claims a card: its attempts, or None if another agent was faster. Notices here that this one was fenced."""
-        mine = "%s/%s" % (self.claimed, name)
+        mine = f"{self.claimed}/{name}"
         try:
             self._names.remove(name)
         except ValueError:
             pass
         try:
-            os.rename("%s/%s" % (self.spool.inbox, name), mine)
+            os.rename(f"{self.spool.inbox}/{name}", mine)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 return None
@@ -332,10 +332,10 @@ class Agent:
         fact = {"f": "claimed", "card": spool.card_id(name)}  # type: dict[str, Any]
         specs = None
         try:
-            with open("%s/%s" % (self.claimed, name), "rb") as stream:
+            with open(f"{self.claimed}/{name}", "rb") as stream:
                 specs = read_card(stream.read())["attempts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            fact["err"] = "the card cannot be read: %s" % error
+            fact["err"] = f"the card cannot be read: {error}"
         self.tell(fact)
         return specs
 
@@ -371,10 +371,10 @@ class Agent:
         try:
             if slot is None:
                 self._made += 1
-                slot = Slot("%s/slot.%d" % (self.start.scratch, self._made))
+                slot = Slot(f"{self.start.scratch}/slot.{self._made}")
         except OSError as error:
             for spec in specs:
-                last = self.tell(returned(spec, "no working directory: %s" % error))
+                last = self.tell(returned(spec, f"no working directory: {error}"))
             self.finished.append((last, name))
             return
         lane = Lane(name, specs, slot, self.room.take(need), Pack(self.spool.log(spool.card_id(name))))
@@ -432,7 +432,7 @@ class Agent:
         except (Problem, OSError) as error:
             self.done.append((lane, None, error))
         except Exception as error:
-            self.done.append((lane, None, Problem("node", "%s: %s" % (type(error).__name__, error))))
+            self.done.append((lane, None, Problem("node", f"{type(error).__name__}: {error}")))
         try:
             os.write(self._writer, b"\0")
         except OSError:
@@ -492,7 +492,7 @@ class Agent:
     def _source_of(self, origin: "list[str]", name: str) -> str:
         if origin[0] == "cache":
             return self.spool.blob(origin[1])
-        return "%s/%s" % (self.spool.stored(origin[1]), spool.check_name(name))
+        return f"{self.spool.stored(origin[1])}/{spool.check_name(name)}"
 
     def _sync_packs(self) -> None:
         packs, self._packs = self._packs, []

@@ -44,7 +44,7 @@ def agents(where: spool.Spool, fenced: "list[str]", disk: Disk) -> "list[list[An
     found = []  # type: list[list[Any]]
     for place, parent in (("agents", where.agents), ("fenced", where.fenced)):
         for agent in sorted(os.listdir(parent)):
-            folder = "%s/%s" % (parent, agent)
+            folder = f"{parent}/{agent}"
             try:
                 spool.check_agent(agent)
                 streams = {name: journal.segments(folder, name) for name in ("journal", "supervisor")}
@@ -66,9 +66,9 @@ def reply(answer: Answer, where: spool.Spool, listed: "list[list[Any]]", query: 
     answer.send("health", health(where.root))
     positions = query.get("streams") or {}
     for agent, place, streams, _, _ in listed:
-        folder = "%s/%s" % (where.agents if place == "agents" else where.fenced, agent)
+        folder = f"{where.agents if place == 'agents' else where.fenced}/{agent}"
         for stream, found in sorted(streams.items()):
-            _journal(answer, folder, agent, stream, found, positions.get("%s/%s" % (agent, stream)) or (0, 0, 0))
+            _journal(answer, folder, agent, stream, found, positions.get(f"{agent}/{stream}") or (0, 0, 0))
     for attempt, index, name, offset, length in query.get("want") or ():
         _file(answer, where, attempt, index, name, offset, length)
     for name, offset, length in query.get("logs") or ():
@@ -81,11 +81,11 @@ def _cards(answer: Answer, where: spool.Spool, listed: "list[list[Any]]") -> Non
     """Every card that waits or that an agent holds, with its content: for a ledger that forgot them."""
     places = [("inbox", where.inbox)]
     for agent, place, _, _, _ in listed:
-        places.append((agent, "%s/%s/claimed" % (where.agents if place == "agents" else where.fenced, agent)))
+        places.append((agent, f"{where.agents if place == 'agents' else where.fenced}/{agent}/claimed"))
     for owner, folder in places:
         for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
             try:
-                with open("%s/%s" % (folder, name), "rb") as source:
+                with open(f"{folder}/{name}", "rb") as source:
                     answer.send("card", {"place": owner, "name": name}, source.read())
             except OSError:
                 continue
@@ -109,7 +109,7 @@ def _journal(
             answer.more = True
             return
         try:
-            with open("%s/%s.%d" % (folder, stream, number), "rb") as source:
+            with open(f"{folder}/{stream}.{number}", "rb") as source:
                 source.seek(begin)
                 data = source.read(min(answer.room - spool.LINE_LIMIT, 4 * _CHUNK))
         except OSError:
@@ -139,7 +139,7 @@ def _file(answer: Answer, where: spool.Spool, attempt: str, index: int, name: st
             if not stat.S_ISREG(info.st_mode):
                 return absent("not a regular file")
             if offset < 0 or offset > info.st_size:
-                return absent("shorter than %d bytes" % offset)
+                return absent(f"shorter than {offset} bytes")
             source.seek(offset)
             data = source.read(max(0, min(length, answer.room - spool.LINE_LIMIT)))
     except OSError as error:

@@ -16,7 +16,7 @@ def launch(folder: str) -> int:
     folder = os.path.abspath(folder)
     script = folder + "/submit.sh"
     if not os.path.isfile(script):
-        sys.stderr.write("launch: %s does not exist\n" % script)
+        sys.stderr.write(f"launch: {script} does not exist\n")
         return 1
     reader, writer = os.pipe()
     first = os.fork()
@@ -34,7 +34,7 @@ def launch(folder: str) -> int:
     with os.fdopen(reader, "rb") as stream:
         told = stream.read().decode("ascii")
     if not told:
-        sys.stderr.write("launch: %s could not be started, see %s/out\n" % (script, folder))
+        sys.stderr.write(f"launch: {script} could not be started, see {folder}/out\n")
         return 1
     sys.stdout.write(told + "\n")
     return 0
@@ -59,7 +59,7 @@ def _detached(folder: str, script: str, writer: int) -> None:
         os.execv("/bin/sh", ["/bin/sh", "submit.sh"])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.write(writer, ("pid:%d:%d:%s" % (me, entry["start"], entry["boot"])).encode("ascii"))
+    os.write(writer, (f"pid:{me}:{entry['start']}:{entry['boot']}").encode("ascii"))
     os.closerange(3, 256)
     status = 0
     while True:
@@ -96,7 +96,7 @@ def state(folder: str) -> "dict[str, object] | None":
     entry = _read(folder + "/pid")
     if entry is None:
         return None
-    name = "pid:%s:%s:%s" % (entry["pid"], entry["start"], entry["boot"])
+    name = f"pid:{entry['pid']}:{entry['start']}:{entry['boot']}"
     ended = _read(folder + "/exit")
     if ended is not None:
         return {"id": name, "state": "ended", "exit": ended.get("rc")}
@@ -109,7 +109,7 @@ def state(folder: str) -> "dict[str, object] | None":
 def ps(root: str) -> int:
     """Prints one JSON line for every pilot's folder below ``root`` in which a job was started."""
     for pilot in sorted(os.listdir(root)):
-        known = state("%s/%s" % (root, pilot))
+        known = state(f"{root}/{pilot}")
         if known is not None:
             sys.stdout.write(json.dumps(dict(known, pilot=pilot), sort_keys=True) + "\n")
     return 0
@@ -121,7 +121,7 @@ def kill(folder: str, now: bool) -> int:
     if known is None or known["state"] == "ended":
         return 0
     if known["state"] == "unknown":
-        sys.stderr.write("kill: %s was started on another host\n" % folder)
+        sys.stderr.write(f"kill: {folder} was started on another host\n")
         return 5
     try:
         os.killpg(int(str(known["id"]).split(":")[1]), signal.SIGKILL if now else signal.SIGTERM)

@@ -67,7 +67,7 @@ class Disk:
 
     def put(self, path: str, data: bytes) -> None:
         """Replaces a file: the old or the new one is there whatever happens, and the new one for good on return."""
-        temporary = "%s.%d.tmp" % (path, os.getpid())
+        temporary = f"{path}.{os.getpid()}.tmp"
         try:
             self.unlink(temporary)
         except OSError:

@@ -65,9 +65,9 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
     except Refused as refusal:
         answer.send("refused", refusal.meta)
     except spool.Unsafe as error:
-        answer.send("refused", {"why": "unsafe: %s" % error})
+        answer.send("refused", {"why": f"unsafe: {error}"})
     except (spool.BadName, orders.OrderError) as error:
-        answer.send("refused", {"why": "bad orders: %s" % error})
+        answer.send("refused", {"why": f"bad orders: {error}"})
     answer.end()
     return 4
 
@@ -116,7 +116,7 @@ def _prepare(where: spool.Spool, hello: "dict[str, Any]", disk: Disk) -> bool:
             disk.mkdir(folder)
         except FileExistsError:
             if os.path.islink(folder):
-                raise spool.Unsafe("%s is a symbolic link" % folder)
+                raise spool.Unsafe(f"{folder} is a symbolic link")
     return created or not os.path.exists(where.owner)
 
 
@@ -137,7 +137,7 @@ class Lock:
                 return
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise Refused("lock: %s" % error.strerror)
+                    raise Refused(f"lock: {error.strerror}")
             if time.time() > deadline:
                 raise Refused("busy")
             time.sleep(0.05)
@@ -167,7 +167,7 @@ def _serve(
         raise Refused("copy", epoch=owner["epoch"], serial=owner["serial"])
     if epoch > owner["epoch"]:
         for name in os.listdir(where.applied):
-            disk.unlink("%s/%s" % (where.applied, name))
+            disk.unlink(f"{where.applied}/{name}")
         owner = {"ledger": ledger, "epoch": epoch, "serial": serial if promised is None else serial - 1, "digest": ""}
         _write_owner(where, owner, disk)
     if promised is None:
@@ -181,7 +181,7 @@ def _serve(
     elif serial != owner["serial"] + 1:
         raise Refused("behind" if serial < owner["serial"] else "ahead", epoch=owner["epoch"], serial=owner["serial"])
     else:
-        folder = "%s/%d" % (where.incoming, serial)
+        folder = f"{where.incoming}/{serial}"
         orders.unpack(folder + ".tmp", body, disk)
         disk.create(folder + ".tmp/hello.json", json.dumps({"epoch": epoch, "digest": digest}).encode("ascii"))
         faults.visit("exchange.tmp")
@@ -189,7 +189,7 @@ def _serve(
         disk.sync_folder(where.incoming)
         faults.visit("exchange.renamed")
         owner = _apply(where, owner, serial, disk)
-    with open("%s/%d.json" % (where.applied, serial), "rb") as stream:
+    with open(f"{where.applied}/{serial}.json", "rb") as stream:
         return _told(owner), json.loads(stream.read().decode("ascii"))
 
 
@@ -204,7 +204,7 @@ def _owner(where: spool.Spool) -> "dict[str, Any] | None":
     except FileNotFoundError:
         return None
     except ValueError:
-        raise Refused("the spool's owner file cannot be read: %s" % where.owner)
+        raise Refused(f"the spool's owner file cannot be read: {where.owner}")
 
 
 def _write_owner(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> None:
@@ -213,26 +213,26 @@ def _write_owner(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> Non
 
 def _apply(where: spool.Spool, owner: "dict[str, Any]", serial: int, disk: Disk) -> "dict[str, Any]":
     """Carries a committed ``incoming/<serial>`` to its end: things moved, answer kept, owner written, incoming removed."""
-    folder = "%s/%d" % (where.incoming, serial)
+    folder = f"{where.incoming}/{serial}"
     with open(folder + "/hello.json", "rb") as stream:
         said = json.loads(stream.read().decode("ascii"))
     told = orders.Orders(where, serial, disk).apply()
-    disk.put("%s/%d.json" % (where.applied, serial), json.dumps(told).encode("ascii"))
+    disk.put(f"{where.applied}/{serial}.json", json.dumps(told).encode("ascii"))
     faults.visit("exchange.applied")
     owner = dict(owner, serial=serial, digest=said["digest"])
     _write_owner(where, owner, disk)
     faults.visit("exchange.owner")
     remove_tree(folder)
     for name in os.listdir(where.applied):
-        if name != "%d.json" % serial:
-            disk.unlink("%s/%s" % (where.applied, name))
+        if name != f"{serial}.json":
+            disk.unlink(f"{where.applied}/{name}")
     faults.visit("exchange.removed")
     return owner
 
 
 def _finish_leftovers(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> "dict[str, Any]":
     for name in os.listdir(where.incoming):
-        path = "%s/%s" % (where.incoming, name)
+        path = f"{where.incoming}/{name}"
         if not name.isdigit():
             remove_tree(path)
         elif int(name) == owner["serial"] + 1 and _epoch_of(path) == owner["epoch"]:
@@ -253,7 +253,7 @@ def _epoch_of(folder: str) -> int:
 
 def _discard_incoming(where: spool.Spool) -> None:
     for name in os.listdir(where.incoming):
-        remove_tree("%s/%s" % (where.incoming, name))
+        remove_tree(f"{where.incoming}/{name}")
 
 
 def _forget_old(where: spool.Spool) -> None:
@@ -269,7 +269,7 @@ def _forget_old(where: spool.Spool) -> None:
         pass
     for folder in (where.recalled, where.cancel, where.drain):
         for name in os.listdir(folder):
-            path = "%s/%s" % (folder, name)
+            path = f"{folder}/{name}"
             try:
                 if now - os.stat(path).st_ctime > _KEEP:
                     os.unlink(path)

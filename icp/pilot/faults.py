@@ -23,7 +23,7 @@ def arm(text: "str | None") -> None:
             continue
         match = re.match(r"^(.+?):(\d+):(.+?)(?::(kill|enospc|torn))?$", spec)
         if not match:
-            raise ValueError("ICP_FAULT: %r is not name:N:/path/token[:kill|enospc|torn]" % spec)
+            raise ValueError(f"ICP_FAULT: {spec!r} is not name:N:/path/token[:kill|enospc|torn]")
         name, visits, token, action = match.groups()
         _armed.setdefault(name, []).append([int(visits), token, action or "kill"])
 

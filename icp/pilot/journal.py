@@ -114,7 +114,7 @@ class Journal:
             self._fd = -1
 
     def _path(self) -> str:
-        return "%s/%s.%d" % (self._folder, self._stream, self._segment)
+        return f"{self._folder}/{self._stream}.{self._segment}"
 
     def _next_segment(self) -> None:
         self.close()

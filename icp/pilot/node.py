@@ -35,7 +35,7 @@ def boot_id() -> str:
 def start_time(pid: int) -> int:
     """When a process began, in clock ticks since the boot; 0 if there is none (a zombie is none)."""
     try:
-        with open("/proc/%d/stat" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
             fields = stream.read().rpartition(b")")[2].split()
         return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (OSError, IndexError, ValueError):
@@ -54,7 +54,7 @@ def processes() -> "dict[int, tuple[int, int, int]]":
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, "rb") as stream:
+                with open(f"/proc/{name}/stat", "rb") as stream:
                     fields = stream.read().rpartition(b")")[2].split()
                 if fields[0] not in (b"Z", b"X"):
                     found[int(name)] = (int(fields[1]), int(fields[3]), int(fields[21]) * page)
@@ -66,7 +66,7 @@ def processes() -> "dict[int, tuple[int, int, int]]":
 def children(pid: int) -> "list[int]":
     """The direct children of a process (zombies too, where the kernel lists them cheaply)."""
     try:
-        with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as stream:
             return [int(one) for one in stream.read().split()]
     except OSError:
         return [one for one, (parent, _, _) in processes().items() if parent == pid]
@@ -76,7 +76,7 @@ def environment(pid: int, name: str) -> "str | None":
     """A variable in the environment with which a process was started; None if it has none or cannot be read."""
     wanted = name.encode() + b"="
     try:
-        with open("/proc/%d/environ" % pid, "rb") as stream:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
             for entry in stream.read().split(b"\0"):
                 if entry.startswith(wanted):
                     return os.fsdecode(entry[len(wanted) :])
@@ -105,11 +105,11 @@ def kill_marked(agent: str) -> bool:
 
 
 def _home() -> str:
-    return os.environ.get("ICP_NODE_DIR") or "/tmp/icp-%d" % os.geteuid()
+    return os.environ.get("ICP_NODE_DIR") or f"/tmp/icp-{os.geteuid()}"
 
 
 def _registry(ledger: str) -> str:
-    return "%s/%s" % (_home(), spool.check_id(ledger[:8]))
+    return f"{_home()}/{spool.check_id(ledger[:8])}"
 
 
 def register(ledger: str, agent: str, entry: "dict[str, Any]") -> str:
@@ -123,7 +123,7 @@ def register(ledger: str, agent: str, entry: "dict[str, Any]") -> str:
             except FileExistsError:
                 pass
         spool.check_root(folder)
-        path = "%s/%s.json" % (folder, agent)
+        path = f"{folder}/{agent}.json"
         try:
             # Not of the random kind: a half written note is replaced by the next attempt.
             with open(path + ".tmp", "wb") as stream:

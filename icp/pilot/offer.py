@@ -144,7 +144,7 @@ def platform_name() -> str:
     except (ValueError, OSError):
         pass
     system = os.uname()
-    return "%s-%s%s" % (system.sysname.lower(), system.machine, libc)
+    return f"{system.sysname.lower()}-{system.machine}{libc}"
 
 
 def attributes(configured: "dict[str, Any]", slots: int, devices: "list[str]") -> "dict[str, Any]":

@@ -39,7 +39,7 @@ def run_command(argv: "list[str]", folder: "str | None", timeout: float, limit: 
         try:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder)
         except (OSError, ValueError) as error:
-            return {"rc": 127, "out": "", "err": "%s: %s" % (argv[0] if argv else "", error)}
+            return {"rc": 127, "out": "", "err": f"{argv[0] if argv else ''}: {error}"}
         rc = None  # type: int | None
         try:
             rc = process.wait(timeout)
@@ -59,10 +59,10 @@ def unpack(folder: str, frames: "list[spool.Frame]", disk: Disk) -> None:
     listed = []
     for number, (kind, meta, body) in enumerate(frames):
         if not isinstance(meta, dict):
-            raise OrderError("%s: META is not an object" % kind)
+            raise OrderError(f"{kind}: META is not an object")
         _check(kind, meta)
         if kind in _CARRIED:
-            disk.create("%s/%d" % (folder, number), body)
+            disk.create(f"{folder}/{number}", body)
         elif kind == "submit" and body:
             meta = dict(json.loads(body.decode("utf-8")), **meta)
         listed.append([kind, meta])
@@ -85,7 +85,7 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
     elif kind in ("fence", "ack"):
         spool.check_agent(meta.get("agent"))
         if kind == "ack" and (meta.get("stream") not in ("journal", "supervisor") or type(meta.get("segment")) is not int):
-            raise OrderError("ack names no stream and segment: %r" % meta)
+            raise OrderError(f"ack names no stream and segment: {meta!r}")
     elif kind == "cancel" or (kind == "drop" and "attempt" in meta):
         spool.check_id(meta.get("attempt"))
     elif kind == "drop":
@@ -93,7 +93,7 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
     elif kind in ("drain", "submit", "kill"):
         spool.check_id(meta.get("pilot"))
     else:
-        raise OrderError("no order is called %r" % kind)
+        raise OrderError(f"no order is called {kind!r}")
 
 
 class Orders:
@@ -101,7 +101,7 @@ class Orders:
 
     def __init__(self, where: spool.Spool, serial: int, disk: Disk) -> None:
         self.spool, self.serial, self.disk = where, serial, disk
-        self.folder = "%s/%d" % (where.incoming, serial)
+        self.folder = f"{where.incoming}/{serial}"
         self.answer = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}  # type: dict[str, Any]
         self._ids = None  # type: dict[str, str] | None
 
@@ -110,7 +110,7 @@ class Orders:
             listed = json.loads(stream.read().decode("ascii"))
         touched = set()
         for number, (kind, meta) in enumerate(listed):
-            source = "%s/%d" % (self.folder, number)
+            source = f"{self.folder}/{number}"
             if kind in _CARRIED:
                 target = self._target(kind, meta)
                 touched.add(os.path.dirname(target))
@@ -129,7 +129,7 @@ class Orders:
             return self.spool.need(meta["id"])
         if kind == "blob":
             return self.spool.blob(meta["sha256"])
-        return "%s/%s" % (self.spool.inbox, meta["name"])
+        return f"{self.spool.inbox}/{meta['name']}"
 
     def _move(self, kind: str, source: str, target: str, meta: "dict[str, Any]") -> None:
         if kind == "blob" and os.path.exists(source):
@@ -156,10 +156,10 @@ class Orders:
         given = meta["card"]
         card = spool.card_id(given)
         name = given if "-" in given else self._names().get(card, "")
-        done = "%s/%s" % (self.spool.recalled, card)
+        done = f"{self.spool.recalled}/{card}"
         if name:
             try:
-                self.disk.rename("%s/%s" % (self.spool.inbox, name), done)
+                self.disk.rename(f"{self.spool.inbox}/{name}", done)
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise
@@ -175,7 +175,7 @@ class Orders:
 
     def _recall_from_fenced(self, card: str, done: str) -> None:
         for agent in os.listdir(self.spool.fenced):
-            folder = "%s/%s" % (self.spool.fenced, agent)
+            folder = f"{self.spool.fenced}/{agent}"
             for name in claimed(folder):
                 if spool.card_id(name) == card and not is_begun(folder + "/claimed/" + name, begun_attempts(folder)):
                     self.disk.rename(folder + "/claimed/" + name, done)
@@ -183,7 +183,7 @@ class Orders:
 
     def _fence(self, meta: "dict[str, Any]") -> None:
         agent = meta["agent"]
-        source, target = self.spool.agent(agent), "%s/%s" % (self.spool.fenced, agent)
+        source, target = self.spool.agent(agent), f"{self.spool.fenced}/{agent}"
         try:
             self.disk.rename(source, target)
         except OSError as error:
@@ -203,10 +203,10 @@ class Orders:
             pass
 
     def _cancel(self, meta: "dict[str, Any]") -> None:
-        self._touch("%s/%s" % (self.spool.cancel, meta["attempt"]))
+        self._touch(f"{self.spool.cancel}/{meta['attempt']}")
 
     def _drain(self, meta: "dict[str, Any]") -> None:
-        self._touch("%s/%s" % (self.spool.drain, meta["pilot"]))
+        self._touch(f"{self.spool.drain}/{meta['pilot']}")
 
     # --- the batch system
 
@@ -234,8 +234,8 @@ class Orders:
             return {"rc": None, "out": "", "err": "interrupted while submitting", "t": round(time.time(), 3)}
         for name, text in sorted(meta.get("files", {}).items()):
             if "/" in spool.check_name(name):
-                raise OrderError("a submit's file lies directly in the pilot's folder: %r" % name)
-            self.disk.put("%s/%s" % (folder, name), text.encode("utf-8"))
+                raise OrderError(f"a submit's file lies directly in the pilot's folder: {name!r}")
+            self.disk.put(f"{folder}/{name}", text.encode("utf-8"))
         result = run_command(self._argv(meta, folder), folder, SUBMIT_TIMEOUT, 64 * 1024)
         result["t"] = round(time.time(), 3)
         self.disk.put(receipt, json.dumps(result).encode("ascii"))
@@ -243,7 +243,7 @@ class Orders:
 
     def _kill(self, meta: "dict[str, Any]") -> None:
         pilot = meta["pilot"]
-        noted = "%s/kill.%s" % (self.folder, pilot)
+        noted = f"{self.folder}/kill.{pilot}"
         if os.path.exists(noted):
             with open(noted, "rb") as stream:
                 self.answer["kill"][pilot] = json.loads(stream.read().decode("ascii"))
@@ -261,9 +261,9 @@ class Orders:
     def _drop(self, meta: "dict[str, Any]") -> None:
         if "attempt" in meta:
             attempt = meta["attempt"]
-            paths = [self.spool.stored(attempt), "%s/%s" % (self.spool.cancel, attempt), self.spool.tail(attempt)]
+            paths = [self.spool.stored(attempt), f"{self.spool.cancel}/{attempt}", self.spool.tail(attempt)]
         else:
-            paths = [self.spool.log(meta["card"]), "%s/%s" % (self.spool.recalled, meta["card"])]
+            paths = [self.spool.log(meta["card"]), f"{self.spool.recalled}/{meta['card']}"]
         for path in paths:
             remove_tree(path)
 
@@ -271,7 +271,7 @@ class Orders:
         agent, stream, last = meta["agent"], meta["stream"], meta["segment"]
         folder, fenced = self.spool.agent(agent), False
         if not os.path.isdir(folder):
-            folder, fenced = "%s/%s" % (self.spool.fenced, agent), True
+            folder, fenced = f"{self.spool.fenced}/{agent}", True
         if not os.path.isdir(folder):
             return
         over = fenced or has_ended(folder)
@@ -279,7 +279,7 @@ class Orders:
         for segment, _ in found:
             if segment <= last and (over or segment != found[-1][0]):
                 # The number of an ended stream's end stays known until the folder goes.
-                self.disk.unlink("%s/%s.%d" % (folder, stream, segment))
+                self.disk.unlink(f"{folder}/{stream}.{segment}")
                 if over:
                     self._touch(folder + "/ended")
         if over and not journal.segments(folder, "journal") and not journal.segments(folder, "supervisor"):
@@ -289,7 +289,7 @@ class Orders:
 def fill(argv: "list[Any]", root: str, folder: "str | None") -> "list[str]":
     """The command with ``{python}``, ``{program}``, ``{dir}`` and ``{spool}`` replaced."""
     if not isinstance(argv, list) or not all(isinstance(part, str) for part in argv):
-        raise OrderError("a command must be a list of strings: %r" % (argv,))
+        raise OrderError(f"a command must be a list of strings: {argv!r}")
     known = {"{python}": sys.executable, "{program}": os.path.abspath(sys.argv[0]), "{spool}": root, "{dir}": folder or root}
     filled = []
     for part in argv:
@@ -314,7 +314,7 @@ def read_stream(folder: str, stream: str) -> "list[dict[str, Any]]":
     """All facts of a stream, from the oldest segment that is left."""
     chunks = []
     for segment, _ in journal.segments(folder, stream):
-        with open("%s/%s.%d" % (folder, stream, segment), "rb") as source:
+        with open(f"{folder}/{stream}.{segment}", "rb") as source:
             chunks.append((segment, 0, source.read()))
     return spool.take(spool.BEGIN, chunks, oldest=True)[0]
 
@@ -331,11 +331,11 @@ def has_ended(folder: str) -> bool:
 
 def begun_attempts(folder: str) -> "set[str]":
     """The attempts that a fact says were begun."""
-    begun = set()
+    begun = set()  # type: set[str]
     for fact in read_stream(folder, "journal"):
         name = fact.get("f")
         if name in ("staging", "running", "storing") or (name == "ended" and fact.get("r") != "returned"):
-            begun.add(fact.get("a"))
+            begun.add(str(fact.get("a")))
     return begun
 
 
@@ -354,7 +354,7 @@ def recall_unbegun(where: spool.Spool, agent: str, disk: Disk) -> "dict[str, lis
 
     Their ids stay in the agent's folder, so that the same question has the same answer however often it is interrupted.
     """
-    folder = "%s/%s" % (where.fenced, agent)
+    folder = f"{where.fenced}/{agent}"
     noted = folder + "/recalled.json"
     try:
         with open(noted, "rb") as stream:
@@ -369,7 +369,7 @@ def recall_unbegun(where: spool.Spool, agent: str, disk: Disk) -> "dict[str, lis
         disk.put(noted, json.dumps(sorted(unbegun)).encode("ascii"))
     for name in move:
         try:
-            disk.rename("%s/claimed/%s" % (folder, name), "%s/%s" % (where.recalled, spool.card_id(name)))
+            disk.rename(f"{folder}/claimed/{name}", f"{where.recalled}/{spool.card_id(name)}")
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise

@@ -53,7 +53,7 @@ class Slot:
                 pass
             if not remove_tree(path):
                 self._spare += 1
-                os.rename(path, "%s/left.%d" % (self.folder, self._spare))
+                os.rename(path, f"{self.folder}/left.{self._spare}")
             os.mkdir(path, 0o700)
         try:
             os.unlink(self.stats)
@@ -191,7 +191,7 @@ class Runner:
         except Problem as error:
             problem = (error.kind, str(error))
         except OSError as error:
-            problem = ("node", "the task cannot be run in %s: %s" % (slot.folder, error))
+            problem = ("node", f"the task cannot be run in {slot.folder}: {error}")
         times[3] = round(time.time(), 3)
         # Until it calls execve(2) the child counts as big as this process is: so much tells nothing of the task.
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -221,7 +221,7 @@ class Runner:
                     fact["log"] = log
             return err[-ERR_LIMIT:].decode("utf-8", "replace")
         except OSError as error:
-            fact["log_err"] = "the log cannot be kept: %s" % error.strerror
+            fact["log_err"] = f"the log cannot be kept: {error.strerror}"
             return ""
 
     # --- processes
@@ -230,7 +230,7 @@ class Runner:
         """Starts a step in a session of its own; its pid. Problem where that is the task's own fault."""
         spec, slot = task.spec, task.slot
         if step.get("software") is not None:
-            raise Problem("software", "software %s: this pilot runs no software environments yet" % step["software"])
+            raise Problem("software", f"software {step['software']}: this pilot runs no software environments yet")
         env = dict(self.base)
         env["ICP_TMP"] = env["TMPDIR"] = slot.tmp
         env["ICP_STATS"] = slot.stats
@@ -248,7 +248,7 @@ class Runner:
                 return self._posix_spawn(program, argv, env, slot)
             return self._fork_exec(program, argv, env, slot)
         except (OSError, ValueError, IndexError) as error:
-            raise Problem("payload", "the command %s cannot be started: %s" % (argv[0] if argv else "(empty)", error))
+            raise Problem("payload", f"the command {argv[0] if argv else '(empty)'} cannot be started: {error}")
 
     def _fill(self, part: "Any", slot: Slot) -> str:
         if isinstance(part, str):
@@ -264,11 +264,11 @@ class Runner:
         known = self._found.get((path, name))
         if known is None:
             for folder in path.split(":"):
-                known = "%s/%s" % (folder, name)
+                known = f"{folder}/{name}"
                 if folder.startswith("/") and os.access(known, os.X_OK) and not os.path.isdir(known):
                     break
             else:
-                raise OSError(errno.ENOENT, "command not found on %s" % os.uname().nodename)
+                raise OSError(errno.ENOENT, f"command not found on {os.uname().nodename}")
             self._found[(path, name)] = known
         return known
 
@@ -302,7 +302,7 @@ def _judge(fact: "dict[str, Any]", verdict: "tuple[str, str | None, str] | None"
         fact.update(r="error", kind=problem[0], err=problem[1])
     elif fact["exit"]:
         code = fact["exit"]
-        how = "exit code %d" % code if code > 0 else "signal %d" % -code
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
         fact.update(r="error", kind="payload", err=tail if tail.strip() else how)
     if fact["r"] != "ok":
         fact.pop("out", None)
@@ -346,7 +346,7 @@ def run_card_here(
     made = {}  # type: dict[str, str]
 
     def find(origin: "list[str]", name: str) -> str:
-        return "%s/%s" % (made[origin[1]], name) if origin[0] == "store" and origin[1] in made else source_of(origin, name)
+        return f"{made[origin[1]]}/{name}" if origin[0] == "store" and origin[1] in made else source_of(origin, name)
 
     from . import offer
 
@@ -374,11 +374,11 @@ class _HereSlot(Slot):
     """``directory/<task>`` as the working directory, everything else in ``directory/.<task>``."""
 
     def __init__(self, directory: str, task: str) -> None:
-        hidden = "%s/.%s" % (directory, task)
+        hidden = f"{directory}/.{task}"
         remove_tree(hidden)
         Slot.__init__(self, hidden)
         os.rmdir(self.work)
-        self.work = "%s/%s" % (directory, task)
+        self.work = f"{directory}/{task}"
         remove_tree(self.work)
         os.mkdir(self.work)
 

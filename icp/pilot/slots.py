@@ -49,7 +49,7 @@ class Room:
 
     def has_free(self, need: "dict[str, Any]") -> bool:
         """Whether there is room now; memory and disk that were lent to a task which grew are not."""
-        return (
+        return bool(
             need["cpus"] <= self.cpus - sum(share.cpus for share in self.shares)
             and need["gpus"] <= len(self._free_gpus)
             and need["memory"] <= self.memory - sum(max(share.memory, share.used_memory) for share in self.shares)

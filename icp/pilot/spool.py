@@ -57,21 +57,21 @@ def check_id(text: "Any") -> str:
     """An id of a pilot, attempt, card or need, returned as it is; raises BadName."""
     if isinstance(text, str) and _ID.match(text):
         return text
-    raise BadName("%r is not an id" % (text,))
+    raise BadName(f"{text!r} is not an id")
 
 
 def check_agent(text: "Any") -> str:
     """An agent's id ``<pilot>.<node index>.<nonce>``; raises BadName."""
     if isinstance(text, str) and _AGENT.match(text):
         return text
-    raise BadName("%r is not an agent's id" % (text,))
+    raise BadName(f"{text!r} is not an agent's id")
 
 
 def check_digest(text: "Any") -> str:
     """64 lower hex digits; raises BadName."""
     if isinstance(text, str) and _DIGEST.match(text):
         return text
-    raise BadName("%r is not a sha256" % (text,))
+    raise BadName(f"{text!r} is not a sha256")
 
 
 def check_name(text: "Any") -> str:
@@ -84,19 +84,19 @@ def check_name(text: "Any") -> str:
                     return text
             except UnicodeEncodeError:
                 pass
-    raise BadName("%r is not a relative file name of at most 255 bytes" % (text,))
+    raise BadName(f"{text!r} is not a relative file name of at most 255 bytes")
 
 
 def join_card_name(priority: int, need: str, card: str) -> str:
     """The file name of a card: names sort by falling priority (0..5000; more is cut)."""
-    return "%04d-%s-%s" % (5000 - max(0, min(5000, priority)), need, card)
+    return f"{5000 - max(0, min(5000, priority)):04d}-{need}-{card}"
 
 
 def split_card_name(name: str) -> "tuple[str, str, str]":
     """(rank, need, card) of a card's file name; raises BadName."""
     match = _CARD.match(name)
     if not match:
-        raise BadName("%r is not the name of a card" % (name,))
+        raise BadName(f"{name!r} is not the name of a card")
     return match.group(1), match.group(2), match.group(3)
 
 
@@ -135,25 +135,25 @@ class Spool:
         ]  # fmt: skip
 
     def need(self, need: str) -> str:
-        return "%s/%s.json" % (self.needs, check_id(need))
+        return f"{self.needs}/{check_id(need)}.json"
 
     def agent(self, agent: str) -> str:
-        return "%s/%s" % (self.agents, check_agent(agent))
+        return f"{self.agents}/{check_agent(agent)}"
 
     def pilot(self, pilot: str) -> str:
-        return "%s/%s" % (self.pilots, check_id(pilot))
+        return f"{self.pilots}/{check_id(pilot)}"
 
     def stored(self, attempt: str) -> str:
-        return "%s/%s" % (self.store, check_id(attempt))
+        return f"{self.store}/{check_id(attempt)}"
 
     def blob(self, sha256: str) -> str:
-        return "%s/%s" % (self.cache, check_digest(sha256))
+        return f"{self.cache}/{check_digest(sha256)}"
 
     def log(self, card: str) -> str:
-        return "%s/%s" % (self.logs, check_id(card))
+        return f"{self.logs}/{check_id(card)}"
 
     def tail(self, attempt: str) -> str:
-        return "%s/%s.tail" % (self.logs, check_id(attempt))
+        return f"{self.logs}/{check_id(attempt)}.tail"
 
 
 def check_root(root: str) -> None:
@@ -165,15 +165,15 @@ def check_root(root: str) -> None:
     try:
         info = os.lstat(root)
     except OSError as error:
-        raise Unsafe("%s: %s" % (root, error.strerror))
+        raise Unsafe(f"{root}: {error.strerror}")
     if stat.S_ISLNK(info.st_mode):
-        raise Unsafe("%s is a symbolic link" % root)
+        raise Unsafe(f"{root} is a symbolic link")
     if not stat.S_ISDIR(info.st_mode):
-        raise Unsafe("%s is not a directory" % root)
+        raise Unsafe(f"{root} is not a directory")
     if info.st_uid != os.geteuid():
-        raise Unsafe("%s belongs to user %d" % (root, info.st_uid))
+        raise Unsafe(f"{root} belongs to user {info.st_uid}")
     if info.st_mode & 0o077:
-        raise Unsafe("%s has mode %04o, expected 0700" % (root, stat.S_IMODE(info.st_mode)))
+        raise Unsafe(f"{root} has mode {stat.S_IMODE(info.st_mode):04o}, expected 0700")
     check_parents(root)
 
 
@@ -183,11 +183,11 @@ def check_parents(root: str) -> None:
     while True:
         info = os.stat(parent)
         if info.st_mode & 0o002 and not info.st_mode & stat.S_ISVTX:
-            raise Unsafe("everybody may write to %s, above %s" % (parent, root))
+            raise Unsafe(f"everybody may write to {parent}, above {root}")
         if info.st_uid not in (0, os.geteuid()) and info.st_mode & 0o200 and not info.st_mode & stat.S_ISVTX:
             # Project areas belong to their administrator: only a parent that is as private as a home is suspicious.
             if not info.st_mode & 0o070:
-                raise Unsafe("%s, above %s, belongs to user %d" % (parent, root, info.st_uid))
+                raise Unsafe(f"{parent}, above {root}, belongs to user {info.st_uid}")
         above = os.path.dirname(parent)
         if above == parent:
             return
@@ -203,7 +203,7 @@ Frame = collections.namedtuple("Frame", "kind meta body")
 def frame(kind: str, meta: "Any", body: bytes = b"") -> bytes:
     """``ICP1 KIND META BODY CRC`` LF, then META (JSON) and BODY: the lengths in bytes, the crc32 of both in 8 hex."""
     if not _KIND.match(kind):
-        raise BadFrame("%r is not a kind" % kind)
+        raise BadFrame(f"{kind!r} is not a kind")
     text = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode("ascii")
     crc = zlib.crc32(body, zlib.crc32(text)) & 0xFFFFFFFF
     return b"".join([b"ICP1 %s %d %d %08x\n" % (kind.encode("ascii"), len(text), len(body), crc), text, body])
@@ -218,7 +218,7 @@ def _header(head: bytes) -> "tuple[str, int, int, int]":
             raise ValueError
         return text, int(meta), int(body), int(crc, 16)
     except ValueError:
-        raise BadFrame("no frame begins with %r" % head[:60])
+        raise BadFrame(f"no frame begins with {head[:60]!r}")
 
 
 class FrameParser:
@@ -238,7 +238,7 @@ class FrameParser:
             end = self._data.find(b"\n", at, at + _HEADER_LIMIT)
             if end < 0:
                 if len(self._data) - at >= _HEADER_LIMIT:
-                    self.broken = "no header within %d bytes" % _HEADER_LIMIT
+                    self.broken = f"no header within {_HEADER_LIMIT} bytes"
                 break
             try:
                 kind, meta, body, crc = _header(bytes(self._data[at:end]))
@@ -248,7 +248,7 @@ class FrameParser:
                 middle, stop = begin + meta, begin + meta + body
                 with memoryview(self._data) as view, view[begin:stop] as both:
                     if zlib.crc32(both) & 0xFFFFFFFF != crc:
-                        raise BadFrame("wrong checksum of a %s frame" % kind)
+                        raise BadFrame(f"wrong checksum of a {kind} frame")
                 value = json.loads(bytes(self._data[begin:middle]).decode("utf-8"))
                 frames.append(Frame(kind, value, bytes(self._data[middle:stop])))
                 at = stop
@@ -311,7 +311,7 @@ def _fact(raw: bytes) -> "dict[str, Any] | None":
     except ValueError:
         return None
     if type(fact) is dict and type(fact.get("n")) is int:
-        return fact  # type: ignore[no-any-return]
+        return fact
     return None
 
 

@@ -50,9 +50,9 @@ class Stage:
     def bring_in(self, spec: "dict[str, Any]", work: str, known: "dict[tuple[str, str], str]") -> None:
         """Puts shipped files, inputs and ``inputs.list`` into ``work``; ``known`` has checksums of outputs made by the same card."""
         for sha256 in spec.get("files") or ():
-            folder = "%s/%s" % (self._packs, sha256)
+            folder = f"{self._packs}/{sha256}"
             for name in self._unpack(sha256, folder):
-                os.symlink("%s/%s" % (folder, name), "%s/%s" % (work, name))
+                os.symlink(f"{folder}/{name}", f"{work}/{name}")
         names = []
         for one in spec.get("in") or ():
             name, origin = spool.check_name(one["name"]), one["from"]
@@ -60,12 +60,12 @@ class Stage:
             source = self._source_of(origin, origin[2] if len(origin) > 2 else name)
             expected = one.get("sha256") or known.get((origin[1], origin[2] if len(origin) > 2 else name))
             try:
-                os.makedirs(os.path.dirname("%s/%s" % (work, name)), exist_ok=True)
-                found = copy(source, "%s/%s" % (work, name))
+                os.makedirs(os.path.dirname(f"{work}/{name}"), exist_ok=True)
+                found = copy(source, f"{work}/{name}")
             except OSError as error:
-                raise Problem("stage", "input %s cannot be copied from %s: %s" % (name, source, error.strerror))
+                raise Problem("stage", f"input {name} cannot be copied from {source}: {error.strerror}")
             if expected and found != expected:
-                raise Problem("stage", "input %s (%s) has sha256 %s, expected %s" % (name, source, found, expected))
+                raise Problem("stage", f"input {name} ({source}) has sha256 {found}, expected {expected}")
         if spec.get("list"):
             with open(work + "/inputs.list", "w", encoding="utf-8") as stream:
                 stream.write("".join(name + "\n" for name in names))
@@ -77,7 +77,7 @@ class Stage:
             try:
                 names = self._unpack_once(self._pack_of(sha256), sha256, folder)
             except (OSError, ValueError) as error:
-                raise Problem("stage", "the shipped files %s cannot be unpacked: %s" % (sha256[:16], error))
+                raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}")
             self._unpacked[sha256] = names
         return self._unpacked[sha256]
 
@@ -85,18 +85,18 @@ class Stage:
         import tarfile
         import threading
 
-        temporary = "%s.%d" % (folder, threading.get_ident())
+        temporary = f"{folder}.{threading.get_ident()}"
         os.makedirs(temporary)
         digest = hashlib.sha256()
         with open(path, "rb") as source:
             for block in iter(lambda: source.read(_BLOCK), b""):
                 digest.update(block)
         if digest.hexdigest() != sha256:
-            raise Problem("stage", "the shipped files in %s have sha256 %s, expected %s" % (path, digest.hexdigest(), sha256))
+            raise Problem("stage", f"the shipped files in {path} have sha256 {digest.hexdigest()}, expected {sha256}")
         folders = []
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                target = "%s/%s" % (temporary, spool.check_name(member.name.rstrip("/")))
+                target = f"{temporary}/{spool.check_name(member.name.rstrip('/'))}"
                 if member.isdir():
                     os.makedirs(target, exist_ok=True)
                     folders.append(target)
@@ -104,7 +104,7 @@ class Stage:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None:
-                    raise Problem("stage", "the shipped files hold %s, which is no plain file" % member.name)
+                    raise Problem("stage", f"the shipped files hold {member.name}, which is no plain file")
                 with open(target, "xb") as out:
                     for block in iter(lambda: content.read(_BLOCK), b""):
                         out.write(block)
@@ -140,12 +140,12 @@ class Stage:
                 return done
             except OSError as error:
                 if error.errno not in _TRANSIENT or time.time() > deadline or given_up():
-                    raise Problem("node", "the outputs cannot be stored in %s: %s" % (folder, error.strerror))
+                    raise Problem("node", f"the outputs cannot be stored in {folder}: {error.strerror}")
             time.sleep(pause)
             pause = min(10.0, pause * 2)
 
     def _store_one(self, source: str, folder: str, name: str) -> "list[Any]":
-        target = "%s/%s" % (folder, name)
+        target = f"{folder}/{name}"
         if "/" in name:
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         temporary = target + ".tmp"
@@ -186,7 +186,7 @@ def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple
         else:
             names = [name] if os.path.lexists(work + "/" + name) else []
         if not names and not one.get("optional"):
-            raise Problem("payload", "declared output %s missing" % name)
+            raise Problem("payload", f"declared output {name} missing")
         for each in names:
             if each in taken:
                 continue
@@ -194,9 +194,9 @@ def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple
             try:
                 mode = os.stat(work + "/" + spool.check_name(each)).st_mode
             except (OSError, spool.BadName) as error:
-                raise Problem("payload", "declared output %s: %s" % (name, error))
+                raise Problem("payload", f"declared output {name}: {error}")
             if not stat.S_ISREG(mode):
-                raise Problem("payload", "declared output %s is not a regular file" % each)
+                raise Problem("payload", f"declared output {each} is not a regular file")
             found.append((index, each))
     return found
 
@@ -231,14 +231,14 @@ def statistics(path: str) -> "tuple[dict[str, float], str | None]":
         with open(path, "rb") as stream:
             text = stream.read(1 << 20).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        return {}, "statistics cannot be read: %s" % error
+        return {}, f"statistics cannot be read: {error}"
     found = {}  # type: dict[str, float]
     wrong = None
     if text.lstrip().startswith("{"):
         try:
             pairs = [(name, "=", value) for name, value in json.loads(text).items()]
         except ValueError as error:
-            return {}, "statistics are no JSON object: %s" % error
+            return {}, f"statistics are no JSON object: {error}"
     else:
         pairs = []
         for row in text.splitlines():
@@ -248,7 +248,7 @@ def statistics(path: str) -> "tuple[dict[str, float], str | None]":
             elif len(words) == 3 and words[1] in ("+=", "="):
                 pairs.append((words[0], words[1], words[2]))
             elif words:
-                wrong = "statistics: %r is not 'name value' or 'name += value'" % row[:100]
+                wrong = f"statistics: {row[:100]!r} is not 'name value' or 'name += value'"
     for name, sign, value in pairs:
         try:
             if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -260,5 +260,5 @@ def statistics(path: str) -> "tuple[dict[str, float], str | None]":
                 number = int(number)
             found[name[:100]] = found.get(name[:100], 0) + number if sign == "+=" else number
         except ValueError:
-            wrong = "statistics: the value of %r is not a number" % name[:100]
+            wrong = f"statistics: the value of {name[:100]!r} is not a number"
     return found, wrong

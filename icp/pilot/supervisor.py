@@ -25,7 +25,7 @@ class Start:
 
     def __init__(self, where: spool.Spool, pilot: str, index: int, told: "dict[str, Any]") -> None:
         self.spool, self.pilot, self.index, self.told = where, pilot, index, told
-        self.agent = "%s.%d.%s" % (pilot, index, os.urandom(8).hex())
+        self.agent = f"{pilot}.{index}.{os.urandom(8).hex()}"
         self.folder = where.agent(self.agent)
         self.scratch = self.note = ""
         self.supervisor = os.getpid()
@@ -40,12 +40,12 @@ def main(root: str, pilot: str, index: int) -> int:
         with open(where.pilot(pilot) + "/pilot.json", "rb") as stream:
             told = json.loads(stream.read().decode("utf-8"))
     except (spool.Unsafe, spool.BadName, OSError, ValueError) as error:
-        sys.stderr.write("pilot %s cannot start: %s\n" % (pilot, error))
+        sys.stderr.write(f"pilot {pilot} cannot start: {error}\n")
         return 1
     start = Start(where, pilot, index, told)
     node.clean_up(told["ledger"])
     base = offer.choose_scratch(told.get("scratch"), "", told.get("disk") or 1000 * 1000 * 1000)
-    start.scratch = "%s/icp-%s" % (base, start.agent) if base else "%s/work/%s" % (where.root, start.agent)
+    start.scratch = f"{base}/icp-{start.agent}" if base else f"{where.root}/work/{start.agent}"
     start.note = node.register(told["ledger"], start.agent, _entry(start, []))
     if not base:
         os.makedirs(where.root + "/work", mode=0o700, exist_ok=True)
@@ -105,7 +105,7 @@ def _watch(start: Start, child: int) -> int:
     _remove_empty(start.spool.root + "/work")
     fenced = os.WIFEXITED(status) and os.WEXITSTATUS(status) == FENCED
     if not fenced:
-        how = "signal %d" % os.WTERMSIG(status) if os.WIFSIGNALED(status) else "exit %d" % os.WEXITSTATUS(status)
+        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
         node.note_death(start.folder, clean, how)
     if clean:
         node.unregister(start.note)

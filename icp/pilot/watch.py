@@ -41,7 +41,7 @@ class Watch:
                 _remove(self._agent.spool.tail(attempt))
             if attempt in self._cancelled:
                 self._cancelled.discard(attempt)
-                _remove("%s/%s" % (self._agent.spool.cancel, attempt))
+                _remove(f"{self._agent.spool.cancel}/{attempt}")
 
     def look(self, now: float) -> None:
         """Everything that is due at this time."""
@@ -83,7 +83,7 @@ class Watch:
 
     def _orders(self) -> None:
         agent = self._agent
-        if not agent.drain and os.path.exists("%s/%s" % (agent.spool.drain, agent.start.pilot)):
+        if not agent.drain and os.path.exists(f"{agent.spool.drain}/{agent.start.pilot}"):
             agent.begin_drain("ordered")
         if not agent.lanes and not agent.backlog:
             return
@@ -114,7 +114,7 @@ class Watch:
             agent.begin_drain("walltime")
             for lane in agent.lanes:
                 if lane.task is not None:
-                    self._stop(lane.task, "evicted", None, "the pilot ends: %s" % agent.drain)
+                    self._stop(lane.task, "evicted", None, f"the pilot ends: {agent.drain}")
 
     # --- limits
 
@@ -134,7 +134,7 @@ class Watch:
             assert task is not None
             limit = task.spec.get("time")
             if limit and task.phase == "running" and now - task.since > limit:
-                self._stop(task, "error", "resource", "time: still running after %d s, the task asked for %d s" % (now - task.since, limit))
+                self._stop(task, "error", "resource", f"time: still running after {now - task.since} s, the task asked for {limit} s")
 
     def _memory(self, long: "list[Lane]") -> None:
         """Adds up the resident memory of each task's processes; when the node runs out the largest offender is stopped."""
@@ -175,8 +175,7 @@ class Watch:
         if lane.task is not None and lane.task.pid:
             lane.task.stop(
                 "error", "resource",
-                "%s: used %d MB, asked for %d MB, and the node (%d MB) had no more to lend" % (
-                    what, used // 1000000, promised // 1000000, limit // 1000000),
+                f"{what}: used {used // 1000000} MB, asked for {promised // 1000000} MB, and the node ({limit // 1000000} MB) had no more to lend",
             )  # fmt: skip
 
     # --- tails
