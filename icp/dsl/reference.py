@@ -106,7 +106,8 @@ _COMMANDS = """## Commands
 Text runs under `/bin/sh -e`. An expression is inserted there as one word, with quotes around it where they are needed, so any value
 arrives as it is and runs nothing; also next to other text: `--out=$args(job).root`. Inside quotes, here-documents,
 `${...}`, `$((...))` and backquotes it is a mistake, and the message shows the right form: `"a $args(x) b"` becomes
-`"a "$args(x)" b"`. In a comment nothing is an expression. `$(...)`, `$VAR`, `$$` and everything else belong to the shell.
+`"a "$args(x)" b"`. In a comment nothing is an expression. `$(...)`, `$VAR`, `$$` and everything else belong to the shell,
+also the `$` of a literal `$name(`: put it in single quotes.
 
 A list runs without a shell; each text is one argument, and values are inserted as they are.
 
