@@ -1,7 +1,5 @@
 """The loop of an agent: claims cards, drives their attempts, watches over them, and tells it all to its journal (hides signals and timers)."""
 
-import errno
-import json
 import os
 import select
 import signal
@@ -9,13 +7,15 @@ import sys
 import threading
 import time
 
-from . import faults, node, offer, spool, watch
+from . import node, offer, spool, watch
+from .claims import Claims
 from .disk import remove_tree
 from .journal import Journal, Syncer
-from .runner import Pack, Runner, Slot, Task, read_card, returned
+from .runner import Runner, returned
 from .slots import Room, Share
 from .stage import Problem, Stage
 from .supervisor import FENCED, Start, become_subreaper, end_descendants
+from .task import Pack, Slot, Task
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ MARGIN = 15.0
 _SHORT = 10.0
 """A card that took less than this many seconds was short: one more may be claimed for each slot before it is free."""
 _POLL_FIRST, _POLL_LAST = 0.02, 0.5
-_LIST_AGE = 1.0
 
 
 class Lane:
@@ -52,7 +51,6 @@ class Agent:
     def __init__(self, start: Start) -> None:
         told = start.told
         self.start, self.spool, self.id, self.folder = start, start.spool, start.agent, start.folder
-        self.claimed = start.folder + "/claimed"
         self.idle, self.heartbeat = float(told.get("idle") or 60), float(told.get("heartbeat") or 30)
         ends = [one for one in (told.get("end"), start.began + told["walltime"] if told.get("walltime") else None) if one]
         cpus, gpus = offer.cpus(told.get("cpus")), offer.gpus(told.get("gpus"))
@@ -78,15 +76,12 @@ class Agent:
         self.over = ""
         self._slots = []  # type: list[Slot]
         self._made = 0
-        self._needs = {}  # type: dict[str, dict[str, Any]]
-        self._names = []  # type: list[str]
-        self._listed = 0.0
         self._short = False
         self._last_work = time.time()
         self._poll, self._next_poll = _POLL_FIRST, 0.0
         self._packs = []  # type: list[Pack]
-        self._random = int.from_bytes(os.urandom(8), "big")
         self._signals = []  # type: list[int]
+        self.claims = Claims(self)
         self.watch = watch.Watch(self)
 
     # --- from begin to end
@@ -227,7 +222,7 @@ class Agent:
 
     def _have_folder(self) -> bool:
         try:
-            os.listdir(self.claimed)
+            os.listdir(self.claims.folder)
             return True
         except FileNotFoundError:
             return False
@@ -236,11 +231,7 @@ class Agent:
 
     def _remove_finished(self) -> None:
         while self.finished and self.finished[0][0] <= self.journal.durable:
-            name = self.finished.pop(0)[1]
-            try:
-                os.unlink(f"{self.claimed}/{name}")
-            except OSError:
-                pass
+            self.claims.remove(self.finished.pop(0)[1])
 
     # --- claiming
 
@@ -258,18 +249,18 @@ class Agent:
             ahead = self.room.full
             if ahead and not (self._short and len(self.backlog) < max(1, len(self.lanes))):
                 break
-            name = self._choose(now, ahead)
+            name = self.claims.choose(now, ahead, self._poll <= _POLL_FIRST)
             if name is None:
                 self._poll = _POLL_FIRST if claimed else min(_POLL_LAST, self._poll * 1.5)
                 self._next_poll = now + self._poll
                 break
-            card = self._take(name)
+            card = self.claims.take(name)
             if self.over:
                 return
             if card is not None:
                 claimed = True
                 self._last_work = now
-                need = self._need(name) or {}
+                need = self.claims.need(name) or {}
                 if ahead or not self.room.has_free(need):
                     self.backlog.append((name, card, need))
                 else:
@@ -277,92 +268,18 @@ class Agent:
         if claimed:
             self._poll = _POLL_FIRST
 
-    def _choose(self, now: float, ahead: bool) -> "str | None":
-        if not self._names or now - self._listed > _LIST_AGE or self._poll > _POLL_FIRST:
-            try:
-                self._names = sorted(os.listdir(self.spool.inbox))
-            except OSError:
-                self._names = []
-            self._listed = now
-        if ahead:
-            for name in self._names[:64]:
-                need = self._need(name)
-                if need is not None and self.room.suits(need, now):
-                    return name
-            return None
-        return self.room.choose(self._names, self._need, self._pick, now)
-
-    def _pick(self, count: int) -> int:
-        # Enough to keep agents from running after the same card; `random` is half a megabyte.
-        self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
-        return (self._random >> 33) % count
-
-    def _need(self, name: str) -> "dict[str, Any] | None":
-        try:
-            need = spool.split_card_name(name)[1]
-            if need not in self._needs:
-                with open(self.spool.need(need), "rb") as stream:
-                    self._needs[need] = json.loads(stream.read().decode("utf-8"))
-            return self._needs[need]
-        except (OSError, ValueError):
-            return None
-
-    def _take(self, name: str) -> "list[dict[str, Any]] | None":
-        """Claims a card: its attempts, or None if another agent was faster. Notices here that this one was fenced."""
-        mine = f"{self.claimed}/{name}"
-        try:
-            self._names.remove(name)
-        except ValueError:
-            pass
-        try:
-            os.rename(f"{self.spool.inbox}/{name}", mine)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                return None
-            try:
-                if name not in os.listdir(self.claimed):
-                    return None
-            except FileNotFoundError:
-                self.be_fenced()
-                return None
-        faults.visit("agent.renamed")
-        return self._read(name)
-
-    def _read(self, name: str) -> "list[dict[str, Any]] | None":
-        fact = {"f": "claimed", "card": spool.card_id(name)}  # type: dict[str, Any]
-        specs = None
-        try:
-            with open(f"{self.claimed}/{name}", "rb") as stream:
-                specs = read_card(stream.read())["attempts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            fact["err"] = f"the card cannot be read: {error}"
-        self.tell(fact)
-        return specs
-
     def adopt(self) -> None:
-        """Cards in our folder that we do not know of: a rename that was answered with an error had succeeded."""
+        """Looks into our own folder: for cards that we do not know of, and whether it is still there."""
         known = {lane.name for lane in self.lanes} | {one[0] for one in self.backlog} | {name for _, name in self.finished}
-        try:
-            names = os.listdir(self.claimed)
-        except FileNotFoundError:
-            self.be_fenced()
-            return
-        except OSError:
-            return
-        for name in names:
-            need = self._need(name)
-            if name in known or need is None:
-                continue
-            specs = self._read(name)
-            if specs is None:
-                self.finished.append((self.journal.added, name))
-            elif self.drain:
-                for spec in specs:
-                    self.tell(returned(spec, self.drain))
-                self.finished.append((self.journal.added, name))
-            else:
-                self.backlog.append((name, specs, need))
+        for name in self.claims.unknown(known):
+            specs = self.claims.read(name)
+            if specs is not None and not self.drain:
+                self.backlog.append((name, specs, self.claims.need(name) or {}))
                 self._next_poll = 0.0
+                continue
+            for spec in specs or ():
+                self.tell(returned(spec, self.drain))
+            self.finished.append((self.journal.added, name))
 
     # --- running
 

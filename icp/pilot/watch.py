@@ -9,7 +9,7 @@ from . import node, slots
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .agent import Agent, Lane
-    from .runner import Task
+    from .task import Task
 
 __all__ = ["Watch"]
 
@@ -134,7 +134,7 @@ class Watch:
             assert task is not None
             limit = task.spec.get("time")
             if limit and task.phase == "running" and now - task.since > limit:
-                self._stop(task, "error", "resource", f"time: still running after {now - task.since} s, the task asked for {limit} s")
+                self._stop(task, "error", "resource", f"time: still running after {int(now - task.since)} s, the task asked for {limit} s")
 
     def _memory(self, long: "list[Lane]") -> None:
         """Adds up the resident memory of each task's processes; when the node runs out the largest offender is stopped."""

@@ -1,0 +1,113 @@
+"""How an agent gets its cards: the inbox listed, a fitting one picked and renamed (hides the races, and what NFS answers)."""
+
+import errno
+import json
+import os
+
+from . import faults, spool
+from .runner import read_card
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .agent import Agent
+
+__all__ = ["Claims"]
+
+_LIST_AGE = 1.0
+"""Seconds for which a listing of the inbox is used, as long as cards are found in it."""
+
+
+class Claims:
+    """The inbox as one agent sees it, and the folder of the cards that are its own."""
+
+    def __init__(self, agent: "Agent") -> None:
+        self._agent, self._spool = agent, agent.spool
+        self.folder = agent.folder + "/claimed"
+        self._needs = {}  # type: dict[str, dict[str, Any]]
+        self._names = []  # type: list[str]
+        self._listed = 0.0
+        self._random = int.from_bytes(os.urandom(8), "big")
+
+    def choose(self, now: float, ahead: bool, eager: bool) -> "str | None":
+        """A card to claim: one that fits now, or, ``ahead`` of time, that will once a slot is free. ``eager``: an old listing will do."""
+        if not self._names or now - self._listed > _LIST_AGE or not eager:
+            try:
+                self._names = sorted(os.listdir(self._spool.inbox))
+            except OSError:
+                self._names = []
+            self._listed = now
+        if ahead:
+            for name in self._names[:64]:
+                need = self.need(name)
+                if need is not None and self._agent.room.suits(need, now):
+                    return name
+            return None
+        return self._agent.room.choose(self._names, self.need, self._pick, now)
+
+    def _pick(self, count: int) -> int:
+        # Enough to keep agents from running after the same card; `random` is half a megabyte.
+        self._random = (self._random * 6364136223846793005 + 1442695040888963407) % (1 << 64)
+        return (self._random >> 33) % count
+
+    def need(self, name: str) -> "dict[str, Any] | None":
+        """What a card of this name asks for; None if that cannot be read (yet)."""
+        try:
+            need = spool.split_card_name(name)[1]
+            if need not in self._needs:
+                with open(self._spool.need(need), "rb") as stream:
+                    self._needs[need] = json.loads(stream.read().decode("utf-8"))
+            return self._needs[need]
+        except (OSError, ValueError):
+            return None
+
+    def take(self, name: str) -> "list[dict[str, Any]] | None":
+        """Claims a card: its attempts, or None if another agent was faster. Notices here that this one was fenced."""
+        mine = f"{self.folder}/{name}"
+        try:
+            self._names.remove(name)
+        except ValueError:
+            pass
+        try:
+            os.rename(f"{self._spool.inbox}/{name}", mine)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                return None
+            try:
+                if name not in os.listdir(self.folder):
+                    return None
+            except FileNotFoundError:
+                self._agent.be_fenced()
+                return None
+        faults.visit("agent.renamed")
+        return self.read(name)
+
+    def read(self, name: str) -> "list[dict[str, Any]] | None":
+        """Tells that the card is ours, and returns its attempts (None if it cannot be read)."""
+        fact = {"f": "claimed", "card": spool.card_id(name)}  # type: dict[str, Any]
+        specs = None
+        try:
+            with open(f"{self.folder}/{name}", "rb") as stream:
+                specs = read_card(stream.read())["attempts"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            fact["err"] = f"the card cannot be read: {error}"
+        self._agent.tell(fact)
+        return specs
+
+    def unknown(self, known: "set[str]") -> "list[str]":
+        """Cards in our folder beside the known ones: a rename that was answered with an error had succeeded."""
+        try:
+            return [name for name in os.listdir(self.folder) if name not in known and self.need(name) is not None]
+        except FileNotFoundError:
+            self._agent.be_fenced()
+        except OSError:
+            pass
+        return []
+
+    def remove(self, name: str) -> None:
+        """The facts of its attempts are durable: the card is not needed any more."""
+        try:
+            os.unlink(f"{self.folder}/{name}")
+        except OSError:
+            pass
