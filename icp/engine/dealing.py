@@ -248,7 +248,7 @@ class Dealer:
         ).fetchone()
         for name, digest, _, state, _ in cards.input_files(self.db, attempt, output):
             if here is not None and state in (File.PRODUCED, File.COLLECTING, File.RELAYING, File.HOME):
-                source = ["store", here[0].hex()]
+                source = ["store", here[0].hex(), *([name] if prefix else [])]
             elif state == File.HOME:
                 folder = Path(dataset.outputs) / job_folder(job, dataset.jobs) / name
                 self._blob(digest, site, orders, folder)

@@ -49,7 +49,7 @@ def kill_argv() -> list[str]:
 
 
 def status_argv() -> list[str]:
-    return ["{python}", "-I", "-S", "{program}", "ps", "{spool}"]
+    return ["{python}", "-I", "-S", "{program}", "ps", "{spool}/pilots"]
 
 
 def parse_status(answers: Sequence[tuple[int | None, str]]) -> dict[str, tuple[str, int | None]] | None:

@@ -142,7 +142,8 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str,
             if state == Pilot.SUBMITTING:
                 if missing >= 2 and observed - since > 900:
                     pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
-            elif missing >= 2:
+            elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
+                # an agent that still talks is better evidence than a batch system that forgot it
                 _batch_end(db, site, pilot, ended, live, None, now, observed)
 
 
