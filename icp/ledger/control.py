@@ -145,6 +145,8 @@ class Control:
                     for low, high, status in spans:
                         if status in unreleased:
                             self._change_range(low, high, status, unreleased[status])
+                            if event == "reset":
+                                self._finals_follow(low, high, None)
                 self.ledger.audit(self.now, event, self.dataset, f"{first}-{last}")
         for low, high, status in spans:
             if status == "rows":
@@ -191,6 +193,11 @@ class Control:
                     "UPDATE final_left SET left = left + ? WHERE dataset = ? AND task_def = ? AND grp = ?",
                     (sign * n * parents, self.dataset, final.id, group),
                 )
+                left, made = self.db.execute(
+                    "SELECT left, made FROM final_left WHERE dataset = ? AND task_def = ? AND grp = ?", (self.dataset, final.id, group)
+                ).fetchone()
+                if made:
+                    Fold(self.ledger, self.definitions, self.now).final_moved(self.dataset, final.id, group, left)
 
     def _rows(self, first: int, last: int, event: str, task: int | None) -> None:
         with self.ledger.write() as db:
@@ -215,7 +222,7 @@ class Control:
                         self._one(fold, one, event, newest)
             fold.flush()
             if event == "reset":
-                self._finals_follow(jobs, only)
+                self._finals_follow(min(jobs), max(jobs), only)
 
     def _one(self, fold: Fold, task: TaskRow, event: str, newest: int) -> None:
         state = Task(task.state)
@@ -230,6 +237,7 @@ class Control:
             else:
                 fold.task_event(task, "reset")
                 task.not_before = None
+                fold.sweep_again(task)
                 fold.settle(task)
             self._inputs_again(fold, task)
             return
@@ -279,29 +287,24 @@ class Control:
                 fold.unaccept(fold.tasks[number], "output_lost")
                 self._inputs_again(fold, fold.tasks[number])
 
-    def _finals_follow(self, jobs: Sequence[int], only: set[int] | None) -> None:
+    def _finals_follow(self, first: int, last: int, only: set[int] | None) -> None:
         """Final tasks over reset jobs are reset with them."""
-        if jobs[0] < 0:
+        if first < 0:
             return
+        finals = {final.id for final in self.graph.finals if only is None or only & set(final.parents)}
         follow: set[int] = set()
-        for final in self.graph.finals:
-            if only is not None and not only & set(final.parents):
-                continue
-            if final.final == 1:
-                follow.add(-1)
-            else:
-                marks = ",".join("?" * len(jobs))
-                follow |= {
-                    -1 - row[0]
-                    for row in self.db.execute(
-                        f"SELECT DISTINCT grp FROM job_group WHERE task_def = ? AND job IN ({marks})", (final.id, *jobs)
-                    ).fetchall()
-                }
+        for final in sorted(finals):
+            groups = "SELECT 0" if self.graph.defs[final].final == 1 else f"SELECT grp FROM job_group WHERE task_def = {final} AND job BETWEEN {first} AND {last}"
+            follow |= {
+                -1 - row[0]
+                for row in self.db.execute(
+                    f"SELECT grp FROM final_left WHERE dataset = ? AND task_def = ? AND made > 0 AND grp IN ({groups})", (self.dataset, final)
+                ).fetchall()
+            }
         if follow:
             newest = int(self.db.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
             fold = Fold(self.ledger, self.definitions, self.now)
             fold.load_jobs(self.dataset, follow)
-            finals = {final.id for final in self.graph.finals if only is None or only & set(final.parents)}
             for job in follow:
                 for task in fold.by_job[self.dataset, job].values():
                     if task.task_def in finals:

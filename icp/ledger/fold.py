@@ -241,13 +241,17 @@ class Fold:
             self.kept.stale.add((task.dataset, task.task_def))
             self._forget_files(task.dataset, attempt)
         task.accepted, task.site, task.not_before = None, 0, None
-        if definition.final:
+        self.sweep_again(task)
+        self._children(task, definition, None)
+        self.settle(task)
+
+    def sweep_again(self, task: TaskRow) -> None:
+        """A final task that runs anew will read its inputs: they stay until it ends again."""
+        if task.job < 0:
             self.db.execute(
                 "UPDATE final_left SET made = 1, swept = 0 WHERE dataset = ? AND task_def = ? AND grp = ?",
                 (task.dataset, task.task_def, -1 - task.job),
             )
-        self._children(task, definition, None)
-        self.settle(task)
 
     def settle(self, task: TaskRow) -> None:
         """A task that just became waiting: carded if it has a live attempt, idle if a parent has none accepted."""
@@ -411,7 +415,7 @@ class Fold:
         for row in changed:
             self.touched.add(row.dataset)
         for final in self.kept.write(self.db, self.ledger.name_id, self.definitions):
-            self._final_moved(*final)
+            self.final_moved(*final)
         if self.maybe_drop:
             drop_readerless(self.db, self.definitions, self.maybe_drop)
         self._stop_losses()
@@ -431,7 +435,7 @@ class Fold:
         self.maybe_drop.clear()
         self.kept = KeptCounts()
 
-    def _final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:
+    def final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:
         """The kept count of a final task that is a row already changed: it waits again, or is ready."""
         row = self.db.execute("SELECT id FROM task WHERE dataset = ? AND job = ? AND task_def = ?", (dataset, -1 - group, task_def)).fetchone()
         if row is None:
@@ -443,6 +447,9 @@ class Fold:
         inner.dirty_tasks[task.id] = task
         if left == 0 and task.state == Task.IDLE:
             inner.task_event(task, "ready")
+            oks = inner.db.execute("SELECT oks FROM final_left WHERE dataset = ? AND task_def = ? AND grp = ?", (dataset, task_def, group)).fetchone()[0]
+            if not oks:
+                inner.task_event(task, "cancel")
         elif left and task.state in (Task.WAITING, Task.QUEUED, Task.PROCESSING):
             inner.task_event(task, "unready")
             for attempt in inner.live_of[task.id]:
