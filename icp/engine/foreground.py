@@ -1,0 +1,182 @@
+"""One job in the foreground, as an agent would run it and without a ledger row (hides where its inputs come from)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icp.config import Site
+from icp.dsl.expand import JobContext, Renderer, SiteContext
+from icp.dsl.steering import load
+from icp.engine.submission import pack_files
+from icp.errors import BadInput, NotFound
+from icp.ledger.db import Ledger
+from icp.ledger.files import home_path, job_folder
+from icp.model.definition import Steering, TaskDef
+from icp.pilot.runner import run_card_here
+from icp.states import File
+
+__all__ = ["Foreground", "Ran"]
+
+
+@dataclass(slots=True)
+class Ran:
+    """How one task of the job ended here."""
+
+    task: str
+    ok: bool
+    directory: Path
+    exit: int | None
+    why: str
+    outputs: list[tuple[str, Path, str]] = field(default_factory=list)
+    """(name, path, sha256)"""
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+class Foreground:
+    """Runs tasks of one job below ``where``/NAME/JOB/TASK; what it makes stays there.
+
+    A dataset of the same name in the ledger lends its seed and the outputs that are home already.
+    """
+
+    def __init__(self, steering_file: Path, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None) -> None:
+        self.steering: Steering = load(steering_file)
+        self.directory = steering_file.absolute().parent
+        if not 0 <= job < self.steering.jobs.count:
+            raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
+        self.job, self.site, self.ledger = job, site, ledger
+        row = None
+        if ledger is not None:
+            row = ledger.db.execute(
+                "SELECT id, seed, jobs, outputs FROM dataset WHERE name = ? AND deleted IS NULL", (self.steering.name,)
+            ).fetchone()
+        self.dataset: int | None = None if row is None else row[0]
+        self.outputs: str = "" if row is None else row[3]
+        self.jobs = self.steering.jobs.count if row is None else row[2]
+        known = None if row is None else row[1]
+        self.seed = seed if seed is not None else known if known is not None else self.steering.seed
+        if self.seed is None:
+            self.seed = secrets.randbits(63)
+        if seed is not None and seed != known:
+            self.dataset = None  # outputs of another seed are other outputs
+        self.where = where / self.steering.name / job_folder(job, self.jobs)
+        self.made: dict[tuple[str, str], list[tuple[str, Path, str]]] = {}
+        """(task, declared output) -> (name, path, sha256)"""
+
+    def wanted(self, task: str | None) -> list[TaskDef]:
+        """The tasks to run, in order: the named one (or all), and those of its parents whose outputs are not home."""
+        by_name = {one.name: one for one in self.steering.all_tasks}
+        if task is not None and task not in by_name:
+            raise NotFound(f"there is no task {task} in {self.steering.name}", f"it has {', '.join(by_name)}")
+        todo = [one.name for one in self.steering.tasks] if task is None else [task]
+        run: set[str] = set(todo)
+        while todo:
+            one = by_name[todo.pop()]
+            for parent in one.after:
+                if parent not in run and not one.final and not self._lend(by_name[parent]):
+                    run.add(parent)
+                    todo.append(parent)
+        return [one for one in self.steering.all_tasks if one.name in run]
+
+    def _lend(self, task: TaskDef) -> bool:
+        """Whether all outputs of a task of this job are home; then they are used."""
+        if self.ledger is None or self.dataset is None:
+            return False
+        row = self.ledger.db.execute(
+            "SELECT t.accepted FROM task t JOIN task_def d ON d.id = t.task_def WHERE t.dataset = ? AND t.job = ? AND d.name = ?",
+            (self.dataset, self.job, task.name),
+        ).fetchone()
+        if row is None or row[0] is None:
+            return False
+        files = self.ledger.db.execute("SELECT output, name, sha256, state FROM file WHERE attempt = ?", (row[0],)).fetchall()
+        if any(state != File.HOME for *_, state in files):
+            return False
+        for index, name, digest, _ in files:
+            path = home_path(self.outputs, self.jobs, self.job, name)
+            if not path.exists():
+                return False
+            self.made.setdefault((task.name, task.outputs[index].name), []).append((name, path, digest.hex()))
+        return True
+
+    def run(self, tasks: list[TaskDef], begin: Callable[[TaskDef], None]) -> list[Ran]:
+        """Run them in order, each as a card of its own; ends at the first that fails."""
+        ran: list[Ran] = []
+        with tempfile.TemporaryDirectory(prefix="icp-local-") as scratch:
+            pack = None
+            if self.steering.files:
+                data = pack_files(self.directory, self.steering.files)
+                pack = Path(scratch) / "pack.tar"
+                pack.write_bytes(data)
+            for task in tasks:
+                begin(task)
+                ran.append(self._one(task, pack))
+                if not ran[-1].ok:
+                    break
+        return ran
+
+    def _one(self, task: TaskDef, pack: Path | None) -> Ran:
+        renderer = Renderer(self.steering, task)
+        job = -1 if task.final else self.job
+        assert self.seed is not None
+        context = JobContext(
+            self.steering.name, self.seed, job, self.jobs, {} if task.final else self.steering.jobs.row(self.job), "" if task.final else None
+        )
+        need = renderer.need(context)
+        rendered = renderer.render(context, SiteContext(self.site.name, {"CPU": True, **self.site.attributes}, self.site.system))
+        inputs, paths = self._inputs(task)
+        attempt: dict[str, Any] = {
+            "a": os.urandom(8).hex(), "k": os.urandom(8).hex(), "dataset": "local", "job": job, "task": task.name, "try": 1, "after": [],
+            "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
+            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs, "list": task.final,
+            "steps": rendered.steps, "out": rendered.out,
+        }  # fmt: skip
+        card = {"card": os.urandom(8).hex(), "format": 1, "need": need.id, "attempts": [attempt]}
+        folder = self.where.parent / "final" if task.final else self.where
+        env = dict(self.site.env)
+        before = {name: os.environ.get(name) for name in env}
+        os.environ.update(env)
+        try:
+            fact = run_card_here(card, str(folder), lambda origin, name: paths[name], lambda digest: str(pack), sys.stdout.buffer, sys.stderr.buffer)[0]
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+        done = Ran(task.name, fact["r"] == "ok", folder / task.name, fact.get("exit"), str(fact.get("err") or fact["r"]), stats=fact.get("stats") or {})
+        for index, name, _, digest in fact.get("out") or []:
+            entry = (name, folder / task.name / name, digest)
+            done.outputs.append(entry)
+            self.made.setdefault((task.name, task.outputs[index].name), []).append(entry)
+        return done
+
+    def _inputs(self, task: TaskDef) -> tuple[list[dict[str, Any]], dict[str, str]]:
+        found: list[dict[str, Any]] = []
+        paths: dict[str, str] = {}
+        for one in task.inputs:
+            entries = self._members(one.task, one.output) if task.final else self.made.get((one.task, one.output), [])
+            for name, path, digest in entries:
+                found.append({"name": name, "from": ["store", "0" * 16], "sha256": digest})
+                paths[name] = str(path)
+        return found, paths
+
+    def _members(self, parent: str, output: str) -> list[tuple[str, Path, str]]:
+        """A final task runs over what is home of the recorded dataset."""
+        if self.ledger is None or self.dataset is None:
+            raise NotFound(f"no dataset {self.steering.name} is recorded whose outputs a final task could run over", "submit it, or name a task of a job")
+        rows = self.ledger.db.execute(
+            "SELECT t.job, f.name, f.sha256 FROM task t JOIN task_def d ON d.id = t.task_def JOIN file f ON f.attempt = t.accepted "
+            "JOIN output_def o ON o.task_def = d.id AND o.idx = f.output WHERE t.dataset = ? AND d.name = ? AND o.name = ? AND f.state = ? ORDER BY t.job",
+            (self.dataset, parent, output, int(File.HOME)),
+        ).fetchall()
+        return [
+            (f"inputs/{parent}/{job_folder(job, self.jobs)}/{name}", home_path(self.outputs, self.jobs, job, name), digest.hex())
+            for job, name, digest in rows
+        ]
