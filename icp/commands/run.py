@@ -36,6 +36,7 @@ def run(
     from icp.engine.loop import engine_lock, run_once
     from icp.engine.loop import run as loop
     from icp.errors import Refused, Unreachable
+    from icp.ledger import datasets
     from icp.ledger.db import open_ledger
 
     config = configuration.load()
@@ -55,39 +56,17 @@ def run(
     with engine_lock(config):
         report = _Report(ledger, quiet)
         report.begin()
-        loop(ledger, config, until=(lambda one: not _live(one)) if until_done else None, seen=report)
+        loop(ledger, config, until=(lambda one: not datasets.something_to_do(one.db)) if until_done else None, seen=report)
 
 
 def run_until_done(ledger: Ledger, config: Config, dataset: int, *, quiet: bool = False) -> None:
     """The loop until one dataset is done, with the dashboard on a terminal; the caller holds the engine's lock."""
     from icp.engine.loop import run as loop
-    from icp.states import Dataset, Task
-
-    def done(one: Ledger) -> bool:
-        state = one.db.execute("SELECT state FROM dataset WHERE id = ?", (dataset,)).fetchone()[0]
-        if state != Dataset.PROCESSING:
-            return True
-        row = one.db.execute(
-            "SELECT 1 FROM dataset d WHERE d.id = ? AND d.released = d.jobs AND d.coming = 0 AND NOT EXISTS "
-            "(SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) AND EXISTS "
-            "(SELECT 1 FROM dataset_tally t WHERE t.dataset = d.id AND t.state = ? AND t.n > 0)",
-            (dataset, int(Task.FAILED)),
-        ).fetchone()
-        return row is not None
+    from icp.ledger import datasets
 
     report = _Report(ledger, quiet, dataset)
-    loop(ledger, config, until=done, seen=report)
+    loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=report)
     report.end()
-
-
-def _live(ledger: Ledger) -> bool:
-    """Whether some dataset still has something to do by itself: tasks that wait for a person do not count."""
-    row = ledger.db.execute(
-        "SELECT 1 FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 AND "
-        "(d.released < d.jobs OR d.coming > 0 OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) "
-        "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0)) LIMIT 1"
-    ).fetchone()
-    return row is not None
 
 
 def _refusals(ticked: Ticked) -> None:
@@ -125,29 +104,27 @@ class _Report:
         self.last = text
 
     def _counts(self) -> str:
+        from icp.ledger import datasets
         from icp.states import Task
 
-        where, values = ("WHERE dataset = ?", (self.dataset,)) if self.dataset is not None else (
-            "WHERE dataset IN (SELECT id FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1))", ())  # fmt: skip
-        counts = dict(self.ledger.db.execute(f"SELECT state, sum(n) FROM dataset_tally {where} GROUP BY state", values).fetchall())
+        counts = datasets.counts(self.ledger.db, self.dataset)
         said = [f"{counts[state]} {state.name.lower()}" for state in Task if counts.get(state)]
         return "tasks: " + (", ".join(said) or "none")
 
     def end(self) -> None:
         if self.quiet or self.dataset is None:
             return
+        from icp.ledger.datasets import read_dataset
         from icp.states import Dataset
 
-        name, state, outputs, reason = self.ledger.db.execute(
-            "SELECT name, state, outputs, reason FROM dataset WHERE id = ?", (self.dataset,)
-        ).fetchone()
-        word = Dataset(state).name.lower()
-        if state == Dataset.COMPLETE:
-            typer.echo(f"dataset {name} is complete; outputs are in {outputs}")
-        elif reason:
-            typer.echo(f"dataset {name} is {word}: {reason}; `icp why {name}`")
+        row = read_dataset(self.ledger.db, self.dataset)
+        word = row.state.name.lower()
+        if row.state == Dataset.COMPLETE:
+            typer.echo(f"dataset {row.name} is complete; outputs are in {row.outputs}")
+        elif row.reason:
+            typer.echo(f"dataset {row.name} is {word}: {row.reason}; `icp why {row.name}`")
         else:
-            typer.echo(f"dataset {name} has failed tasks; `icp why {name}`, then `icp retry {name}`")
+            typer.echo(f"dataset {row.name} has failed tasks; `icp why {row.name}`, then `icp retry {row.name}`")
 
 
 def _clock() -> str:

@@ -12,7 +12,7 @@ from icp.backends.spool_client import order, plain
 from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
-from icp.ledger import cards, ranges, release
+from icp.ledger import cards, datasets, ranges, release
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.files import job_folder
@@ -60,7 +60,7 @@ class Dealer:
     def release(self, action: Release) -> int:
         """Make rows of up to ``action.jobs`` jobs; how many it were. A job that cannot be rendered suspends its dataset."""
         dataset = self.rendering.dataset(action.dataset)
-        grouped = int(self.db.execute("SELECT grouped FROM dataset WHERE id = ?", (action.dataset,)).fetchone()[0])
+        grouped = datasets.grouped(self.db, action.dataset)
         jobs = ranges.take(self.db, action.dataset, action.jobs, grouped)
         if not jobs:
             return 0
@@ -74,7 +74,7 @@ class Dealer:
         dataset = self.rendering.dataset(dataset_id)
         graph = self.definitions.graph(dataset_id)
         finals = [one for one in graph.finals if one.final == 2]
-        first = int(self.db.execute("SELECT grouped FROM dataset WHERE id = ?", (dataset_id,)).fetchone()[0])
+        first = datasets.grouped(self.db, dataset_id)
         last = min(dataset.jobs, first + n)
 
         def keys() -> Any:
@@ -94,21 +94,16 @@ class Dealer:
 
     def renew_needs(self, dataset: int, task_def: int) -> None:
         """Tasks that failed for want of a resource ask for more: their need is rendered anew with their tier."""
-        tasks = self.db.execute(
-            "SELECT id FROM task INDEXED BY task_live WHERE live = 1 AND dataset = ? AND task_def = ? AND need = 0 LIMIT 2000", (dataset, task_def)
-        ).fetchall()
-        self.fold.load_tasks([row[0] for row in tasks])
-        for (number,) in tasks:
+        tasks = cards.without_need(self.db, dataset, task_def)
+        self.fold.load_tasks(tasks)
+        for number in tasks:
             task = self.fold.tasks[number]
             key = self._group_key(task) if task.job < 0 else None
             task.need = self.rendering.need_number(self.rendering.need(task.task_def, task.job, task.tier, key))
             self.fold.dirty_tasks[task.id] = task
 
     def _group_key(self, task: TaskRow) -> str:
-        row = self.db.execute(
-            "SELECT key FROM final_left WHERE dataset = ? AND task_def = ? AND grp = ?", (task.dataset, task.task_def, -1 - task.job)
-        ).fetchone()
-        return str(row[0])
+        return datasets.group_key(self.db, task.dataset, task.task_def, -1 - task.job)
 
     # -- tasks go into cards ------------------------------------------------------------------------------------
 
@@ -182,7 +177,7 @@ class Dealer:
         if not rendered:
             return 0
         dataset = rendered[0][0].dataset
-        base = int(self.db.execute("SELECT priority FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])
+        base = datasets.priority(self.db, dataset)
         card = os.urandom(8)
         number = cards.make_card(self.db, card, site.id, self.rendering.need_number(need), base + priority, self.now)
         made = cards.make_attempts(self.fold, number, site.id, [(task, key, passkey) for task, key, passkey, _ in rendered])
@@ -243,12 +238,10 @@ class Dealer:
     ) -> list[dict[str, Any]]:
         """Inputs from what an accepted attempt made: from the site's own store, or sent along from home."""
         found: list[dict[str, Any]] = []
-        here = self.db.execute(
-            "SELECT a.key FROM attempt a JOIN replica r ON r.attempt = a.id AND r.site = ? AND r.dropping = 0 WHERE a.id = ?", (site.id, attempt)
-        ).fetchone()
+        here = cards.replica_at(self.db, attempt, site.id)
         for name, digest, _, state, _ in cards.input_files(self.db, attempt, output):
             if here is not None and state in (File.PRODUCED, File.COLLECTING, File.RELAYING, File.HOME):
-                source = ["store", here[0].hex(), *([name] if prefix else [])]
+                source = ["store", here.hex(), *([name] if prefix else [])]
             elif state == File.HOME:
                 folder = Path(dataset.outputs) / job_folder(job, dataset.jobs) / name
                 self._blob(digest, site, orders, folder)
@@ -260,10 +253,10 @@ class Dealer:
 
     def _blob(self, digest: bytes, site: SiteView, orders: Orders, path: Path | None = None) -> None:
         """Send bytes along unless the site has them."""
-        if digest in orders.blobs or self.db.execute("SELECT 1 FROM cached WHERE site = ? AND sha256 = ?", (site.id, digest)).fetchone():
+        if digest in orders.blobs or cards.has_blob(self.db, site.id, digest):
             return
         if path is None:
-            data = bytes(self.db.execute("SELECT data FROM blob WHERE sha256 = ?", (digest,)).fetchone()[0])
+            data = cards.blob(self.db, digest)
         else:
             try:
                 data = path.read_bytes()
@@ -271,7 +264,7 @@ class Dealer:
                 raise IcpError(f"{path} cannot be read: {error.strerror}", "put it back, or `icp reset` its job") from None
         orders.blobs[digest] = order("blob", {"sha256": digest.hex()}, data)
         orders.size += len(data)
-        self.db.execute("INSERT OR IGNORE INTO cached VALUES (?, ?)", (site.id, digest))
+        cards.blob_sent(self.db, site.id, digest)
 
 
 def _pattern(definition: TaskDefRow, output: int) -> bool:

@@ -17,11 +17,11 @@ from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
 from icp.engine.submission import pack_files
 from icp.errors import BadInput, NotFound
+from icp.ledger import datasets
 from icp.ledger.db import Ledger
 from icp.ledger.files import home_path, job_folder
 from icp.model.definition import Steering, TaskDef
 from icp.pilot.runner import run_card_here
-from icp.states import File
 
 __all__ = ["Foreground", "Ran"]
 
@@ -54,13 +54,11 @@ class Foreground:
         self.job, self.site, self.ledger = job, site, ledger
         row = None
         if ledger is not None:
-            row = ledger.db.execute(
-                "SELECT id, seed, jobs, outputs FROM dataset WHERE name = ? AND deleted IS NULL", (self.steering.name,)
-            ).fetchone()
-        self.dataset: int | None = None if row is None else row[0]
-        self.outputs: str = "" if row is None else row[3]
-        self.jobs = self.steering.jobs.count if row is None else row[2]
-        known = None if row is None else row[1]
+            row = datasets.named(ledger.db, self.steering.name)
+        self.dataset = None if row is None else row.id
+        self.outputs = "" if row is None else row.outputs
+        self.jobs = self.steering.jobs.count if row is None else row.jobs
+        known = None if row is None else row.seed
         self.seed = seed if seed is not None else known if known is not None else self.steering.seed
         if self.seed is None:
             self.seed = secrets.randbits(63)
@@ -89,20 +87,14 @@ class Foreground:
         """Whether all outputs of a task of this job are home; then they are used."""
         if self.ledger is None or self.dataset is None:
             return False
-        row = self.ledger.db.execute(
-            "SELECT t.accepted FROM task t JOIN task_def d ON d.id = t.task_def WHERE t.dataset = ? AND t.job = ? AND d.name = ?",
-            (self.dataset, self.job, task.name),
-        ).fetchone()
-        if row is None or row[0] is None:
+        files = datasets.home_outputs(self.ledger.db, self.dataset, self.job, task.name)
+        if files is None:
             return False
-        files = self.ledger.db.execute("SELECT output, name, sha256, state FROM file WHERE attempt = ?", (row[0],)).fetchall()
-        if any(state != File.HOME for *_, state in files):
+        found = [(index, name, home_path(self.outputs, self.jobs, self.job, name), digest) for index, name, digest in files]
+        if not all(path.exists() for _, _, path, _ in found):
             return False
-        for index, name, digest, _ in files:
-            path = home_path(self.outputs, self.jobs, self.job, name)
-            if not path.exists():
-                return False
-            self.made.setdefault((task.name, task.outputs[index].name), []).append((name, path, digest.hex()))
+        for index, name, path, digest in found:
+            self.made.setdefault((task.name, task.outputs[index].name), []).append((name, path, digest))
         return True
 
     def run(self, tasks: list[TaskDef], begin: Callable[[TaskDef], None]) -> list[Ran]:
@@ -171,12 +163,7 @@ class Foreground:
         """A final task runs over what is home of the recorded dataset."""
         if self.ledger is None or self.dataset is None:
             raise NotFound(f"no dataset {self.steering.name} is recorded whose outputs a final task could run over", "submit it, or name a task of a job")
-        rows = self.ledger.db.execute(
-            "SELECT t.job, f.name, f.sha256 FROM task t JOIN task_def d ON d.id = t.task_def JOIN file f ON f.attempt = t.accepted "
-            "JOIN output_def o ON o.task_def = d.id AND o.idx = f.output WHERE t.dataset = ? AND d.name = ? AND o.name = ? AND f.state = ? ORDER BY t.job",
-            (self.dataset, parent, output, int(File.HOME)),
-        ).fetchall()
         return [
-            (f"inputs/{parent}/{job_folder(job, self.jobs)}/{name}", home_path(self.outputs, self.jobs, job, name), digest.hex())
-            for job, name, digest in rows
+            (f"inputs/{parent}/{job_folder(job, self.jobs)}/{name}", home_path(self.outputs, self.jobs, job, name), digest)
+            for job, name, digest in datasets.home_members(self.ledger.db, self.dataset, parent, output)
         ]

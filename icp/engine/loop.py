@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from icp.config import Config
 from icp.engine.tick import Engine, Ticked
 from icp.errors import Refused
+from icp.ledger import datasets
 from icp.ledger.db import Ledger, open_ledger
 
 __all__ = ["ADVICE", "engine_lock", "run", "run_once"]
@@ -104,7 +105,7 @@ def _signs(engine: Engine) -> tuple[object, ...]:
         for path in sorted(folder.glob("*/journal.*")) if folder.is_dir() else ():
             with contextlib.suppress(OSError):
                 sizes.append((path.name, path.stat().st_size))
-    return (*sizes, engine.db.execute("SELECT max(id) FROM command").fetchone()[0])
+    return (*sizes, datasets.newest_command(engine.db))
 
 
 def _idle(engine: Engine) -> bool:

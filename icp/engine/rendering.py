@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icp.dsl.expand import JobContext, Renderer
+from icp.ledger.datasets import job_row, read_dataset
 from icp.ledger.definitions import Definitions
 from icp.ledger.release import need_id
 from icp.model.definition import Steering, steering_from_json
@@ -56,15 +57,13 @@ class Rendering:
         return found
 
     def _read(self, number: int) -> DatasetRendering:
-        row = self.db.execute(
-            "SELECT uuid, name, seed, jobs, outputs, directory, pack, definition, steering FROM dataset WHERE id = ?", (number,)
-        ).fetchone()
-        steering = steering_from_json(json.loads(row[7]), text=row[8])
+        row = read_dataset(self.db, number)
+        steering = steering_from_json(json.loads(row.definition), text=row.steering)
         graph = self.definitions.graph(number)
         by_idx = {one.idx: one.id for one in graph.defs.values()}
         renderers = {by_idx[task.index]: Renderer(steering, task) for task in (*steering.tasks, *steering.finals)}
         return DatasetRendering(
-            number, row[0], row[1], row[2], row[3], row[4], row[5], row[6], steering, renderers, self._rows(number, steering)
+            number, row.uuid, row.name, row.seed, row.jobs, row.outputs, row.directory, row.pack, steering, renderers, self._rows(number, steering)
         )
 
     def _rows(self, number: int, steering: Steering) -> Callable[[int], dict[str, Any]]:
@@ -73,8 +72,7 @@ class Rendering:
         columns = steering.jobs.columns
 
         def listed(job: int) -> dict[str, Any]:
-            row = self.db.execute("SELECT row FROM job_list WHERE dataset = ? AND job = ?", (number, job)).fetchone()
-            return dict(zip(columns, json.loads(row[0]), strict=True))
+            return dict(zip(columns, job_row(self.db, number, job), strict=True))
 
         return listed
 

@@ -96,7 +96,7 @@ class Engine:
                 # a ledger that was copied elsewhere still means the spool that it knows
                 base = str(known)
             elif str(known) != base:
-                busy = self.db.execute("SELECT count(*) FROM attempt WHERE site = ? AND live = 1", (number,)).fetchone()[0]
+                busy = sites.at_work(self.db, number)
                 if busy:
                     raise BadInput(f"site.{site.name}.root is {base}, but {busy} attempts are at work in {known}", f"set it back to {known} until they end")
                 self.ledger.set_meta(f"root:{site.name}", base)
@@ -227,11 +227,7 @@ class Engine:
         recall, cancel = cards.stops(fold, site.id)
         others += [order("recall", {"card": card}) for card in recall]
         others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
-        remote = self.db.execute("SELECT remote FROM site WHERE id = ?", (site.id,)).fetchone()[0]
-        if remote is not None:
-            for agent, name in sites.fences(self.db, site.id, float(remote), self.config.policy):
-                others.append(order("fence", {"agent": name}))
-                self.db.execute("UPDATE agent SET fence = 2 WHERE id = ?", (agent,))
+        others += [order("fence", {"agent": name}) for name in sites.fences(self.db, site.id, self.config.policy)]
         others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
         for name, kind, segment in sites.read_streams(self.db, site.id, self.clock() - self.config.policy.retention):
             others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
@@ -267,7 +263,7 @@ class Engine:
     def _conversation(self, site: _Site) -> tuple[Hello | None, Query]:
         """What goes to a site in this tick; nothing at all if it has nothing of ours and gets nothing."""
         db = self.db
-        serial, epoch = db.execute("SELECT serial, epoch FROM site WHERE id = ?", (site.id,)).fetchone()
+        serial, epoch = sites.standing(db, site.id)
         box = cards.outbox_of(db, site.id)
         streams = sites.positions(db, site.id)
         pilots = sites.pilots_of(db, site.id)
@@ -300,8 +296,7 @@ class Engine:
         done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now)(answer)
         if answer.batch:
             with self.ledger.write() as db:
-                observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site.id,)).fetchone()[0])
-                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now, observed)
+                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now)
         arrived = self._home(site, answer, now)
         faults.visit("engine.ingested")
         result.facts += done.facts
@@ -327,7 +322,7 @@ class Engine:
         with self.ledger.write() as db:
             upkeep.complete(db, self.definitions, self.clock())
         result.working = any(sites.anything_there(self.db, site.id) for site in self.sites.values())
-        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self.ledger.checkpoint()
 
 
 class _Unrenderable(Exception):

@@ -10,7 +10,22 @@ from icp.ledger.fold import Fold
 from icp.ledger.rows import TASK_COLUMNS, AttemptRow, TaskRow
 from icp.states import Attempt, Task
 
-__all__ = ["InputFile", "input_files", "make_attempts", "make_card", "members", "outbox_of", "put_outbox", "stops", "waiting_tasks"]
+__all__ = [
+    "InputFile",
+    "blob",
+    "blob_sent",
+    "has_blob",
+    "input_files",
+    "make_attempts",
+    "make_card",
+    "members",
+    "outbox_of",
+    "put_outbox",
+    "replica_at",
+    "stops",
+    "waiting_tasks",
+    "without_need",
+]
 
 
 def waiting_tasks(fold: Fold, dataset: int, task_def: int, need: int, zone: int, now: float, n: int) -> list[TaskRow]:
@@ -114,3 +129,34 @@ def put_outbox(db: sqlite3.Connection, site: int, frames: Iterable[bytes], now: 
         (site, serial, body, hashlib.sha256(body).hexdigest(), now),
     )
     return serial
+
+
+def replica_at(db: sqlite3.Connection, attempt: int, site: int) -> bytes | None:
+    """The id of an attempt whose outputs this site still holds."""
+    row = db.execute(
+        "SELECT a.key FROM attempt a JOIN replica r ON r.attempt = a.id AND r.site = ? AND r.dropping = 0 WHERE a.id = ?", (site, attempt)
+    ).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def has_blob(db: sqlite3.Connection, site: int, digest: bytes) -> bool:
+    """Whether these bytes were sent to the site before."""
+    return db.execute("SELECT 1 FROM cached WHERE site = ? AND sha256 = ?", (site, digest)).fetchone() is not None
+
+
+def blob(db: sqlite3.Connection, digest: bytes) -> bytes:
+    """Bytes that the ledger keeps: files shipped with a dataset."""
+    return bytes(db.execute("SELECT data FROM blob WHERE sha256 = ?", (digest,)).fetchone()[0])
+
+
+def blob_sent(db: sqlite3.Connection, site: int, digest: bytes) -> None:
+    """They are in the outbox of the same transaction."""
+    db.execute("INSERT OR IGNORE INTO cached VALUES (?, ?)", (site, digest))
+
+
+def without_need(db: sqlite3.Connection, dataset: int, task_def: int, limit: int = 2000) -> list[int]:
+    """Live tasks whose need has to be rendered anew."""
+    rows = db.execute(
+        "SELECT id FROM task INDEXED BY task_live WHERE live = 1 AND dataset = ? AND task_def = ? AND need = 0 LIMIT ?", (dataset, task_def, limit)
+    ).fetchall()
+    return [int(row[0]) for row in rows]

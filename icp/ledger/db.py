@@ -117,6 +117,10 @@ class Ledger:
             "INSERT INTO command (at, who, what, dataset, detail) VALUES (?, ?, ?, ?, ?)", (now, who, what, dataset, detail)
         )
 
+    def checkpoint(self) -> None:
+        """Move the write-ahead log into the file, as far as no reader is in the way: only the engine does."""
+        self.db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def close(self) -> None:
         self.db.close()
 

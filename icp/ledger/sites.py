@@ -13,6 +13,7 @@ from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
 __all__ = [
     "agent_event",
     "anything_there",
+    "at_work",
     "agent_row",
     "ensure_site",
     "fenced",
@@ -26,6 +27,7 @@ __all__ = [
     "read_streams",
     "settle_pilots",
     "silence",
+    "standing",
     "started",
     "unreachable",
 ]
@@ -119,7 +121,7 @@ def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot
     return [(row[0], row[1], Pilot(row[2]), row[3]) for row in rows]
 
 
-def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str, int | None]] | None, now: float, observed: float) -> None:
+def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str, int | None]] | None, now: float) -> None:
     """Move pilots by what the batch system says: pilot key (hex) -> (``pending`` | ``running`` | ``ended`` | ``unknown``, exit).
 
     None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
@@ -127,6 +129,7 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str,
     """
     if batch is None:
         return
+    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     for pilot, key, state, _ in pilots_of(db, site):
         word, exit_ = batch.get(key.hex(), ("absent", None))
         agents = db.execute("SELECT state, count(*) FROM agent WHERE pilot = ? GROUP BY state", (pilot,)).fetchall()
@@ -174,13 +177,18 @@ def silence(db: sqlite3.Connection, site: int, gap: float, policy: Policy) -> No
         agent_event(db, agent, "silent")
 
 
-def fences(db: sqlite3.Connection, site: int, remote: float, policy: Policy) -> list[tuple[int, str]]:
-    """Agents to fence now: whose batch job ended, or suspect and past their walltime by the login node's clock."""
+def fences(db: sqlite3.Connection, site: int, policy: Policy) -> list[str]:
+    """Agents to fence now, marked as told: whose batch job ended, or suspect and past their walltime by the login node's clock."""
+    remote = db.execute("SELECT remote FROM site WHERE id = ?", (site,)).fetchone()[0]
+    if remote is None:
+        return []
     db.execute(
         "UPDATE agent SET fence = 1 WHERE site = ? AND live = 1 AND state = ? AND fence = 0 AND until IS NOT NULL AND until + ? < ?",
         (site, int(Agent.SUSPECT), policy.margin, remote),
     )
-    return db.execute("SELECT id, name FROM agent WHERE site = ? AND live = 1 AND fence = 1 AND state IN (0, 1)", (site,)).fetchall()
+    rows = db.execute("SELECT id, name FROM agent WHERE site = ? AND live = 1 AND fence = 1 AND state IN (0, 1)", (site,)).fetchall()
+    db.executemany("UPDATE agent SET fence = 2 WHERE id = ?", [(row[0],) for row in rows])
+    return [str(row[1]) for row in rows]
 
 
 def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) -> None:
@@ -262,3 +270,14 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
             (site,),
         ).fetchone()
     )
+
+
+def standing(db: sqlite3.Connection, site: int) -> tuple[int, int]:
+    """(last answered serial, epoch) of a site."""
+    row = db.execute("SELECT serial, epoch FROM site WHERE id = ?", (site,)).fetchone()
+    return int(row[0]), int(row[1])
+
+
+def at_work(db: sqlite3.Connection, site: int) -> int:
+    """Attempts that are live at a site."""
+    return int(db.execute("SELECT count(*) FROM attempt WHERE site = ? AND live = 1", (site,)).fetchone()[0])
