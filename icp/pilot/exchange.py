@@ -37,7 +37,7 @@ def main(root: str, ledger: "str | None") -> int:
 
 
 def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO", disk: Disk) -> int:
-    """One conversation: 0 if it was answered, 4 if refused.
+    """One conversation: 0 if it was answered, 4 if refused, 1 if the site could not (a full disk: the answer has no ``end``).
 
     All of it is read before the lock is taken, so that a connection that hangs holds nobody up; journals, files and the batch
     system are read after it was given back.
@@ -68,6 +68,10 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
         answer.send("refused", {"why": f"unsafe: {error}"})
     except (spool.BadName, orders.OrderError) as error:
         answer.send("refused", {"why": f"bad orders: {error}"})
+    except OSError as error:
+        # No answer is no evidence: what was not applied will be ordered again.
+        sys.stderr.write(f"exchange: {error.filename or where.root}: {error.strerror or error}\n")
+        return 1
     answer.end()
     return 4
 
