@@ -11,7 +11,7 @@ from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
 from icp.dsl.shell import compile_command
-from icp.dsl.syntax import BadExpression
+from icp.dsl.syntax import BadExpression, together
 from icp.dsl.units import duration, size
 from icp.dsl.values import JobContext, Marked, Node, Scope, SiteContext, show
 from icp.errors import BadInput
@@ -179,8 +179,7 @@ def compile_module(module: Module, compiler: Compiler, owner: str, field: str) -
         except BadExpression as error:
             problems.extend(error.all)
     if problems:
-        problems[0].others = tuple(problems[1:])
-        raise problems[0]
+        raise together(problems)
     return Compiled(
         " ".join(module.command), lambda scope: [part(scope) if callable(part) else part for part in parts], uses
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from icp.dsl.arithmetic import CannotCompute, compile_arithmetic
 from icp.dsl.formatting import sprintf
-from icp.dsl.syntax import BadExpression, Call, nearest, split, split_list, unquoted
+from icp.dsl.syntax import BadExpression, Call, nearest, split, split_list, together, unquoted
 from icp.dsl.values import MAX_TEXT, NODE_NAMES, Marked, Node, SiteContext, choose, joined, show
 
 __all__ = ["ARGS", "Compiled", "Compiler", "Place"]
@@ -90,7 +90,7 @@ class Compiler:
     def __init__(self, variables: Mapping[str, Any], columns: Iterable[str]) -> None:
         self._variables = variables
         self._columns = frozenset(columns)
-        self._known: dict[str, Compiled] = {}
+        self._known: dict[str, Compiled | BadExpression] = {}
         self._open: list[str] = []
 
     @property
@@ -104,7 +104,7 @@ class Compiler:
 
     def _template(self, pieces: list[str | Call], text: str, place: Place) -> Compiled:
         compiled: list[str | Compiled] = []
-        problems: list[BadExpression] = []
+        problems: dict[str, BadExpression] = {}
         for piece in pieces:
             if isinstance(piece, str):
                 compiled.append(piece)
@@ -112,10 +112,9 @@ class Compiler:
             try:
                 compiled.append(self.call(piece, place))
             except BadExpression as error:
-                problems.extend(error.all)
+                problems.update((str(one), one) for one in error.all)
         if problems:
-            problems[0].others = tuple(problems[1:])
-            raise problems[0]
+            raise together(problems.values())
         if len(compiled) == 1 and isinstance(compiled[0], Compiled):
             return compiled[0]
         return _concatenated(compiled, text)
@@ -134,8 +133,11 @@ class Compiler:
 
     def variable(self, key: str, expression: str) -> Compiled:
         """The value of a steering variable; BadExpression for an unknown one and for a cycle."""
-        if key in self._known:
-            return self._known[key]
+        known = self._known.get(key)
+        if isinstance(known, BadExpression):
+            raise together(known.all)
+        if known is not None:
+            return known
         if key not in self._variables:
             meant = nearest(key, self._variables)
             raise BadExpression(
@@ -147,6 +149,10 @@ class Compiler:
         self._open.append(key)
         try:
             compiled = self._value(self._variables[key], key, Place("", key))
+        except BadExpression as error:
+            # kept, because variables that name it again and again would compile it as often
+            self._known[key] = error
+            raise
         finally:
             self._open.pop()
         self._known[key] = compiled

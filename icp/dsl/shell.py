@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from icp.dsl.expressions import Compiled, Compiler, Place
-from icp.dsl.syntax import START, BadExpression, Call, call_at, literal
+from icp.dsl.syntax import START, BadExpression, Call, call_at, literal, together
 from icp.dsl.values import Marked, Node, show
 
 __all__ = ["Insert", "compile_command", "lex", "word"]
@@ -318,8 +318,7 @@ def _lex(text: str) -> tuple[list[str | Insert], list[BadExpression]]:
 
 def _raise(problems: list[BadExpression]) -> None:
     if problems:
-        problems[0].others = tuple(problems[1:])
-        raise problems[0]
+        raise together(problems)
 
 
 def word(value: Any, insert: Insert) -> str:

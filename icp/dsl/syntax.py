@@ -18,6 +18,7 @@ __all__ = [
     "split",
     "split_list",
     "strange_calls",
+    "together",
     "unquoted",
 ]
 
@@ -46,6 +47,13 @@ class BadExpression(ValueError):
     def all(self) -> tuple[BadExpression, ...]:
         """This one and the others of the same text."""
         return (self, *self.others)
+
+
+def together(problems: Iterable[BadExpression]) -> BadExpression:
+    """The first of these, which holds the others."""
+    first, *others = [BadExpression(one.expression, one.reason, one.meant) for one in problems]
+    first.others = tuple(others)
+    return first
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ WANTED: dict[str, Any] = {
     "x=$args(x)\ny=$args(y); printf '%s\\0' \"$x\" \"$y\"": lambda x, y: [x, y],
     r"""printf '%s\0' "$(printf '%s.' $args(x))" '|' "$(printf '%s.' "a"$args(y)' b')" """: lambda x, y: [f"{x}.", "|", f"a{y} b."],
     "# it's $args(x) \"here\nprintf '%s\\0' $args(x) # don't `$args(y)": lambda x, y: [x],
-    ": <<EOF; printf '%s\\0' $args(x)\nit's \"$HOME `\nEOF\nprintf '%s\\0' $args(y)": lambda x, y: [x, y],
+    ": <<EOF; printf '%s\\0' $args(x)\nit's \"$HOME\nEOF\nprintf '%s\\0' $args(y)": lambda x, y: [x, y],
     ": <<-'E F'\n\t\"it's\n\tE F\nprintf '%s\\0' $args(x)": lambda x, y: [x],
     r"case z in z) printf '%s\0' $args(x) ;; esac; if :; then printf '%s\0' $args(y); fi": lambda x, y: [x, y],
     r"F=1; printf '%s\0' $F$args(x) $F.$args(y) \ $args(x)": lambda x, y: [f"1{x}", f"1.{y}", f" {x}"],
