@@ -9,7 +9,6 @@ import time
 
 from . import node, offer, spool, watch
 from .claims import Claims
-from .disk import remove_tree
 from .journal import Journal, Syncer
 from .runner import Runner, returned
 from .slots import Room, Share
@@ -114,7 +113,7 @@ class Agent:
     def _leave(self, why: str) -> int:
         if os.getppid() != self.start.supervisor:
             # Nobody outlives us who would do it.
-            clean = end_descendants() and remove_tree(self.start.scratch)
+            clean = end_descendants() and node.remove_scratch(self.start.scratch)
             if clean:
                 node.unregister(self.start.note)
         if self.fenced:

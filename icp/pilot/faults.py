@@ -21,7 +21,7 @@ def arm(text: "str | None") -> None:
     for spec in (text or "").split(";"):
         if not spec:
             continue
-        match = re.match(r"^(.+?):(\d+):(.+?)(?::(kill|enospc|torn))?$", spec)
+        match = re.match(r"^(.+?):(\d+):(.+?)(?::(kill|enospc|torn))?\Z", spec, re.DOTALL)
         if not match:
             raise ValueError(f"ICP_FAULT: {spec!r} is not name:N:/path/token[:kill|enospc|torn]")
         name, visits, token, action = match.groups()

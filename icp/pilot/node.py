@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["alive", "boot_id", "children", "clean_up", "host", "kill_marked", "processes", "register", "start_time", "unregister"]
+__all__ = ["alive", "boot_id", "children", "clean_up", "host", "kill_marked", "processes", "register", "remove_scratch", "start_time", "unregister"]
 
 
 def host() -> str:
@@ -144,6 +144,17 @@ def unregister(path: str) -> None:
             pass
 
 
+def remove_scratch(path: str) -> bool:
+    """Removes an agent's scratch (whether nothing is left), and the folder for such in a spool if it was the last."""
+    gone = remove_tree(path)
+    if os.path.basename(os.path.dirname(path)) == "work":
+        try:
+            os.rmdir(os.path.dirname(path))
+        except OSError:
+            pass
+    return gone
+
+
 def clean_up(ledger: str) -> "list[str]":
     """Ends what dead agents of this ledger left on this node: processes, scratch, and the fact ``agent_died``; the agents' ids."""
     folder = _registry(ledger)
@@ -180,7 +191,7 @@ def _clean_one(path: str) -> "str | None":
             if running or (path.endswith(".tmp") and time.time() - os.fstat(stream.fileno()).st_mtime < 60):
                 return None
             clean = kill_marked(agent) if same_boot else True
-            clean = remove_tree(entry["scratch"]) and clean
+            clean = remove_scratch(entry["scratch"]) and clean
             note_death(entry["spool"] + "/agents/" + agent, clean, "noted by the next on this node")
             unregister(path)
             return agent

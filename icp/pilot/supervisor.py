@@ -7,7 +7,6 @@ import sys
 import time
 
 from . import node, offer, spool
-from .disk import remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,9 +46,15 @@ def main(root: str, pilot: str, index: int) -> int:
     base = offer.choose_scratch(told.get("scratch"), "", told.get("disk") or 1000 * 1000 * 1000)
     start.scratch = f"{base}/icp-{start.agent}" if base else f"{where.root}/work/{start.agent}"
     start.note = node.register(told["ledger"], start.agent, _entry(start, []))
-    if not base:
-        os.makedirs(where.root + "/work", mode=0o700, exist_ok=True)
-    os.mkdir(start.scratch, 0o700)
+    while True:
+        try:
+            if not base:
+                os.makedirs(where.root + "/work", mode=0o700, exist_ok=True)
+            os.mkdir(start.scratch, 0o700)
+            break
+        except FileNotFoundError:
+            if base:
+                raise  # Else the last agent here just left, and removed the folder.
     os.mkdir(start.folder, 0o700)
     os.mkdir(start.folder + "/claimed", 0o700)
     become_subreaper()
@@ -101,8 +106,7 @@ def _watch(start: Start, child: int) -> int:
             status = got
             break
     clean = end_descendants()
-    clean = remove_tree(start.scratch) and clean
-    _remove_empty(start.spool.root + "/work")
+    clean = node.remove_scratch(start.scratch) and clean
     fenced = os.WIFEXITED(status) and os.WEXITSTATUS(status) == FENCED
     if not fenced:
         how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
@@ -110,13 +114,6 @@ def _watch(start: Start, child: int) -> int:
     if clean:
         node.unregister(start.note)
     return 0 if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, FENCED) else 1
-
-
-def _remove_empty(path: str) -> None:
-    try:
-        os.rmdir(path)
-    except OSError:
-        pass
 
 
 def end_descendants(patience: float = 30.0) -> bool:
