@@ -51,6 +51,7 @@ def submit(
         check_name(ledger.db, prepared.steering.name)
     except NotFound:
         ledger = None
+    submission.check_outputs(prepared.outputs)
     for warning in prepared.steering.warnings:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
     if plan or ledger is None:

@@ -19,7 +19,7 @@ from icp.ledger.submit import record
 from icp.model.definition import Steering, TaskDef
 from icp.model.need import Need
 
-__all__ = ["PACK_LIMIT", "Submission", "pack_files", "prepare", "submit"]
+__all__ = ["PACK_LIMIT", "Submission", "check_outputs", "pack_files", "prepare", "submit"]
 
 PACK_LIMIT = 200_000_000
 """Bytes of files that a dataset may ship; larger ones belong on a site's storage."""
@@ -81,8 +81,6 @@ def prepare(steering_file: Path, *, name: str | None = None, seed: int | None = 
         steering = replace(steering, jobs=replace(steering.jobs, count=jobs))
     directory = steering_file.absolute().parent
     home = (outputs.absolute() if outputs is not None else directory / "outputs" / steering.name)
-    if home.exists() and (not home.is_dir() or any(home.iterdir())):
-        raise BadInput(f"{home} holds something already", "move it away, or say `--outputs DIR` or `--name OTHER`")
     chosen = seed if seed is not None else steering.seed if steering.seed is not None else secrets.randbits(63)
     if not 0 <= chosen < 2**63:
         raise BadInput(f"seed {chosen}: expected a number from 0 to 2^63 - 1")
@@ -93,6 +91,12 @@ def prepare(steering_file: Path, *, name: str | None = None, seed: int | None = 
     first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.row(0))
     needs = tuple((task, Renderer(steering, task).need(first)) for task in steering.tasks)
     return Submission(steering, directory, home, chosen, str(uuid.uuid4()), pack, needs)
+
+
+def check_outputs(home: Path) -> None:
+    """A dataset's outputs never mix with what is there already."""
+    if home.exists() and (not home.is_dir() or any(home.iterdir())):
+        raise BadInput(f"{home} holds something already", "move it away, or say `--outputs DIR` or `--name OTHER`")
 
 
 def submit(ledger: Ledger, submission: Submission, now: float) -> int:
