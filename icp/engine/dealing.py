@@ -62,12 +62,20 @@ class Dealer:
         dataset = self.rendering.dataset(action.dataset)
         grouped = datasets.grouped(self.db, action.dataset)
         jobs = ranges.take(self.db, action.dataset, action.jobs, grouped)
-        if not jobs:
-            return 0
-        contexts = {job: dataset.context(job) for job in jobs}
-        numbers = {job: {one: self.rendering.need_number(r.need(contexts[job])) for one, r in dataset.renderers.items() if self.definitions.task_def(one).final == 0} for job in jobs}
-        release.release_jobs(self.fold, self.definitions.graph(action.dataset), jobs, lambda task_def, job: numbers[job][task_def])
+        if jobs:
+            self._rows(dataset, jobs)
         return len(jobs)
+
+    def release_one(self, number: int, job: int) -> None:
+        """Make rows of one job out of its turn."""
+        ranges.mark_rows(self.db, number, job)
+        self._rows(self.rendering.dataset(number), [job])
+
+    def _rows(self, dataset: DatasetRendering, jobs: list[int]) -> None:
+        contexts = {job: dataset.context(job) for job in jobs}
+        ordinary = {one: renderer for one, renderer in dataset.renderers.items() if not self.definitions.task_def(one).final}
+        numbers = {job: {one: self.rendering.need_number(r.need(contexts[job])) for one, r in ordinary.items()} for job in jobs}
+        release.release_jobs(self.fold, self.definitions.graph(dataset.number), jobs, lambda task_def, job: numbers[job][task_def])
 
     def groups(self, dataset_id: int, n: int) -> None:
         """Count up to ``n`` more jobs into the groups of final tasks."""

@@ -136,10 +136,10 @@ class Engine:
         with self.ledger.read() as db:
             return read_snapshot(db, self.definitions, self._site_configs())
 
-    def _fold(self, now: float) -> Fold:
+    def fold(self, now: float) -> Fold:
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
 
-    def _dealer(self, fold: Fold, now: float) -> Dealer:
+    def dealer(self, fold: Fold, now: float) -> Dealer:
         return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now)
 
     def _prepare(self, now: float) -> None:
@@ -147,10 +147,10 @@ class Engine:
         with self.ledger.write() as db:
             self.ledger.set_meta("last_tick", now)
             for dataset in upkeep.ungrouped(db):
-                self._dealer(self._fold(now), now).groups(dataset, GROUPS_AT_ONCE)
+                self.dealer(self.fold(now), now).groups(dataset, GROUPS_AT_ONCE)
         with self.ledger.write() as db:
-            fold = self._fold(now)
-            dealer = self._dealer(fold, now)
+            fold = self.fold(now)
+            dealer = self.dealer(fold, now)
             dealer.finals()
             for dataset, task_def in upkeep.needless(db):
                 dealer.renew_needs(dataset, task_def)
@@ -163,8 +163,8 @@ class Engine:
         for action in releases:
             try:
                 with self.ledger.write():
-                    fold = self._fold(now)
-                    self._dealer(fold, now).release(action)
+                    fold = self.fold(now)
+                    self.dealer(fold, now).release(action)
                     fold.flush()
             except IcpError as error:
                 self._cannot_render(action.dataset, error, now)
@@ -183,7 +183,7 @@ class Engine:
         while True:
             try:
                 with self.ledger.write():
-                    fold = self._fold(now)
+                    fold = self.fold(now)
                     made = self._orders(actions, snapshot, fold, now)
                     faults.visit("engine.intent")
                     fold.flush()
@@ -200,7 +200,7 @@ class Engine:
 
     def _orders(self, actions: list[Deal | Submit], snapshot: Snapshot, fold: Fold, now: float) -> int:
         made = 0
-        dealer = self._dealer(fold, now)
+        dealer = self.dealer(fold, now)
         free = {site.id: site for site in self.sites.values() if cards.outbox_of(self.db, site.id) is None and site.view is not None}
         for site in free.values():
             self._housekeeping(site, fold)
@@ -311,7 +311,7 @@ class Engine:
         with self.ledger.write() as db:
             files.arrived(db, self.definitions, arrived)
             if site.home.failed:
-                fold = self._fold(now)
+                fold = self.fold(now)
                 for one, _ in site.home.failed:
                     files.missing(fold, one)
                 fold.flush()

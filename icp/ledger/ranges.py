@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-__all__ = ["NO_ROWS", "Span", "held", "priorities", "priority_of", "segments", "set_priority", "set_status", "take"]
+__all__ = ["NO_ROWS", "Span", "held", "mark_rows", "priorities", "priority_of", "segments", "set_priority", "set_status", "take"]
 
 Span = tuple[int, int, str]
 """(first job, last job, status); the status is ``rows``, ``none`` (not released yet), ``cancel``, ``suspend`` or ``release``."""
@@ -81,6 +81,12 @@ def priorities(db: sqlite3.Connection, dataset: int) -> list[tuple[int, int, int
 
 def priority_of(said: list[tuple[int, int, int]], job: int) -> int:
     return next((value for first, last, value in said if first <= job <= last), 0)
+
+
+def mark_rows(db: sqlite3.Connection, dataset: int, job: int) -> None:
+    """One job becomes rows out of its turn; the caller makes them."""
+    mark = int(db.execute("SELECT released FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])
+    set_status(db, dataset, job, job, "released" if job >= mark else None)
 
 
 def take(db: sqlite3.Connection, dataset: int, limit: int, below: int) -> list[int]:

@@ -1,0 +1,120 @@
+"""`icp ledger adopt`: a restored or copied ledger becomes the spool's master again (hides epochs and the replay of journals).
+
+The epoch is raised first, so that whatever else still uses the spool is refused from then on. Then the ledger learns what the
+spool knows: cards that it lacks are made into attempts again from their own content, all journals are read from the beginning,
+and attempts whose card is nowhere and of which no journal speaks go again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from icp.backends.base import Unknown
+from icp.backends.spool_client import Hello, Query
+from icp.config import Config
+from icp.engine.tick import Engine
+from icp.errors import Failed, Unreachable
+from icp.ledger import adoption, sites
+from icp.ledger.db import Ledger
+from icp.ledger.ingest import Ingest
+from icp.model.exchange import Answer
+
+__all__ = ["Adopted", "adopt"]
+
+
+@dataclass(slots=True)
+class Adopted:
+    """What one site brought."""
+
+    site: str
+    epoch: int
+    facts: int = 0
+    accepted: int = 0
+    remade: int = 0
+    unknown: list[str] = field(default_factory=list)
+    """Cards of datasets that this ledger does not know: recalled and cancelled."""
+    gone: int = 0
+    """Attempts that the spool knows nothing of."""
+
+
+def adopt(ledger: Ledger, config: Config) -> list[Adopted]:
+    """Take the spools of all sites over; the caller holds the engine's lock. Unreachable if a site does not answer."""
+    ledger.take_lease(time.time())
+    engine = Engine(ledger, config)
+    return [_site(engine, name) for name in engine.sites]
+
+
+def _site(engine: Engine, name: str) -> Adopted:
+    ledger, site = engine.ledger, engine.sites[name]
+    with ledger.write() as db:
+        serial, epoch = adoption.raise_epoch(db, site.id)
+    while True:
+        answer = engine.exchanger(site.config, Hello(ledger.uuid, epoch, serial, None, new=True), Query(cards=True))
+        if isinstance(answer, Unknown):
+            raise Unreachable(f"site {name} does not answer: {answer.why}", "`icp ledger adopt` again when it does; until then nothing is sent to it")
+        if answer.refused != "copy":
+            break
+        # somebody adopted it meanwhile, or this ledger is older than the last adoption
+        with ledger.write() as db:
+            serial, epoch = adoption.raise_epoch(db, site.id)
+    if answer.refused is not None:
+        raise Failed(f"site {name} refuses: {answer.refused}")
+    done = Adopted(name, epoch)
+    with ledger.write():
+        seen = _cards(engine, site.id, answer, done)
+    _facts(engine, site.id, name, answer, epoch, serial, done)
+    with ledger.write():
+        fold = engine.fold(time.time())
+        done.gone = adoption.forget_unseen(fold, site.id, seen)
+        fold.flush()
+        ledger.audit(time.time(), "adopt", None, f"site {name}, epoch {epoch}")
+    return done
+
+
+def _cards(engine: Engine, site: int, answer: Answer, done: Adopted) -> set[bytes]:
+    """Every card at the site is an attempt of the ledger's again, if it can be."""
+    seen: set[bytes] = set()
+    for path, body in answer.cards:
+        name = path.rpartition("/")[2]
+        try:
+            card: dict[str, Any] = json.loads(body)
+            key = bytes.fromhex(card["card"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        seen.add(key)
+        made = adoption.remake(engine.ledger, engine.definitions, site, card, int(name[:4]), time.time(), _release(engine))
+        if made is None:
+            done.unknown.append(card["card"])
+        else:
+            done.remade += made
+    adoption.order_away(engine.ledger, site, done.unknown)
+    return seen
+
+
+def _release(engine: Engine) -> Any:
+    """Makes the rows of one job that the restored ledger had not released yet."""
+
+    def make(dataset: int, job: int) -> None:
+        fold = engine.fold(time.time())
+        engine.dealer(fold, time.time()).release_one(dataset, job)
+        fold.flush()
+
+    return make
+
+
+def _facts(engine: Engine, site: int, name: str, answer: Answer, epoch: int, serial: int, done: Adopted) -> None:
+    while True:
+        ingested = Ingest(engine.ledger, engine.definitions, site, engine.config.policy, time.time())(answer)
+        done.facts += ingested.facts
+        done.accepted += ingested.accepted
+        if not answer.more or not answer.journals:
+            return
+        again = engine.exchanger(
+            engine.sites[name].config, Hello(engine.ledger.uuid, epoch, serial, None), Query(streams=sites.positions(engine.db, site))
+        )
+        if isinstance(again, Unknown) or again.refused is not None:
+            raise Unreachable(f"site {name} stopped answering while its journals were read", "`icp ledger adopt` again")
+        answer = again
