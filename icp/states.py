@@ -179,7 +179,8 @@ TASK_DONE = frozenset({_T.OK, _T.CANCELLED})
 TASK = Machine(
     "task",
     Task,
-    (_T.IDLE, _T.WAITING, _T.SUSPENDED),
+    # a final task none of whose inputs is ok begins cancelled
+    (_T.IDLE, _T.WAITING, _T.CANCELLED),
     {
         "ready": {_T.IDLE: _T.WAITING},
         "unready": {_T.WAITING: _T.IDLE, **_same((_T.IDLE, _T.QUEUED, _T.PROCESSING))},
