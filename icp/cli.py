@@ -1,165 +1,220 @@
-"""The command line: every command in one table, imported when it is called (hides Typer, exit codes, and how errors look)."""
+"""The command line: one table of commands, each imported when it is called (hides Typer, exit codes, how errors look)."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
 
-import click
 import typer
 import typer.core
+import typer.exceptions
 import typer.main
 
 from icp.errors import BadInput, IcpError
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "PANELS", "main", "program", "walk"]
 
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    # name: (module:function or module:app, panel, one line)
-    "new": ("icp.commands.new:new", "Describe", "Print a steering file to begin with."),
-    "validate": ("icp.commands.validate:validate", "Describe", "Find every mistake of a steering file."),
-    "expand": ("icp.commands.expand:expand", "Describe", "Show what one job would run."),
-    "graph": ("icp.commands.graph:graph", "Describe", "Draw the DAG of a steering file."),
-    "schema": ("icp.commands.schema:schema", "Describe", "Print the JSON Schema of steering files, for editors."),
-    "local": ("icp.commands.local:local", "Describe", "Run one job here in the foreground, to debug it."),
-    "demo": ("icp.commands.demo:demo", "Run", "Show a whole dataset on this machine, in half a minute."),
-    "submit": ("icp.commands.submit:submit", "Run", "Record a dataset and give its first jobs to the sites."),
-    "run": ("icp.commands.run:run", "Run", "Run the engine, in a loop or once for cron."),
-    "status": ("icp.commands.status:status", "Look", "Datasets, sites and the engine, at a glance."),
-    "jobs": ("icp.commands.jobs:jobs", "Look", "Jobs of a dataset."),
-    "tasks": ("icp.commands.tasks:tasks", "Look", "Tasks of a dataset."),
-    "show": ("icp.commands.show:show", "Look", "Everything about a dataset, a job or a task."),
-    "logs": ("icp.commands.logs:logs", "Look", "What a task printed."),
-    "why": ("icp.commands.why:why", "Look", "Why something does not move, and what mends it."),
-    "stats": ("icp.commands.stats:stats", "Look", "Statistics of a dataset's tasks."),
-    "outputs": ("icp.commands.outputs:outputs", "Look", "Where outputs are."),
-    "suspend": ("icp.commands.control:suspend", "Control", "Send nothing more of a dataset, or of some jobs."),
-    "resume": ("icp.commands.control:resume", "Control", "Go on with what is suspended."),
-    "retry": ("icp.commands.control:retry", "Control", "Let failed tasks go again."),
-    "reset": ("icp.commands.control:reset", "Control", "Do jobs anew; what they did is void."),
-    "cancel": ("icp.commands.control:cancel", "Control", "Give up a dataset, or some jobs."),
-    "set": ("icp.commands.control:set_", "Control", "Change a dataset's priority."),
-    "delete": ("icp.commands.control:delete", "Control", "Forget a dataset under its name."),
-    "ledger": ("icp.commands.ledger:app", "Keep", "Check, back up or adopt the ledger."),
-    "config": ("icp.commands.config:app", "Keep", "Show, set and explain the configuration."),
+PANELS = {
+    "Describe": {
+        "new": ("icp.commands.new:new", "Print a short steering file to start from."),
+        "validate": ("icp.commands.validate:validate", "Find every mistake of a steering file."),
+        "expand": ("icp.commands.expand:expand", "Show what one job will run."),
+        "graph": ("icp.commands.graph:graph", "Draw the tasks of a job."),
+        "schema": ("icp.commands.schema:schema", "Print the JSON Schema of steering files, for editors."),
+        "local": ("icp.commands.local:local", "Run one job here in the foreground, to debug it."),
+    },
+    "Run": {
+        "demo": ("icp.commands.demo:demo", "See a whole dataset run on this machine."),
+        "submit": ("icp.commands.submit:submit", "Record a dataset and give its first jobs to the sites."),
+        "run": ("icp.commands.run:run", "Run the engine, in a loop or once for cron."),
+    },
+    "Look": {
+        "status": ("icp.commands.status:status", "Show datasets, sites and the engine."),
+        "jobs": ("icp.commands.jobs:jobs", "List the jobs of a dataset."),
+        "tasks": ("icp.commands.tasks:tasks", "List the tasks of a dataset."),
+        "show": ("icp.commands.show:show", "Show all there is about a dataset, a job or a task."),
+        "logs": ("icp.commands.logs:logs", "Print what a task wrote to stdout and stderr."),
+        "why": ("icp.commands.why:why", "Say why something does not go on, and what mends it."),
+        "stats": ("icp.commands.stats:stats", "Show the statistics that tasks returned."),
+        "outputs": ("icp.commands.outputs:outputs", "Say where the results are."),
+    },
+    "Control": {
+        "suspend": ("icp.commands.control:suspend", "Begin nothing more of a dataset, or of some of its jobs."),
+        "resume": ("icp.commands.control:resume", "Go on with what is suspended."),
+        "retry": ("icp.commands.control:retry", "Let failed tasks try again."),
+        "reset": ("icp.commands.control:reset", "Do jobs anew; what they did is void."),
+        "cancel": ("icp.commands.control:cancel", "Give up a dataset, or some of its jobs."),
+        "set": ("icp.commands.control:set_", "Change the priority of a dataset, or of some of its jobs."),
+        "delete": ("icp.commands.control:delete", "Forget a dataset that has ended."),
+    },
+    "Keep": {
+        "ledger": ("icp.commands.ledger:app", "Check, back up or adopt the ledger."),
+        "config": ("icp.commands.config:app", "Show, set or explain the configuration."),
+    },
 }
+"""Panel of the help -> command -> (module:function, or module:app for a command that has commands of its own; one line of help)."""
+
+COMMANDS = {name: target for rows in PANELS.values() for name, (target, _) in rows.items()}
+
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+def _load(name: str) -> typer.core.TyperCommand | typer.core.TyperGroup:
+    """Import the command's module and build the command."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        app = found
+        app.info.context_settings, app.info.no_args_is_help = HELP_OPTIONS, True
+    else:
+        app = typer.Typer()
+        app.command(name, context_settings=HELP_OPTIONS)(found)
+    app._add_completion, app.rich_markup_mode = False, None
+    command: Any = typer.main.get_command(app)
+    command.name = name
+    return command  # type: ignore[no-any-return]
 
 
 class _Commands(typer.core.TyperGroup):
-    """Looks a command up in the table and imports its module only then."""
+    """Lists the commands from the table; the one that is called, or completed, is imported."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for rows in PANELS.values():
+            for name, (_, line) in rows.items():
+                self.commands[name] = typer.core.TyperCommand(name, help=line, rich_markup_mode=None)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        target, panel, short = COMMANDS[cmd_name]
-        module, _, attribute = target.partition(":")
-        found = getattr(importlib.import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            one = found
-            one.info.help = one.info.help or short
-        else:
-            one = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            one.command(cmd_name, short_help=short, rich_help_panel=panel)(found)
-        command = typer.main.get_command(one)
-        command.name = cmd_name
-        command.rich_help_panel = panel  # type: ignore[attr-defined]
-        command.short_help = short
-        return command
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name and command else command, rest
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            raise BadInput(f"there is no command {args[0]}" + (f"; did you mean {near[0]}?" if near else ""), "`icp --help` lists them")
-        return super().resolve_command(ctx, args)
-
-
-app = typer.Typer(
-    cls=_Commands,
-    name="icp",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for panel, rows in PANELS.items():
+            with formatter.section(panel):
+                # one width for all panels
+                formatter.write_dl([(f"{name:<10}", line) for name, (_, line) in rows.items()])
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import PackageNotFoundError, version
+        from importlib.metadata import version
 
-        try:
-            number = version("icp-pool")
-        except PackageNotFoundError:
-            number = "0.1.0"
-        typer.echo(f"icp {number}")
+        typer.echo(f"icp {version('icp-pool')}")
         raise typer.Exit
 
 
-@app.callback()
 def _options(
-    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (also ICP_DEBUG=1, and after the command).")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Pool your own computing allocations: one steering file, every site you can reach, one ledger.
+    """Pool your own allocations: one steering file, every machine that is yours to use, one ledger.
 
-    Begin with `icp demo`, or with `icp new > steering.toml` and `icp submit steering.toml`.
+    New here: icp demo. Then: icp new > steering.toml, and icp submit steering.toml --watch.
     """
-    if debug:
-        os.environ["ICP_DEBUG"] = "1"
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code: 0 ok, 1 failed, 2 bad input, 3 not found, 4 refused, 5 unknown, 130 Ctrl-C."""
-    words = sys.argv[1:] if argv is None else argv
-    if "--debug" in words:
-        os.environ["ICP_DEBUG"] = "1"
+def program() -> typer.core.TyperGroup:
+    """The command ``icp`` with all its commands, none of them imported."""
+    app = typer.Typer(name="icp", cls=_Commands, rich_markup_mode=None, context_settings=HELP_OPTIONS, invoke_without_command=True)
+    app.callback()(_options)
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    return group
+
+
+def walk() -> Iterator[tuple[str, typer.core.TyperCommand]]:
+    """Every command that can be called, imported, with its whole name: ``("ledger check", …)``."""
+    for name in COMMANDS:
+        command: Any = _load(name)
+        below = getattr(command, "commands", None)
+        if below is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {one}", inner) for one, inner in below.items())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 ok, 1 failed, 2 usage or bad input, 3 not found, 4 refused, 5 unknown, 130 Ctrl-C."""
+    args, debug = _without_debug(list(sys.argv[1:] if argv is None else argv))
+    group = program()
+    if os.environ.get("_ICP_COMPLETE"):
+        group.main(args, prog_name="icp")  # the shell asks for completions: answers, and exits
     try:
-        code = app(words, prog_name="icp", standalone_mode=False)
-    except IcpError as error:
-        _tell(error)
-        code = error.code
-    except click.exceptions.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        code = 130
-    except click.exceptions.Exit as error:
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = 2 if isinstance(error, click.UsageError) else error.exit_code
-    except BrokenPipeError:
-        # the reader of our output left: nobody is there to be told
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except Exception as error:
-        if os.environ.get("ICP_DEBUG"):
-            raise
-        sys.stderr.write(f"icp: this is a bug in icp: {type(error).__name__}: {error}\nrun it again with --debug before the command for the traceback\n")
-        code = 1
-    code = code if isinstance(code, int) else 0
-    if argv is None:
+        code = _run(group, args)
         sys.stdout.flush()
-        sys.exit(code)
-    return code
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _stdout_is_gone():
+            return 1
+        if debug:
+            raise
+        return _said(error)
 
 
-def _tell(error: IcpError) -> None:
-    if os.environ.get("ICP_DEBUG"):
-        import traceback
-
-        traceback.print_exc()
-    for mistake in getattr(error, "mistakes", ()):
-        typer.echo(mistake, err=True)
-    typer.secho(f"icp: {error.message}", fg="red", err=True)
-    if error.hint:
-        typer.echo(f"  {error.hint}", err=True)
+def _without_debug(args: list[str]) -> tuple[list[str], bool]:
+    """``--debug`` is taken anywhere before ``--``: people add it at the end of the line that failed."""
+    end = args.index("--") if "--" in args else len(args)
+    kept = [one for one in args[:end] if one != "--debug"]
+    return kept + args[end:], len(kept) < end or os.environ.get("ICP_DEBUG", "0") not in ("", "0")
 
 
-if __name__ == "__main__":
-    main()
+def _run(group: typer.core.TyperGroup, args: list[str]) -> int:
+    # not group.main(): that would end a command silently at any EPIPE, also at one that is not stdout's
+    try:
+        with group.make_context("icp", args) as context:
+            group.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.Abort:
+        return 130
+    return 0
+
+
+def _stdout_is_gone() -> bool:
+    """Whether the reader of stdout left; what is still buffered is thrown away then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _said(error: Exception) -> int:
+    """Tell a person on stderr what went wrong, in one sentence and a hint; the exit code."""
+    if isinstance(error, IcpError):
+        _tell(error.message, error.mistakes if isinstance(error, BadInput) else (), error.hint)
+        return error.code
+    if isinstance(error, typer.exceptions.TyperException):
+        where = getattr(error, "ctx", None)
+        _tell(error.format_message(), (), f"{where.command_path} --help" if where else None)
+        return error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        _tell(f"{error.strerror}: {error.filename}" if error.filename else error.strerror, (), "--debug shows where it happened")
+        return 1
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    _tell(f"this is a bug in icp: {text}; run again with --debug for the traceback")
+    return 1
+
+
+def _tell(message: str, details: Sequence[str] = (), hint: str | None = None) -> None:
+    typer.secho("icp: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(_printable(message), err=True)
+    for line in details:
+        typer.echo(f"  {_printable(line)}", err=True)
+    if hint:
+        typer.secho("hint: ", bold=True, nl=False, err=True)
+        typer.echo(_printable(hint), err=True)
+
+
+def _printable(text: str) -> str:
+    """Control characters escaped: part of a message may come from a site."""
+    return "".join(one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode() for one in text)
