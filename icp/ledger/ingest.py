@@ -159,10 +159,17 @@ class Ingest:
             for card in recalled:
                 self._withdraw(fold, card)
             for card in cards:
-                fold.load(self._of_card(card))
-                self._claim(fold, known[0], self._card(card))
+                number = self._card(card)
+                if number is not None and self._unclaimed(number):
+                    fold.load(self._of_card(card))
+                    self._claim(fold, known[0], number)
         self._close(fold)
         return listed
+
+    def _unclaimed(self, card: int) -> bool:
+        """Whether the ledger still believes that some attempt of a card waits in the inbox."""
+        row = self.db.execute("SELECT 1 FROM attempt WHERE card = ? AND live = 1 AND state = ? LIMIT 1", (card, int(Attempt.QUEUED))).fetchone()
+        return row is not None
 
     def _claim(self, fold: Fold, agent: int, card: int | None) -> None:
         for attempt in [one for one in fold.attempts.values() if one.card == card and one.state == Attempt.QUEUED]:
