@@ -1,0 +1,134 @@
+"""Arguments and options that several commands share: datasets, jobs, tasks, and the ledger they are looked up in (hides where it is)."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icp.commands.complete import dataset_names, site_names
+from icp.errors import BadInput, NotFound
+from icp.states import Task
+
+if TYPE_CHECKING:
+    from icp.ledger.db import Ledger
+    from icp.ledger.definitions import Graph, TaskDefRow
+
+__all__ = [
+    "ALL", "AsJson", "Category", "DatasetName", "Jobs", "Limit", "OneJob", "OneTask", "Quiet", "SiteName", "Yes",
+    "all_jobs", "chosen_limit", "choose", "confirm", "job_number", "job_span", "job_text", "open_here", "plural", "state_option", "task_of",
+    "the_dataset",
+]  # fmt: skip
+
+DatasetName = Annotated[
+    str, typer.Argument(metavar="DATASET", help="Name, number, or a unique beginning of a name.", show_default=False, autocompletion=dataset_names)
+]
+Jobs = Annotated[str | None, typer.Option("--jobs", metavar="A-B", help="A job such as 17, or a range such as 100-199 (both included).", show_default=False)]
+OneJob = Annotated[
+    str | None, typer.Option("--job", "-j", metavar="N", help="A job's number; `final`, or `final/3` for a group of a final task.", show_default=False)
+]
+OneTask = Annotated[str | None, typer.Option("--task", "-t", metavar="TASK", help="A task's name in the steering file.", show_default=False)]
+SiteName = Annotated[str | None, typer.Option("--site", metavar="SITE", help="Only what is at this site.", show_default=False, autocompletion=site_names)]
+Category = Annotated[str | None, typer.Option("--category", metavar="TEXT", help="Only datasets of this category.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (its shape is in docs/json.md).")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names only, one a line.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Rows at the most.")]
+ALL = Annotated[bool, typer.Option("--all", help="All rows, however many.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def open_here() -> Ledger:
+    """The user's ledger; NotFound where there is none."""
+    from icp import config
+    from icp.ledger.db import open_ledger
+
+    return open_ledger(config.load().ledger)
+
+
+def choose(value: str | None, known: tuple[str, ...], option: str) -> str | None:
+    """The value of an option if it is one of those known; BadInput names the nearest."""
+    if value is None or value in known:
+        return value
+    near = difflib.get_close_matches(value, known, 1)
+    raise BadInput(f"{option} {value}: expected one of {', '.join(known)}", f"did you mean {near[0]}?" if near else None)
+
+
+def the_dataset(ledger: Ledger, text: str) -> int:
+    """The number of the dataset that the user means."""
+    from icp.ledger.views import find_dataset
+
+    return find_dataset(ledger.db, text)
+
+
+def task_of(graph: Graph, name: str | None) -> TaskDefRow | None:
+    """The definition of this name; NotFound names the nearest."""
+    if name is None:
+        return None
+    row = graph.by_name(name)
+    if row is None:
+        names = [one.name for one in graph.defs.values()]
+        near = difflib.get_close_matches(name, names, 1)
+        raise NotFound(f"there is no task {name!r} in this dataset", f"did you mean {near[0]}?" if near else f"its tasks are {', '.join(names)}")
+    return row
+
+
+def job_span(text: str | None, jobs: int) -> tuple[int, int]:
+    """The first and the last job of ``--jobs``; all of them without it."""
+    from icp.ledger.control import job_range
+
+    return (0, jobs - 1) if text is None else job_range(text, jobs)
+
+
+def job_number(text: str | None, jobs: int, task: TaskDefRow | None) -> int | None:
+    """The number of ``--job``, negative for a final task's group; BadInput when the dataset has no such job."""
+    final = task is not None and task.final
+    if text is None:
+        return -1 if final else None
+    word, slash, group = text.partition("/")
+    if word == "final" and (not slash or group.isdigit()):
+        if task is not None and not final:
+            raise BadInput(f"--job {text}: task {task.name} is not a final task", f"`--job 0 --task {task.name}`")
+        return -1 - int(group or 0)
+    if not (text.isascii() and text.isdigit()):
+        raise BadInput(f"--job {text}: expected a job's number, `final` or `final/GROUP`")
+    if final:
+        return -1 - int(text)
+    if int(text) >= jobs:
+        raise NotFound(f"--job {text}: this dataset has jobs 0 to {jobs - 1}")
+    return int(text)
+
+
+def job_text(job: int | None, group: int | None = None) -> str:
+    """How a job is written, as ``--job`` takes it."""
+    if job is not None and job >= 0:
+        return str(job)
+    number = group if group is not None else -1 - (job if job is not None else -1)
+    return f"final/{number}" if number else "final"
+
+
+def all_jobs(graph_jobs: int) -> tuple[int, int]:
+    """From the last final group to the last job."""
+    return (-(10**12), graph_jobs - 1)
+
+
+def chosen_limit(limit: int, every: bool) -> int | None:
+    return None if every else limit
+
+
+def state_option(value: str | None) -> str | None:
+    """``--state`` of a task."""
+    return choose(value, tuple(state.name.lower() for state in Task), "--state")
+
+
+def plural(n: int, one: str) -> str:
+    """``1 job``, ``2,000 jobs``."""
+    return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on a terminal, unless ``--yes``; what is not a terminal is not asked."""
+    import sys
+
+    if not yes and sys.stdin.isatty() and sys.stdout.isatty() and not typer.confirm(question, default=False):
+        raise BadInput("nothing was changed")

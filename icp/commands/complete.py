@@ -1,0 +1,30 @@
+"""Completion of names of datasets and sites in the shell (hides that a broken ledger must not print anything there)."""
+
+from __future__ import annotations
+
+__all__ = ["dataset_names", "site_names"]
+
+
+def _names(query: str, incomplete: str) -> list[str]:
+    import sqlite3
+    from contextlib import closing
+
+    from icp import config
+    from icp.errors import IcpError
+
+    try:
+        path = config.load().ledger
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
+            return [row[0] for row in db.execute(query).fetchall() if row[0].startswith(incomplete)]
+    except (sqlite3.Error, OSError, IcpError):
+        return []
+
+
+def dataset_names(incomplete: str) -> list[str]:
+    """Datasets that are not deleted, the newest first."""
+    return _names("SELECT name FROM dataset WHERE deleted IS NULL ORDER BY id DESC LIMIT 500", incomplete)
+
+
+def site_names(incomplete: str) -> list[str]:
+    """Sites that the ledger has met."""
+    return _names("SELECT name FROM site ORDER BY name", incomplete)

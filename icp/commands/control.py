@@ -1,0 +1,244 @@
+"""`icp suspend | resume | retry | reset | cancel | set | delete`: orders of a person, recorded at once (hides only the asking)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icp import output
+from icp.commands.arguments import DatasetName, Jobs, OneTask, Yes, confirm, job_span, open_here, plural, task_of, the_dataset
+from icp.commands.complete import dataset_names
+from icp.errors import BadInput, Refused
+from icp.output import clean
+
+if TYPE_CHECKING:
+    from icp.ledger.control import Control
+    from icp.ledger.db import Ledger
+    from icp.ledger.definitions import TaskDefRow
+
+__all__ = ["cancel", "delete", "reset", "resume", "retry", "set_", "suspend"]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")]
+PRIORITY = 5000
+"""Priorities beyond this are cut in the name of a card."""
+
+
+class _Order:
+    """What an order is about: a dataset, or some of its jobs, or one task of them."""
+
+    def __init__(self, dataset: str, jobs: str | None, task: str | None) -> None:
+        from icp.ledger.control import Control
+        from icp.ledger.definitions import Definitions
+        from icp.ledger.views import one_dataset
+
+        self.ledger: Ledger = open_here()
+        number = the_dataset(self.ledger, dataset)
+        definitions = Definitions(self.ledger.db)
+        self.view = one_dataset(self.ledger.db, number)
+        self.first, self.last = job_span(jobs, self.view.jobs)
+        self.whole = jobs is None and task is None
+        self.task: TaskDefRow | None = task_of(definitions.graph(number), task)
+        self.control: Control = Control(self.ledger, definitions, number, time.time())
+        self.name = clean(self.view.name)
+
+    @property
+    def about(self) -> str:
+        text = f"dataset {self.name}"
+        if not self.whole:
+            jobs = "all jobs" if (self.first, self.last) == (0, self.view.jobs - 1) else _jobs(self.first, self.last)
+            text = f"{jobs} of {text}"
+        return f"task {clean(self.task.name)} in {text}" if self.task else text
+
+    @property
+    def arguments(self) -> tuple[int, int, int | None]:
+        return self.first, self.last, self.task.id if self.task else None
+
+    def preview(self, word: str) -> None:
+        """What the order would find."""
+        from icp.ledger.definitions import Definitions
+        from icp.ledger.views_jobs import definition_states, spans
+
+        with self.ledger.read() as db:
+            parts = [f"{plural(high - low + 1, 'job')} that are {state}" if state != "rows" else f"{plural(high - low + 1, 'job')} at work or done"
+                     for low, high, state in spans(db, self.view.number, self.first, self.last)]  # fmt: skip
+            states = definition_states(db, Definitions(db).graph(self.view.number))
+        output.say(f"would {word} {self.about}: {'; '.join(parts)}; nothing was changed")
+        for one in states:
+            if self.task is None or one.task == self.task.name:
+                output.say(f"  {clean(one.task)}: " + (", ".join(f"{n} {state}" for state, n in one.states.items()) or "no rows yet") + " in the whole dataset")
+
+    def said(self, what: str) -> None:
+        n = self.control.changed
+        output.say(f"{self.about}: {what}" + (f" ({plural(n, 'task')})" if n else "; no task was in a state to be changed" if not self.whole else ""))
+
+
+def _jobs(first: int, last: int) -> str:
+    return f"job {first}" if first == last else f"jobs {first}-{last}"
+
+
+def suspend(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run: DryRun = False) -> None:
+    """Send nothing more. Unclaimed cards come back; what runs may end, and counts.
+
+    Examples:
+
+      icp suspend muons
+
+      icp suspend muons --jobs 5000-9999
+    """
+    order = _Order(dataset, jobs, task)
+    if dry_run:
+        order.preview("suspend")
+        return
+    if order.whole:
+        order.control.suspend()
+        output.say(f"dataset {order.name} is suspended; `icp resume {order.name}` goes on")
+    else:
+        order.control.suspend_jobs(*order.arguments)
+        order.said(f"suspended; `icp resume {order.name}` goes on")
+
+
+def resume(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run: DryRun = False) -> None:
+    """Go on with what is suspended; stop-loss counts anew.
+
+    Example:
+
+      icp resume muons
+    """
+    order = _Order(dataset, jobs, task)
+    if dry_run:
+        order.preview("resume")
+        return
+    if order.whole:
+        order.control.resume()
+        output.say(f"dataset {order.name} goes on")
+    else:
+        order.control.resume_jobs(*order.arguments)
+        if order.view.state == "suspended":
+            order.said(f"resumed, but the dataset itself is suspended: `icp resume {order.name}`")
+        else:
+            order.said("resumed")
+
+
+def retry(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run: DryRun = False) -> None:
+    """Let failed tasks go again, with all their tries. What is ok stays.
+
+    Examples:
+
+      icp retry muons
+
+      icp retry muons --jobs 17
+    """
+    order = _Order(dataset, jobs, task)
+    if dry_run:
+        order.preview("retry")
+        return
+    order.control.retry_jobs(*order.arguments)
+    tail = f"; the dataset is suspended, so `icp resume {order.name}` too" if order.view.state == "suspended" else ""
+    if order.control.changed:
+        output.say(f"{order.about}: {plural(order.control.changed, 'failed task')} will go again{tail}")
+    else:
+        output.say(f"{order.about}: nothing has failed{tail}")
+
+
+def reset(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Do jobs anew, finished ones too: what they did before is void. With --task: that task and what follows from it.
+
+    Examples:
+
+      icp reset muons --jobs 17
+
+      icp reset muons --task detect --yes
+    """
+    order = _Order(dataset, jobs, task)
+    if dry_run:
+        order.preview("reset")
+        return
+    confirm(f"Do {order.about} anew ({plural(order.view.ok, 'task')} of the dataset are ok)?", yes)
+    order.control.reset_jobs(*order.arguments)
+    order.said("will be done anew")
+
+
+def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Give up: everything that is not ok is cancelled at once, what runs is told to stop. Outputs that are home stay.
+
+    Examples:
+
+      icp cancel muons
+
+      icp cancel muons --jobs 9000-9999 --yes
+    """
+    order = _Order(dataset, jobs, task)
+    if dry_run:
+        order.preview("cancel")
+        return
+    if order.whole and order.view.state in ("complete", "cancelled"):
+        raise Refused(f"dataset {order.name} is {order.view.state}: nothing is left to cancel", f"`icp delete {order.name}` forgets it")
+    if order.view.state == "cancelled":
+        raise Refused(f"dataset {order.name} is cancelled already")
+    confirm(f"Cancel {order.about}? {'It is for good.' if order.whole else 'Only `icp reset` brings it back.'}", yes)
+    if order.whole:
+        order.control.cancel()
+        output.say(f"dataset {order.name} is cancelled; {plural(order.view.ok, 'task')} had been ok")
+    else:
+        order.control.cancel_jobs(*order.arguments)
+        order.said("cancelled")
+
+
+def set_(
+    dataset: DatasetName,
+    key: Annotated[str, typer.Argument(metavar="priority", help="What to set: `priority`.", show_default=False)],
+    value: Annotated[str, typer.Argument(metavar="N", help="The higher, the earlier; 0 is the default.", show_default=False)],
+    jobs: Jobs = None,
+) -> None:
+    """Set the priority of a dataset among datasets, or of some of its jobs among its jobs (those too that do not exist yet).
+
+    Examples:
+
+      icp set muons priority 10
+
+      icp set muons priority 10 --jobs 0-99
+    """
+    if key != "priority":
+        raise BadInput(f"{key}: expected `priority`, which is all that can be set so", f"`icp set {dataset} priority 10`")
+    number = _integer(value)
+    order = _Order(dataset, jobs, None)
+    if order.whole:
+        order.control.set_priority(number)
+    else:
+        order.control.prioritise_jobs(order.first, order.last, number)
+    output.say(f"{order.about}: priority {number}, from the next card on")
+
+
+def _integer(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = PRIORITY + 1
+    if not 0 <= number <= PRIORITY:
+        raise BadInput(f"priority {text}: expected a whole number from 0 to {PRIORITY}")
+    return number
+
+
+def delete(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name or number, in full.", show_default=False, autocompletion=dataset_names)],
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Forget a dataset that ended, and free its name. Its outputs stay, and so does what the ledger knows of it.
+
+    Example:
+
+      icp delete muons
+    """
+    order: Any = _Order(dataset, None, None)
+    if dataset not in (order.view.name, str(order.view.number)):
+        raise BadInput(f"{dataset!r} is only the beginning of a name", f"`icp delete {order.name}`, in full")
+    if dry_run:
+        output.say(f"would forget dataset {order.name} ({order.view.state}); nothing was changed")
+        return
+    if order.view.state in ("complete", "cancelled"):
+        confirm(f"Forget dataset {order.name}? Its outputs stay in {clean(order.view.outputs)}.", yes)
+    order.control.delete()
+    output.say(f"dataset {order.name} is forgotten; its outputs stay in {clean(order.view.outputs)}")

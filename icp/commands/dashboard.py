@@ -1,0 +1,162 @@
+"""The dashboard of `icp status --watch`, which people leave open (hides the terminal, and how rates are guessed)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from icp import output
+from icp.commands.status import dataset_bar, engine_line, read, site_line
+from icp.output import clean, number, paint
+
+if TYPE_CHECKING:
+    from icp.ledger.db import Ledger
+    from icp.ledger.views import DatasetView, ErrorView
+
+__all__ = ["Rates", "frame", "line", "watch"]
+
+WINDOW = 600.0
+"""Seconds over which a rate is taken."""
+ERRORS = 3
+
+
+class Rates:
+    """Tasks that became ok, per second, from what was seen while watching."""
+
+    def __init__(self) -> None:
+        self.samples: dict[int, deque[tuple[float, int]]] = {}
+
+    def see(self, now: float, datasets: list[DatasetView]) -> None:
+        for one in datasets:
+            kept = self.samples.setdefault(one.number, deque())
+            kept.append((now, one.ok))
+            while len(kept) > 2 and (kept[-1][0] - kept[0][0] > WINDOW or kept[0][1] > kept[-1][1]):
+                kept.popleft()
+
+    def rate(self, dataset: int) -> float | None:
+        """Per second; None while nothing can be said."""
+        kept = self.samples.get(dataset)
+        if not kept or kept[-1][0] - kept[0][0] < 2:
+            return None
+        return max(0.0, (kept[-1][1] - kept[0][1]) / (kept[-1][0] - kept[0][0]))
+
+    def left(self, one: DatasetView) -> float | None:
+        """Seconds until the dataset is done at this rate."""
+        rate = self.rate(one.number)
+        return (one.tasks - one.ok - one.cancelled - one.failed - one.suspended) / rate if rate else None
+
+
+def done(datasets: list[DatasetView]) -> bool:
+    """Whether nothing is left that moves by itself."""
+    return all(one.state != "processing" for one in datasets)
+
+
+def frame(
+    datasets: list[DatasetView], sites: list[str], engine: str, errors: list[ErrorView], rates: Rates, now: float, columns: int, rows: int
+) -> list[str]:
+    """The lines of the dashboard, no wider and no higher than the terminal."""
+    lines = [engine, ""]
+    room = max(1, (rows - 4 - len(sites) - (1 + 2 * len(errors))) // 2)
+    # what moves is shown first; of the rest as many as there is room for
+    order = sorted(datasets, key=lambda one: (one.state not in ("processing", "errors", "suspended"), -one.number))
+    for one in order[:room]:
+        rate, left = rates.rate(one.number), rates.left(one)
+        speed = "" if rate is None else f"  {number(rate * 60)}/min"
+        if left is not None and one.state == "processing" and left > 0:
+            speed += f", {output.duration(left)} to go"
+        share = 100 * one.ok // one.tasks if one.tasks else 0
+        lines.append(f"{one.number} {clean(one.name)} {one.state}  {number(one.ok)}/{number(one.tasks)} ({share}%){speed}")
+        waiting = one.waiting + one.idle + one.unreleased
+        counts = [(one.processing, "running", ""), (one.queued, "queued", ""), (waiting, "waiting", ""), (one.failed, "failed", "red")]
+        said = " ".join(paint(f"{number(n)} {word}", colour if n else "") for n, word, colour in counts if n)
+        cells = max(10, min(40, columns - 2 - len(output.strip(said))))
+        lines.append(f" {dataset_bar(one, cells)} {said}")
+    if len(order) > room:
+        lines.append(paint(f"and {len(order) - room} more", "dim"))
+    lines += ["", *sites]
+    if errors:
+        lines.append("")
+    for error in errors:
+        last = next((text for text in reversed(error.text.splitlines()) if text.strip()), "")
+        exit_ = "" if error.exit is None else f" exit {error.exit}"
+        lines.append(paint(f"{error.n}x {error.kind}{exit_} in {clean(error.task)} of {clean(error.dataset)}, {output.ago(error.at, now)}", "red"))
+        lines.append(f"   {clean(last.strip())}")
+    return [_cut(text, columns) for text in lines[:rows]]
+
+
+def _cut(text: str, columns: int) -> str:
+    bare = output.strip(text)
+    return text if len(bare) <= columns else bare[: columns - 1] + "…"
+
+
+def line(one: DatasetView) -> str:
+    """One dataset in one plain line: what a pipe gets when it changes."""
+    waiting = one.waiting + one.idle + one.unreleased
+    return (
+        f"{one.number} {clean(one.name)} {one.state}: {one.ok} of {one.tasks} ok, {one.processing} running, {one.queued} queued, "
+        f"{waiting} waiting, {one.failed} failed"
+    )
+
+
+def watch(
+    ledger: Ledger,
+    *,
+    dataset: str | None = None,
+    category: str | None = None,
+    site: str | None = None,
+    until_done: bool = False,
+    pause: float = 1.0,
+) -> None:
+    """Show the ledger until Ctrl-C, or with ``until_done`` until nothing is left to do."""
+    if sys.stdout.isatty():
+        _live(ledger, dataset, category, site, until_done, pause)
+    else:
+        _lines(ledger, dataset, category, site, until_done, pause)
+
+
+def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, until_done: bool, pause: float) -> None:
+    last: dict[int, str] = {}
+    while True:
+        datasets, _, _ = read(ledger, dataset=dataset, category=category, site=site)
+        for one in datasets:
+            text = line(one)
+            if last.get(one.number) != text:
+                output.say(text)
+                sys.stdout.flush()
+            last[one.number] = text
+        if until_done and done(datasets):
+            return
+        time.sleep(pause)
+
+
+def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, until_done: bool, pause: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from icp.ledger import views
+
+    console = Console()
+    rates = Rates()
+
+    def picture() -> tuple[Text, bool]:
+        now = time.time()
+        datasets, sites, engine = read(ledger, dataset=dataset, category=category, site=site)
+        rates.see(now, datasets)
+        with ledger.read() as db:
+            errors = views.last_errors(db, [one.number for one in datasets if one.state in ("processing", "errors", "suspended")], ERRORS)
+        head = engine_line(engine, any(one.state == "processing" for one in datasets), now)
+        size = console.size
+        text = frame(datasets, [site_line(one, now) for one in sites], head, errors, rates, now, size.width, size.height - 1)
+        return Text.from_ansi("\n".join(text), no_wrap=True, overflow="crop"), done(datasets)
+
+    # drawn only when it is new, in one write: no flicker; Live puts the cursor back however this ends
+    with Live(console=console, auto_refresh=False, screen=False, transient=False, vertical_overflow="crop") as live:
+        while True:
+            text, finished = picture()
+            live.update(text, refresh=True)
+            if until_done and finished:
+                return
+            time.sleep(pause)

@@ -1,0 +1,199 @@
+"""`icp show`: everything about a dataset, a job, or a task (hides only how it is laid out)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icp import output
+from icp.commands.arguments import AsJson, DatasetName, OneJob, OneTask, job_number, job_text, open_here, plural, task_of, the_dataset
+from icp.commands.jobs import JOB_COLOURS
+from icp.commands.status import COLOURS, dataset_bar
+from icp.errors import NotFound
+from icp.output import clean, paint, say
+
+if TYPE_CHECKING:
+    from icp.ledger.definitions import Graph
+    from icp.ledger.views import DatasetView
+    from icp.ledger.views_jobs import AttemptView, DefinitionView, TaskView
+    from icp.ledger.views_results import OutputView
+
+__all__ = ["show"]
+
+LINES = 20
+"""Lines of an error's text that are shown."""
+
+
+def show(
+    dataset: DatasetName,
+    job: OneJob = None,
+    task: OneTask = None,
+    steering: Annotated[bool, typer.Option("--steering", help="Print the steering file as it was submitted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset: definitions, statistics, sites, what was ordered. With --job its tasks; with --task too their attempts.
+
+    Examples:
+
+      icp show muons
+
+      icp show muons --job 17 --task detect
+
+      icp show muons --steering > again.toml
+    """
+    from icp.ledger import views, views_jobs
+    from icp.ledger.definitions import Definitions
+
+    ledger = open_here()
+    with ledger.read() as db:
+        number = the_dataset(ledger, dataset)
+        if steering:
+            text = views_jobs.steering_text(db, number)[0]
+        graph = Definitions(db).graph(number)
+        view = views.one_dataset(db, number)
+        definition = task_of(graph, task)
+        at = job_number(job, view.jobs, definition)
+        if steering:
+            pass
+        elif at is None:
+            shown = _dataset(db, graph, view, definition.name if definition else None)
+        else:
+            shown = _job(db, graph, view, at, definition.id if definition else None)
+    if steering:
+        typer.echo(text, nl=False)
+    elif as_json:
+        output.print_json(shown)
+    elif at is None:
+        _print_dataset(view, shown)
+    else:
+        _print_job(view, shown, wide=definition is None)
+
+
+def _dataset(db: Any, graph: Graph, view: DatasetView, only: str | None) -> dict[str, Any]:
+    from icp.ledger import views, views_jobs, views_results
+
+    _, seed, directory = views_jobs.steering_text(db, view.number)
+    definitions = [one for one in views_jobs.definition_states(db, graph) if only in (None, one.task)]
+    held = [
+        {"first": low, "last": high, "state": word} for low, high, word in views_jobs.spans(db, view.number, 0, view.jobs - 1) if word != "rows"
+    ]
+    statistics = [one for one in views_results.statistics(db, graph) if only in (None, one.task)]
+    return {
+        "dataset": view, "seed": seed, "directory": directory, "definitions": definitions, "held": held, "statistics": statistics,
+        "errors": [one for one in views.last_errors(db, [view.number], 5) if only in (None, one.task)], "commands": views_jobs.commands(db, view.number),
+    }  # fmt: skip
+
+
+def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
+    now = time.time()
+    say(f"{view.number} {paint(clean(view.name), 'bold')} {paint(view.state, COLOURS[view.state])}" + (f": {clean(view.reason)}" if view.reason else ""))
+    say(f"{dataset_bar(view, 40)} {output.number(view.ok)} of {plural(view.tasks, 'task')} ok, {output.number(view.failed)} failed")
+    facts = [
+        ("jobs", f"{view.jobs:,}"),
+        ("outputs", clean(view.outputs) + (f" ({plural(view.coming, 'file')} still to come)" if view.coming else "")),
+        ("steering", f"from {clean(shown['directory'])}; `icp show {clean(view.name)} --steering`"),
+        ("seed", str(shown["seed"])),
+        ("priority", str(view.priority)),
+        ("category", clean(view.category) or "-"),
+        ("submitted", f"{output.clock(view.submitted)} ({output.ago(view.submitted, now)})"),
+        ("finished", output.clock(view.finished)),
+    ]
+    for word, text in facts:
+        say(f"  {word:<10} {text}")
+    say()
+    _definitions(shown["definitions"])
+    for one in shown["held"]:
+        span = str(one["first"]) if one["first"] == one["last"] else f"{one['first']}-{one['last']}"
+        say(f"jobs {span} are {one['state']}: no rows yet")
+    if shown["statistics"]:
+        from icp.commands.stats import lines
+
+        say()
+        for text in lines(shown["statistics"]):
+            say(text)
+    for error in shown["errors"]:
+        say()
+        exit_ = "" if error.exit is None else f" exit {error.exit}"
+        say(paint(f"{plural(error.n, 'error')} like this: {error.kind}{exit_} in {clean(error.task)}, job {job_text(error.job)} at {clean(error.site)}", "red"))
+        _text(error.text, 5)
+    if shown["commands"]:
+        say()
+        say(paint("commands", "bold"))
+        for command in shown["commands"]:
+            say(f"  {output.clock(command.at)} {clean(command.who)}: {clean(command.what)} {clean(command.detail or '')}".rstrip())
+
+
+def _definitions(definitions: list[DefinitionView]) -> None:
+    words = ["ok", "processing", "queued", "waiting", "idle", "failed", "suspended", "cancelled"]
+    used = [word for word in words if any(word in one.states for one in definitions)]
+    rows = []
+    for one in definitions:
+        at = ", ".join(f"{clean(site)}: {' '.join(f'{n} {word}' for word, n in states.items())}" for site, states in one.sites.items())
+        counts = [output.number(one.states.get(word, 0)) for word in used]
+        median = "-" if one.median is None else output.duration(one.median)
+        rows.append([clean(one.task) + (" (final)" if one.final else ""), clean(", ".join(one.after)) or "-", *counts, median, at])
+    for line in output.table(["task", "after", *(f">{word}" for word in used), ">median", "sites"], rows):
+        say(line)
+
+
+def _job(db: Any, graph: Graph, view: DatasetView, job: int, definition: int | None) -> dict[str, Any]:
+    from icp.ledger import views_jobs, views_results
+
+    only = None if definition is None else graph.defs[definition]
+    tasks = views_jobs.tasks(db, graph, job, job, task=only)
+    if not tasks and job < 0:
+        raise NotFound(f"dataset {view.name} has no final task in {job_text(job)} yet", f"`icp why {view.name}` says what is left before it")
+    state = views_jobs.job_states(db, graph, job).state if job >= 0 else None
+    outputs = list(views_results.outputs(db, graph, first=job, last=job, task=only, every=True))
+    return {
+        "job": job if job >= 0 else None, "group": None if job >= 0 else -1 - job, "state": state,
+        "tasks": [{"task": one, "attempts": views_jobs.attempts(db, one.id)} for one in tasks], "outputs": outputs,
+    }  # fmt: skip
+
+
+def _print_job(view: DatasetView, shown: dict[str, Any], *, wide: bool) -> None:
+    name = job_text(shown["job"], shown["group"])
+    head = f"job {name} of {clean(view.name)}"
+    say(paint(head, "bold") + (f": {paint(shown['state'], JOB_COLOURS.get(shown['state'], ''))}" if shown["state"] else ""))
+    if not shown["tasks"]:
+        say(f"it is no row yet; `icp why {clean(view.name)} --job {name}`")
+    for entry in shown["tasks"]:
+        task: TaskView = entry["task"]
+        tries: list[AttemptView] = entry["attempts"]
+        say()
+        waits = f", waits for {plural(task.waiting_on, 'task')}" if task.waiting_on else ""
+        say(f"{paint(clean(task.task), 'bold')} {paint(task.state, JOB_COLOURS.get(task.state, ''))}, {plural(task.tries, 'try').replace('trys', 'tries')}{waits}")
+        for one in tries[-3:] if wide else tries:
+            _attempt(one)
+        for file in shown["outputs"]:
+            if file.task == task.task:
+                _output(file)
+
+
+def _attempt(one: AttemptView) -> None:
+    void = ", void" if one.void else ""
+    where = f"at {clean(one.site)}" + (f" on {clean(one.host)}" if one.host else "")
+    exit_ = "" if one.exit is None else f", exit {one.exit}"
+    say(f"  try {one.number} {paint(one.state, JOB_COLOURS.get(one.state, 'red' if one.state in ('error', 'lost') else ''))}{void} {where}{exit_}  {one.attempt}")
+    if one.begun is not None:
+        phases = [("inputs", one.copying_input), ("run", one.running), ("outputs", one.copying_output)]
+        spent = ", ".join(f"{word} {output.duration(seconds)}" for word, seconds in phases if seconds is not None)
+        usage = f"; cpu {output.duration(one.cpu or 0)}, memory {output.plain_size(one.memory or 0)}"
+        say(f"    {output.clock(one.begun)}  {spent}{usage}")
+    for name, value in one.stats.items():
+        say(f"    {clean(name)} = {value:g}")
+    if one.kind is not None:
+        say(paint(f"    {clean(one.kind)} error", "red"))
+        _text(one.text or "", LINES)
+
+
+def _output(file: OutputView) -> None:
+    place = clean(file.path) if file.path and file.state == "home" else f"{clean(file.name)} ({file.state} at {clean(file.site)})"
+    say(f"  output {place}  {output.plain_size(file.bytes)}  sha256 {file.sha256[:16]}")
+
+
+def _text(text: str, most: int) -> None:
+    for line in output.clean_lines(text).rstrip("\n").split("\n")[-most:]:
+        say(f"    | {line}")

@@ -1,0 +1,170 @@
+"""`icp status`: datasets and sites at a glance, from kept counts (hides how they are laid out)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icp import output
+from icp.commands.arguments import AsJson, Category, Quiet, SiteName, choose, open_here, plural
+from icp.commands.complete import dataset_names
+from icp.output import clean, paint
+
+if TYPE_CHECKING:
+    from icp.ledger.db import Ledger
+    from icp.ledger.views import DatasetView, EngineView, SiteView
+
+__all__ = ["STATES", "dataset_bar", "engine_line", "read", "site_line", "status"]
+
+STATES = ("processing", "suspended", "errors", "complete", "cancelled")
+ENDED = 20
+"""Datasets that ended, shown without --all."""
+STALE = 900.0
+"""Seconds since the last tick after which nobody believes that an engine on another host still runs."""
+COLOURS = {"processing": "cyan", "suspended": "yellow", "errors": "red", "complete": "green", "cancelled": "dim"}
+
+
+def status(
+    dataset: Annotated[
+        str | None, typer.Argument(metavar="[DATASET]", help="Only this one: name, number, or a unique beginning.", show_default=False, autocompletion=dataset_names)
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard, until Ctrl-C.")] = False,
+    until_done: Annotated[bool, typer.Option("--until-done", help="With --watch: end when nothing is left to do.")] = False,
+    state: Annotated[str | None, typer.Option("--state", metavar="STATE", help=f"Only datasets in this state: {', '.join(STATES)}.", show_default=False)] = None,
+    site: SiteName = None,
+    category: Category = None,
+    every: Annotated[bool, typer.Option("--all", help=f"All datasets that ended, not only the last {ENDED}.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show datasets, sites and the engine.
+
+    Costs the same on a ledger of a thousand tasks and of twenty million.
+
+    Examples:
+
+      icp status
+
+      icp status muons --watch
+
+      icp status --state errors --quiet
+    """
+    choose(state, STATES, "--state")
+    ledger = open_here()
+    if watch:
+        from icp.commands.dashboard import watch as dashboard
+
+        dashboard(ledger, dataset=dataset, category=category, site=site, until_done=until_done)
+        return
+    now = time.time()
+    datasets, sites, engine = read(ledger, dataset=dataset, state=state, site=site, category=category, every=every)
+    if as_json:
+        output.print_json({"engine": engine, "datasets": datasets, "sites": sites})
+    elif quiet:
+        for one in datasets:
+            output.say(clean(one.name))
+    else:
+        output.say(engine_line(engine, any(one.state == "processing" for one in datasets), now))
+        if datasets:
+            output.say()
+            _table(datasets, now)
+        else:
+            output.say("no dataset" + (" like that" if state or site or category else " yet: `icp submit steering.toml`"))
+        if sites:
+            output.say()
+        for one_site in sites:
+            output.say(site_line(one_site, now))
+
+
+def read(
+    ledger: Ledger, *, dataset: str | None = None, state: str | None = None, site: str | None = None, category: str | None = None, every: bool = False
+) -> tuple[list[DatasetView], list[SiteView], EngineView]:
+    """One consistent view."""
+    from icp.ledger import views
+
+    with ledger.read() as db:
+        if dataset is not None:
+            found = [views.one_dataset(db, views.find_dataset(db, dataset))]
+        else:
+            found = views.datasets(db, category=category, site=site, ended=None if every or state else ENDED)
+        found = [one for one in found if state is None or one.state == state]
+        sites = [one for one in views.sites(db) if site is None or one.name == site]
+        return found, sites, views.engine(db)
+
+
+def engine_line(engine: EngineView, needed: bool, now: float) -> str:
+    """Who ticks, and since when not; red when somebody should and nobody does."""
+    if engine.last_tick is None:
+        return paint("no engine: icp run", "red") if needed else "engine: never ran yet (icp run)"
+    age = now - engine.last_tick
+    where = f"pid {engine.pid} on {clean(engine.host or '?')}"
+    here = engine.host == socket.gethostname()
+    alive = _alive(engine.pid) if here else age < STALE
+    if alive:
+        return paint(f"engine: last tick {output.ago(engine.last_tick, now)} ({where})", "yellow" if age > STALE else "")
+    said = f"last tick {output.ago(engine.last_tick, now)}, {where}, which has ended"
+    if here and age < STALE:
+        # cron's engines live for one tick each
+        return paint(f"no engine now ({said}): icp run", "yellow" if needed else "dim")
+    return paint(f"no engine ({said}): icp run", "red") if needed else f"no engine ({said})"
+
+
+def _alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def dataset_bar(one: DatasetView, cells: int) -> str:
+    """ok, running, queued, failed, held, in shares of all tasks."""
+    parts = [
+        (one.ok, "█", "green"),
+        (one.processing, "▓", "cyan"),
+        (one.queued, "▒", "blue"),
+        (one.failed, "✗", "red"),
+        (one.suspended + one.cancelled, "-", "dim"),
+    ]
+    return output.bar(parts, one.tasks, cells)
+
+
+def _table(datasets: list[DatasetView], now: float) -> None:
+    heads = [">#", "name", "state", ">jobs", "tasks", ">ok", ">running", ">queued", ">waiting", ">failed", ">age"]
+    rows = []
+    for one in datasets:
+        number = output.number
+        rows.append([
+            str(one.number), clean(one.name), paint(one.state, COLOURS[one.state]), number(one.jobs), dataset_bar(one, 10), number(one.ok),
+            number(one.processing), number(one.queued), number(one.waiting + one.idle + one.unreleased),
+            paint(number(one.failed), "red" if one.failed else ""), output.duration(now - one.submitted),
+        ])  # fmt: skip
+    for line in output.table(heads, rows):
+        output.say(line)
+    for one in datasets:
+        if one.reason and one.state == "suspended":
+            output.say(f"{clean(one.name)}: {clean(one.reason)}; `icp why {clean(one.name)}`")
+        elif one.state == "errors":
+            output.say(f"{clean(one.name)}: {plural(one.failed, 'task')} failed; `icp why {clean(one.name)}`")
+
+
+def site_line(site: SiteView, now: float) -> str:
+    """One line of a site: whether it answers, pilots by state, busy slots."""
+    pilots = ", ".join(f"{n} {state}" for state, n in site.pilots.items())
+    said = f"site {clean(site.name)}: pilots {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
+    if site.queued:
+        said += f"; {output.number(site.queued)} queued there"
+    if not site.reachable:
+        since = f"does not answer since {output.clock(site.unreachable_since)}"
+        said += "; " + paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red")
+    elif site.answered is None:
+        said += "; not asked yet"
+    return said

@@ -1,0 +1,192 @@
+"""How values are printed: as a table for people, as JSON, or quietly, one name a line (hides terminals, colours, widths).
+
+Nothing that came from a site reaches a terminal before its control characters are escaped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "number", "paint", "plain_size", "print_json", "say",
+    "show", "strip", "table", "warn", "width",
+]  # fmt: skip
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+# C0 and C1 controls, DEL, line and paragraph separators, and the marks that turn the direction of text
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_PAINT = re.compile("\x1b\\[[0-9;]*m")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    named = {9: "\\t", 10: "\\n", 13: "\\r"}
+    return named.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def clean(text: object) -> str:
+    """The text on one line, its control characters escaped."""
+    return _CONTROL.sub(_escape, str(text))
+
+
+def clean_lines(text: str) -> str:
+    """The same for text of several lines: line ends and tabs stay."""
+    return "\n".join(_CONTROL.sub(lambda match: "\t" if match[0] == "\t" else _escape(match), line) for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def coloured() -> bool:
+    """Whether standard output is a terminal that is to have colours (NO_COLOR and TERM=dumb say no)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str) -> str:
+    """The text in a colour or in ``bold``, where there are colours; ``colour`` may be ""."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour and text and coloured() else text
+
+
+def strip(text: str) -> str:
+    """The text without its colours."""
+    return _PAINT.sub("", text)
+
+
+def width() -> int:
+    """Columns of the terminal; 80 where that is unknown, without bound in a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def say(text: str = "") -> None:
+    """A line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def warn(text: str) -> None:
+    """A line on standard error."""
+    sys.stderr.write(text + "\n")
+
+
+def print_json(value: Any) -> None:
+    """Dataclasses, bytes and paths as JSON, two blanks deep."""
+    say(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    return str(value)
+
+
+def show(
+    rows: Sequence[Any],
+    columns: Mapping[str, Callable[[Any], str]],
+    *,
+    as_json: bool = False,
+    quiet: Callable[[Any], str] | None = None,
+    empty: str = "",
+) -> None:
+    """Print records: all of each as JSON, one name a line if ``quiet``, otherwise a table of ``columns`` (``>``: to the right)."""
+    if as_json:
+        print_json(list(rows))
+    elif quiet is not None:
+        for row in rows:
+            say(clean(quiet(row)))
+    elif not rows:
+        say(empty)
+    else:
+        for line in table(list(columns), [[cell(row) for cell in columns.values()] for row in rows]):
+            say(line)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a table. Cells are cleaned already and may be painted; the widest text column gives way on a narrow terminal."""
+    body = [list(row) for row in rows]
+    right = [head.startswith(">") for head in heads]
+    names = [head.lstrip(">") for head in heads]
+    widths = [max([len(name), *(len(strip(row[i])) for row in body)]) for i, name in enumerate(names)]
+    room = width()
+    texts = [i for i in range(len(names)) if not right[i]]
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    while over > 0 and texts:
+        widest = max(texts, key=lambda i: widths[i])
+        if widths[widest] <= 8:
+            break
+        widths[widest] -= 1
+        over -= 1
+
+    def cell(text: str, i: int) -> str:
+        bare = strip(text)
+        if len(bare) > widths[i]:
+            return bare[: widths[i] - 1] + "…"
+        pad = " " * (widths[i] - len(bare))
+        return pad + text if right[i] else text + pad
+
+    lines = [paint("  ".join(cell(name, i) for i, name in enumerate(names)).rstrip(), "bold")]
+    lines += ["  ".join(cell(text, i) for i, text in enumerate(row)).rstrip() for row in body]
+    return lines
+
+
+def bar(parts: Sequence[tuple[int, str, str]], total: int, cells: int) -> str:
+    """``cells`` characters of a bar; parts are (number, character, colour). What is there is at least one cell wide if there is room."""
+    if total <= 0:
+        return " " * cells
+    said = ""
+    used = 0
+    reached = 0
+    for n, character, colour in parts:
+        reached += n
+        end = min(cells, reached * cells // total)
+        if n and end == used and used < cells:
+            end = used + 1
+        if end > used:
+            said += paint(character * (end - used), colour)
+            used = end
+    return said + paint("·" * (cells - used), "dim")
+
+
+def number(n: int | float) -> str:
+    """``950``, ``12,345``, ``3.2M``: at most seven characters."""
+    if abs(n) < 1_000_000:
+        return f"{n:,.0f}"
+    for unit in ("M", "G"):
+        n /= 1000 if unit == "G" else 1_000_000
+        if abs(n) < 1000:
+            break
+    return f"{n:.1f}{unit}" if abs(n) < 1000 else f"{n:,.0f}{unit}"
+
+
+def plain_size(n: float) -> str:
+    """Bytes in powers of ten: ``18.2 kB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n) < 1000:
+            return f"{n:.0f} B" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``5 h``, ``2 d``: the largest unit of which there are two."""
+    seconds = max(0.0, seconds)
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.1f} s"
+
+
+def ago(moment: float | None, now: float) -> str:
+    """How long ago, or ``never``."""
+    return "never" if moment is None else f"{duration(now - moment)} ago"
+
+
+def clock(moment: float | None) -> str:
+    """Local date and time, or ``-``."""
+    import time
+
+    return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
