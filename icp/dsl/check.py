@@ -185,7 +185,7 @@ def _check_map(value: dict[str, Any], kind: MapOf, path: KeyPath, mistakes: Mist
     for key, item in value.items():
         if not kind.pattern.match(key) or len(key) > 100:
             shape = "letters, digits, '_', '.' and '-', none of the last two first"
-            mistakes.add((*path, key), f"{key[:60]!r} is no name of a {kind.named}", shape)
+            mistakes.add((*path, key), f"{key[:60]!r} cannot name {kind.named}", shape)
         checked = _check(item, kind.item, (*path, key), mistakes)
         if checked is not _WRONG:
             clean[key] = checked

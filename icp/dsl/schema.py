@@ -68,7 +68,7 @@ MODULE = Table(
         "python": Key(Later(TEXT, "Python modules"), "A file with a module class."),
         "class": Key(Later(TEXT, "Python modules"), "The class in it."),
         "params": Key(
-            Later(MapOf(VARIABLE, COLUMN_NAME, "parameter", "a table"), "Parameters of modules"), "Its parameters."
+            Later(MapOf(VARIABLE, COLUMN_NAME, "a parameter", "a table"), "Parameters of modules"), "Its parameters."
         ),
     },
     "a module",
@@ -138,7 +138,7 @@ JOBS = OneOf(
                             (ListOf(CELL, "a list of values", 1), COUNT), "a list of values, or a number n for 0 to n-1"
                         ),
                         COLUMN_NAME,
-                        "axis",
+                        "an axis",
                         "a table of axes",
                     ),
                     "One job for each combination; the last axis is the fastest. Each axis is an `$args`.",
@@ -197,14 +197,15 @@ TOP = Table(
             whole(0, 1_000_000), "So many identical failures without a success suspend the dataset; 0: never.", "20"
         ),
         "steering": Key(
-            MapOf(VARIABLE, COLUMN_NAME, "variable", "a table of variables"), "Variables: `$steering(name)` everywhere."
+            MapOf(VARIABLE, COLUMN_NAME, "a variable", "a table of variables"),
+            "Variables: `$steering(name)` everywhere.",
         ),
         "software": Key(
-            Later(MapOf(SOFTWARE, NAME, "environment", "a table of environments"), "Software environments"),
+            Later(MapOf(SOFTWARE, NAME, "an environment", "a table of environments"), "Software environments"),
             "Named environments for tasks and trays.",
         ),
-        "task": Key(MapOf(TASK, NAME, "task", "a table of tasks"), "The tasks of each job."),
-        "final": Key(MapOf(FINAL, NAME, "task", "a table of tasks"), "Tasks over the outputs of many jobs."),
+        "task": Key(MapOf(TASK, NAME, "a task", "a table of tasks"), "The tasks of each job."),
+        "final": Key(MapOf(FINAL, NAME, "a task", "a table of tasks"), "Tasks over the outputs of many jobs."),
         **{key: value for key, value in TASK_KEYS.items() if key != "software"},
     },
     "a steering file",

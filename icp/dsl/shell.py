@@ -53,6 +53,7 @@ class _Lexer:
         self.here: list[tuple[str, bool, int]] = []
         self.doubt = ""
         self.escaped = -1
+        self.glued = 0  # where an expression or a substitution ends: its ')' ends no word
 
     def run(self) -> list[str | Insert]:
         text = self.text
@@ -135,7 +136,7 @@ class _Lexer:
             free = before in " \t\n=/,:.-" and self.escaped != call.start - 1
             number = free and after in " \t\n;/._,:-"
             self.pieces.append(Insert(call, number, number and after in " \t\n;"))
-            self.position = self.plain_from = call.end
+            self.position = self.plain_from = self.glued = call.end
 
     def _right_form(self, start: int, quote: str) -> str:
         end = start + 1
@@ -195,13 +196,15 @@ class _Lexer:
 
     def _plain(self, frame: _Frame, letter: str) -> None:
         text, at = self.text, self.position
-        starts_word = at == 0 or (text[at - 1] in _WORD_ENDS and self.escaped != at - 1)
+        starts_word = at == 0 or (text[at - 1] in _WORD_ENDS and self.escaped != at - 1 and self.glued != at)
         self.position += 1
         if letter == "'":
             self._single(at)
         elif letter == '"':
             self.stack.append(_Frame("double", at))
         elif letter == "#" and starts_word:
+            if text[at - 1 : at] == ")":
+                self._doubt("a '#' follows ')' at once")
             end = text.find("\n", at)
             self.position = len(text) if end < 0 else end
         elif letter == "<" and text.startswith("<<<", at):
@@ -222,6 +225,7 @@ class _Lexer:
             frame.depth -= 1
         elif len(self.stack) > 1:
             self.stack.pop()
+            self.glued = self.position
             if self.here:
                 self._doubt("a here-document begins inside $( ... ) and does not end there")
 
@@ -255,6 +259,7 @@ class _Lexer:
             else:
                 self._doubt("$(( does not end with ))")
             self.stack.pop()
+            self.glued = self.position
         elif letter in "'\"":
             self._doubt("there are quotes inside $((...))")
 

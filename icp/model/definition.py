@@ -190,15 +190,11 @@ def to_json(value: Steering | TaskDef) -> dict[str, Any]:
     }
 
 
-def steering_from_json(
-    data: Mapping[str, Any], *, text: str = "", rows: Sequence[Sequence[Scalar]] = ()
-) -> Steering:
+def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequence[Sequence[Scalar]] = ()) -> Steering:
     """What :func:`to_json` made, with the text and the rows that were stored apart."""
     jobs = data["jobs"]
     axes = tuple((name, axis if isinstance(axis, int) else tuple(axis)) for name, axis in jobs["axes"])
-    source = JobSource(
-        jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows)
-    )
+    source = JobSource(jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows))
     return Steering(
         name=data["name"],
         jobs=source,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from icp.dsl.expand import compile_module
@@ -25,7 +25,10 @@ PARTS = [
     '"; : > pwned; "', "EOF", "\nEOF\n: > pwned\n", "*", "~", "{a,b}", "!", "&", "|", ">pwned", "(", ")", "if", "do", "0", "12", "a=b", "$args(x)",
     "$$args(x)", "%s", "\\0", "é日本", "\t", "\r", "in", "2", "${x}", "$((1", "))", "}", "\x7f", "\x01", "]", "[", "..",
 ]  # fmt: skip
-values = st.one_of(st.lists(st.sampled_from(PARTS), max_size=6).map("".join), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20))
+values = st.one_of(
+    st.lists(st.sampled_from(PARTS), max_size=6).map("".join),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+)
 
 WANTED: dict[str, Any] = {
     r"printf '%s\0' $args(x) $args(y)": lambda x, y: [x, y],
@@ -50,7 +53,9 @@ def argv(command: str | tuple[str, ...], x: str, y: str) -> list[Any]:
 
 
 def run(args: list[str], folder: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(args, cwd=folder, env={"PATH": folder}, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL)  # noqa: S603
+    return subprocess.run(
+        args, cwd=folder, env={"PATH": folder}, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL
+    )  # noqa: S603
 
 
 @settings(deadline=None, max_examples=250)
@@ -69,11 +74,30 @@ FRAGMENTS = [
     "<<<", "echo ", ": ", "case a in a) ", ";; esac ", "if : ; then ", "fi ", "$", "$'", '$"', ";", "&&", "|", "{ ", "; } ", "F=", "a", "1", "$F", "$$", "<<",
 ]  # fmt: skip
 hostile = st.permutations(
-    ["'", '"', "`", "\n", ")", "}", "\nEOF\n", "$(: > pwned)", "`: > pwned`", ";: > pwned;", "\n: > pwned\n", "\\", "))", "#", " "]
+    [
+        "'",
+        '"',
+        "`",
+        "\n",
+        ")",
+        "}",
+        "\nEOF\n",
+        "$(: > pwned)",
+        "`: > pwned`",
+        ";: > pwned;",
+        "\n: > pwned\n",
+        "\\",
+        "))",
+        "#",
+        " ",
+    ]
 ).flatmap(lambda parts: st.integers(1, len(parts)).map(lambda n: "".join(parts[:n])))
 
 
 @settings(deadline=None, max_examples=400)
+@example("$args(x)#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
+@example("$(:)#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
+@example("$((1))#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
 @given(st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=14).map("".join), hostile, st.sampled_from(SHELLS))
 def test_in_any_command_a_value_runs_nothing(text: str, x: str, shell: str) -> None:
     try:
@@ -96,7 +120,9 @@ def test_a_list_passes_values_as_they_are(x: str, y: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ["-rf; : > pwned", "a\nb 'c' \"d\" $(: > pwned) `: > pwned` é\\", "", "--", "$args(x)"])
+@pytest.mark.parametrize(
+    "value", ["-rf; : > pwned", "a\nb 'c' \"d\" $(: > pwned) `: > pwned` é\\", "", "--", "$args(x)"]
+)
 def test_an_argument_of_a_real_program_is_the_value(value: str, tmp_path: Path) -> None:
     program = "import sys; sys.stdout.buffer.write('\\0'.join(sys.argv[1:]).encode('utf-8', 'surrogateescape'))"
     (tmp_path / "show.py").write_text(program)
