@@ -1,0 +1,450 @@
+"""A site in memory: owner, serials, inbox, agents with journals of real bytes, a batch system (a simulation of what icp.pilot does).
+
+It keeps the exchange's rules (a serial is applied once and answered again, one that is behind is refused, another ledger is
+refused) and answers in real frames, so that an answer can be cut at any byte. Time is what it is told.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from icp.backends.base import Unknown
+from icp.backends.spool_client import Hello, Query, parse_answer
+from icp.model.exchange import Answer
+from icp.model.need import Need, parse
+from icp.pilot.needs import compare
+from icp.pilot.spool import FrameParser, frame, line, split_card_name
+
+GB = 10**9
+
+
+@dataclass
+class Work:
+    """One attempt of a claimed card, as its agent knows it."""
+
+    spec: dict[str, Any]
+    card: str
+    phase: str = "claimed"
+    over: str = ""
+
+
+@dataclass
+class SimulatedAgent:
+    """One writer of facts. ``muted``: it writes where the site does not see it yet (a network file system, a partition)."""
+
+    name: str
+    pilot: str
+    cpus: int
+    place: str = "agents"
+    alive: bool = True
+    muted: bool = False
+    draining: bool = False
+    n: int = 0
+    segments: list[bytes] = field(default_factory=lambda: [b""])
+    first: int = 1
+    supervisor: bytes = b""
+    hidden: list[dict[str, Any]] = field(default_factory=list)
+    durable: list[dict[str, Any]] = field(default_factory=list)
+    claimed: dict[str, list[Work]] = field(default_factory=dict)
+    recalled: list[str] = field(default_factory=list)
+
+    def tell(self, fact: dict[str, Any]) -> None:
+        if self.muted:
+            self.hidden.append(fact)
+            return
+        self.n += 1
+        numbered = {"n": self.n, **fact}
+        self.durable.append(numbered)
+        self.segments[-1] += line(numbered)
+        if len(self.segments[-1]) > 4000:
+            self.segments.append(b"")
+
+    def unmute(self) -> None:
+        self.muted = False
+        hidden, self.hidden = self.hidden, []
+        for fact in hidden:
+            self.tell(fact)
+
+    def tear(self, again: int) -> None:
+        """Half a line, then the next segment, which repeats the last ``again`` facts."""
+        self.segments[-1] += line({"n": self.n + 1, "f": "beat"})[:17]
+        self.segments.append(b"".join(line(fact) for fact in self.durable[len(self.durable) - min(again, len(self.durable)) :]))
+
+    def begun(self) -> set[str]:
+        """Attempts that a fact which the site can see says were begun."""
+        return {
+            str(fact.get("a"))
+            for fact in self.durable
+            if fact.get("f") in ("staging", "running", "storing") or (fact.get("f") == "ended" and fact.get("r") != "returned")
+        }
+
+    @property
+    def todo(self) -> list[Work]:
+        return [work for card in self.claimed.values() for work in card if not work.over]
+
+
+@dataclass
+class Job:
+    """A batch job; ``state`` is what the batch system says: pending, running, ended, unknown, or absent (it forgot)."""
+
+    pilot: str
+    state: str = "pending"
+    exit: int | None = None
+    drain: bool = False
+    agents: int = 0
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class SimulatedSite:
+    def __init__(self, name: str, *, cpus: int = 2) -> None:
+        self.name, self.cpus = name, cpus
+        self.owner: dict[str, Any] | None = None
+        self.applied: dict[str, Any] | None = None
+        self.needs: dict[str, Need] = {}
+        self.blobs: set[str] = set()
+        self.inbox: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+        self.recalled: set[str] = set()
+        self.cancels: set[str] = set()
+        self.agents: dict[str, SimulatedAgent] = {}
+        self.store: dict[tuple[str, str], bytes] = {}
+        self.jobs: dict[str, Job] = {}
+        self.receipts: dict[str, dict[str, Any]] = {}
+        self.clock, self.host, self.boot = 5_000.0, "login1", "boot1"
+        self.made = 0
+        self.submits: list[str] = []
+        """What the next submissions come to: ok (also when there is none), refused, lost (no receipt, but a job), nothing."""
+        self.asked_batch = True
+        self.chunk = 1 << 20
+        self.seen: list[Hello] = []
+        self.stats: dict[str, dict[str, float]] = {}
+        """What each attempt reported, when it reported ok."""
+        self.produced: dict[str, dict[str, bytes]] = {}
+
+    # -- the exchange -------------------------------------------------------------------------------------------
+
+    def exchange(self, hello: Hello, query: Query, cut: float | None = None) -> Answer | Unknown:
+        """One conversation; ``cut``: the share of the answer's bytes that arrive."""
+        data = self.conversation(hello, query)
+        if cut is not None:
+            data = data[: int(len(data) * cut)]
+        answer = parse_answer(data)
+        if answer.owner is None and answer.refused is None:
+            return Unknown("connection reset")
+        return answer
+
+    def conversation(self, hello: Hello, query: Query) -> bytes:
+        self.seen.append(hello)
+        refused = self._serve(hello)
+        if refused is not None:
+            return frame("refused", {"why": refused}) + frame("end", {"more": False})
+        assert self.owner is not None
+        told = {key: self.owner[key] for key in ("ledger", "epoch", "serial")}
+        parts = [frame("owner", {**told, "host": self.host, "boot": self.boot, "now": round(self.clock, 3)})]
+        if hello.orders is not None:
+            assert self.applied is not None
+            parts.append(frame("applied", self.applied))
+        listed = []
+        for agent in self.agents.values():
+            if agent.place == "fenced" and agent.name in query.fenced:
+                self._recall_unbegun(agent)
+            streams = {"journal": [[agent.first + i, len(data)] for i, data in enumerate(agent.segments)]}
+            if agent.supervisor:
+                streams["supervisor"] = [[1, len(agent.supervisor)]]
+            listed.append([agent.name, agent.place, streams, list(agent.claimed), list(agent.recalled)])
+        parts.append(frame("agents", listed))
+        if query.batch:
+            lines = [json.dumps({"pilot": job.pilot, "id": f"job:{job.pilot}", "state": job.state, "exit": job.exit}) for job in self.jobs.values() if job.state != "absent"]
+            text = "".join(one + "\n" for one in lines)
+            parts.append(frame("batch", {"index": 0, "rc": 0 if self.asked_batch else 1, "err": ""}, text.encode() if self.asked_batch else b""))
+        more = False
+        for agent in self.agents.values():
+            more |= self._journal(parts, agent, "journal", agent.first, agent.segments, query)
+            if agent.supervisor:
+                more |= self._journal(parts, agent, "supervisor", 1, [agent.supervisor], query)
+        for want in query.want:
+            data = self.store.get((want.attempt, want.name))
+            if data is None:
+                parts.append(frame("missing", {"attempt": want.attempt, "index": want.index, "name": want.name, "why": "No such file"}))
+                continue
+            meta = {"attempt": want.attempt, "index": want.index, "name": want.name, "offset": want.offset, "size": len(data)}
+            parts.append(frame("file", meta, data[want.offset : want.offset + want.length]))
+        parts.append(frame("end", {"more": more}))
+        return b"".join(parts)
+
+    def _journal(self, parts: list[bytes], agent: SimulatedAgent, stream: str, first: int, segments: list[bytes], query: Query) -> bool:
+        segment, offset, _ = query.streams.get(f"{agent.name}/{stream}") or (0, 0, 0)
+        for i, data in enumerate(segments):
+            number = first + i
+            begin = offset if number == segment else 0
+            if number < segment or len(data) <= begin:
+                continue
+            part = data[begin : begin + self.chunk]
+            parts.append(frame("journal", {"agent": agent.name, "stream": stream, "segment": number, "offset": begin}, part))
+            if begin + len(part) < len(data):
+                return True
+        return False
+
+    def _serve(self, hello: Hello) -> str | None:
+        """Applies the orders, or says why not."""
+        if self.owner is None:
+            if hello.serial > (0 if hello.orders is None else 1) and not hello.new:
+                return "no spool"
+            serial = hello.serial - (hello.orders is not None)
+            self.owner = {"ledger": hello.ledger, "epoch": hello.epoch, "serial": serial, "digest": ""}
+        owner = self.owner
+        if owner["ledger"] != hello.ledger:
+            return "other ledger"
+        if hello.epoch < owner["epoch"]:
+            return "copy"
+        if hello.orders is None:
+            return None if hello.serial == owner["serial"] else "behind" if hello.serial < owner["serial"] else "ahead"
+        body, sha = hello.orders
+        assert digest(body) == sha
+        if hello.serial == owner["serial"]:
+            return None if sha == owner["digest"] else "copy"
+        if hello.serial != owner["serial"] + 1:
+            return "behind" if hello.serial < owner["serial"] else "ahead"
+        self.applied = self._apply(hello.serial, body)
+        owner.update(serial=hello.serial, digest=sha)
+        return None
+
+    def _apply(self, serial: int, body: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}
+        parser = FrameParser()
+        for kind, meta, data in parser.feed(body):
+            if kind == "need":
+                self.needs[meta["id"]] = parse(data)
+            elif kind == "blob":
+                assert digest(data) == meta["sha256"]
+                self.blobs.add(meta["sha256"])
+            elif kind == "card":
+                _, need, card = split_card_name(meta["name"])
+                assert need in self.needs, "a card arrived before its need"
+                assert card not in self.inbox, "a card was sent twice under another serial"
+                self.inbox[card] = (need, json.loads(data)["attempts"])
+            elif kind == "recall":
+                answer["recall"][meta["card"]] = self._recall(meta["card"])
+            elif kind == "fence":
+                answer["fence"][meta["agent"]] = self._fence(meta["agent"])
+            elif kind == "cancel":
+                self.cancels.add(meta["attempt"])
+            elif kind == "drop":
+                for key in [key for key in self.store if key[0] == meta["attempt"]]:
+                    del self.store[key]
+            elif kind == "drain":
+                self.jobs[meta["pilot"]].drain = True
+            elif kind == "submit":
+                answer["submit"][meta["pilot"]] = self._submit(meta["pilot"])
+            elif kind == "ack":
+                agent = self.agents.get(meta["agent"])
+                assert agent is None or agent.muted or not agent.alive or not agent.todo, "an agent at work was acknowledged away"
+                if agent is not None and meta["stream"] == "journal" and not agent.muted:
+                    del self.agents[meta["agent"]]
+            else:
+                raise AssertionError(kind)
+        assert parser.broken is None
+        return answer
+
+    def _recall(self, card: str) -> str:
+        if card in self.inbox:
+            del self.inbox[card]
+            self.recalled.add(card)
+        for agent in self.agents.values():
+            if agent.place == "fenced" and card in agent.claimed:
+                self._recall_unbegun(agent)
+        return "recalled" if card in self.recalled else "claimed"
+
+    def _fence(self, name: str) -> dict[str, Any]:
+        agent = self.agents.get(name)
+        if agent is None:
+            return {"began": [], "unbegun": [], "gone": True}
+        agent.place = "fenced"
+        return self._recall_unbegun(agent)
+
+    def _recall_unbegun(self, agent: SimulatedAgent) -> dict[str, Any]:
+        begun = agent.begun()
+        for card in list(agent.claimed):
+            if not any(work.spec["a"] in begun for work in agent.claimed[card]):
+                del agent.claimed[card]
+                self.recalled.add(card)
+                agent.recalled.append(card)
+        return {"began": list(agent.claimed), "unbegun": list(agent.recalled)}
+
+    def _submit(self, pilot: str) -> dict[str, Any]:
+        how = self.submits.pop(0) if self.submits else "ok"
+        if pilot in self.receipts:
+            return self.receipts[pilot]
+        assert pilot not in self.jobs, "a pilot was submitted twice"
+        if how in ("ok", "lost"):
+            self.jobs[pilot] = Job(pilot)
+        if how == "ok":
+            self.receipts[pilot] = {"rc": 0, "out": f"job:{pilot}\n", "err": ""}
+        elif how == "refused":
+            self.receipts[pilot] = {"rc": 1, "out": "", "err": "no allocation left"}
+        return self.receipts.get(pilot, {"rc": None, "out": "", "err": "interrupted while submitting"})
+
+    # -- pilots and agents --------------------------------------------------------------------------------------
+
+    def start(self, job: Job, *, walltime: float | None = None, say: bool = True) -> SimulatedAgent:
+        """An agent of this batch job begins; a second incarnation of the job says so and leaves."""
+        self.made += 1
+        agent = SimulatedAgent(f"{job.pilot}.0.{self.made:016x}", job.pilot, self.cpus)
+        self.agents[agent.name] = agent
+        job.state = "running"
+        job.agents += 1
+        end = None if walltime is None else self.clock + walltime
+        if say:
+            agent.tell({
+                "f": "started", "t": self.clock, "host": "node1", "boot": "b", "pid": 7, "cpus": self.cpus, "memory": 1000 * GB, "disk": 1000 * GB,
+                "gpus": 0, "end": end, "attrs": {"CPU": True},
+            })  # fmt: skip
+        if job.agents > 1:
+            self.stop(agent, "duplicate start")
+        return agent
+
+    def at_work(self, place: str | None = "agents") -> list[SimulatedAgent]:
+        return [one for one in self.agents.values() if one.alive and place in (None, one.place)]
+
+    def claim(self, agent: SimulatedAgent, say: bool = True) -> str | None:
+        """Takes the first card of the inbox that fits; its id."""
+        if agent.place != "agents" or agent.draining or (job := self.jobs.get(agent.pilot)) is None or job.drain:
+            return None
+        for card, (need, attempts) in list(self.inbox.items()):
+            asked = self.needs[need]
+            if asked.cpus > agent.cpus or not compare([[list(t) for t in clause] for clause in asked.any], {"CPU": True}):
+                continue
+            del self.inbox[card]
+            agent.claimed[card] = [Work(spec, card) for spec in attempts]
+            if say:
+                agent.tell({"f": "claimed", "t": self.clock, "card": card})
+            return card
+        return None
+
+    def said(self, agent: SimulatedAgent, work: Work, word: str, **more: Any) -> None:
+        agent.tell({"f": word, "t": self.clock, "a": work.spec["a"], "k": work.spec["k"], **more})
+
+    def progress(self, agent: SimulatedAgent, work: Work, word: str) -> None:
+        if self._ready(agent, work):
+            work.phase = word
+            self.said(agent, work, word)
+
+    def _ready(self, agent: SimulatedAgent, work: Work) -> bool:
+        """Whether the attempts of the card before this one are over; those that were not ok mean that it never begins."""
+        before = [one for one in agent.claimed.get(work.card, ()) if one.spec["a"] in work.spec["after"]]
+        if any(not one.over for one in before):
+            return False
+        if any(one.over != "ok" for one in before):
+            self.end(agent, work, "returned")
+            return False
+        return True
+
+    def end(self, agent: SimulatedAgent, work: Work, result: str, kind: str = "payload", stats: dict[str, float] | None = None, err: str = "boom") -> str:
+        """The attempt ends; what it came to (an input that is not there makes an ``ok`` an error of kind stage)."""
+        if work.over:
+            return work.over
+        if result not in ("returned",) and not self._ready(agent, work):
+            return work.over
+        if work.spec["a"] in self.cancels and result == "ok" and work.phase == "claimed":
+            result = "cancelled"
+        if result == "ok" and (why := self._absent_input(work)):
+            result, kind, err = "error", "stage", why
+        work.over = result
+        fact: dict[str, Any] = {"r": result, "exit": {"ok": 0, "error": 1}.get(result), "cpu": 1.5, "rss": 10**7}
+        fact["ph"] = [self.clock - 3, self.clock - 2.9, self.clock - 0.1, self.clock]
+        if result == "ok":
+            fact["out"] = self._outputs(work)
+            fact["stats"] = stats or {}
+            self.stats[work.spec["a"]] = stats or {}
+        elif result == "error":
+            fact.update(kind=kind, err=err)
+        self.said(agent, work, "ended", **fact)
+        if all(one.over for one in agent.claimed[work.card]) and not agent.muted:
+            del agent.claimed[work.card]
+        return result
+
+    def _absent_input(self, work: Work) -> str:
+        for one in work.spec["in"]:
+            source, key, *rest = one["from"]
+            if source == "cache":
+                if key not in self.blobs:
+                    return f"input {one['name']}: no such blob"
+                continue
+            data = self.store.get((key, rest[0] if rest else one["name"]))
+            if data is None:
+                return f"input {one['name']} cannot be copied"
+            if one["sha256"] is not None and digest(data) != one["sha256"]:
+                return f"input {one['name']} has another sha256"
+        return ""
+
+    def _outputs(self, work: Work) -> list[list[Any]]:
+        out = []
+        attempt, flag = work.spec["a"], (work.spec["job"] + work.spec["try"]) % 2
+        self.produced[attempt] = {}
+        for index, one in enumerate(work.spec["out"]):
+            names = [one["name"]]
+            if "*" in one["name"]:
+                names = [one["name"].replace("*", str(i)) for i in range(1 + flag)]
+            if one["optional"] and flag:
+                names = []
+            for name in names:
+                data = f"{name} of {work.spec['task']} in job {work.spec['job']} by {attempt}\n".encode()
+                self.store[attempt, name] = self.produced[attempt][name] = data
+                out.append([index, name, len(data), digest(data)])
+        return out
+
+    def stop(self, agent: SimulatedAgent, why: str = "idle") -> None:
+        """Its last fact, after what it has not begun was returned and what runs evicted."""
+        for work in agent.todo:
+            self.end(agent, work, "returned" if work.phase == "claimed" else "evicted")
+        agent.tell({"f": "stopped", "t": self.clock, "why": why})
+        agent.alive = False
+
+    def die(self, agent: SimulatedAgent, *, supervisor: bool = True) -> None:
+        agent.alive = False
+        if supervisor:
+            agent.supervisor = line({"n": 1, "t": self.clock, "f": "agent_died"})
+
+    def drained(self) -> None:
+        """Agents that were told to drain say so, and return what they have not begun."""
+        for agent in self.at_work():
+            if self.jobs[agent.pilot].drain and not agent.draining:
+                agent.draining = True
+                agent.tell({"f": "drain", "t": self.clock, "why": "told"})
+                for work in agent.todo:
+                    if work.phase == "claimed":
+                        self.end(agent, work, "returned")
+
+    def behave(self) -> None:
+        """What a healthy site does in a minute: pilots start, everything is claimed, done well, and cancelled where told."""
+        self.asked_batch = True
+        for job in list(self.jobs.values()):
+            agents = [one for one in self.agents.values() if one.pilot == job.pilot]
+            if job.state == "pending" and not agents:
+                self.start(job)
+            elif job.state in ("running", "unknown", "absent", "pending"):
+                lives = [one for one in agents if one.alive and one.place == "agents"]
+                job.state, job.exit = ("running", None) if lives else ("ended", 1)
+        for agent in list(self.agents.values()):
+            if agent.place == "fenced":
+                # it finds its folder gone: it writes nothing more, and leaves
+                agent.alive = False
+                continue
+            if not agent.alive:
+                continue
+            agent.unmute()
+            for work in agent.todo:
+                self._finish(agent, work)
+            while self.claim(agent) is not None:
+                for work in agent.todo:
+                    self._finish(agent, work)
+        self.drained()
+        for agent in self.at_work():
+            if agent.draining:
+                self.stop(agent, "drained")
+
+    def _finish(self, agent: SimulatedAgent, work: Work) -> None:
+        self.end(agent, work, "cancelled" if work.spec["a"] in self.cancels else "ok", stats={"n": 1.0, "job": float(work.spec["job"])})
