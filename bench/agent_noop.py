@@ -1,6 +1,6 @@
 """Tasks per second of one agent on two slots with /bin/true, beside a bare posix_spawn loop in the same run.
 
-    python bench/agent_noop.py [--tasks 10000] [--cards 200] [--rounds 3] [--python PYTHON]
+python bench/agent_noop.py [--tasks 10000] [--cards 200] [--rounds 3] [--python PYTHON]
 """
 
 from __future__ import annotations
@@ -74,9 +74,23 @@ def agent(tasks: int, per_card: int, python: str) -> float:
 def _attempt(number: int) -> dict[str, object]:
     step: dict[str, object] = {"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, "argv": ["/bin/true"]}
     return {
-        "a": secrets.token_hex(8), "k": secrets.token_hex(8), "dataset": LEDGER, "job": number, "task": "noop", "try": 1,
-        "after": [], "cpus": 1, "memory": 1000000, "disk": 1000, "gpus": 0, "time": 60, "files": [], "in": [], "steps": [step], "out": [],
-    }  # fmt: skip
+        "a": secrets.token_hex(8),
+        "k": secrets.token_hex(8),
+        "dataset": LEDGER,
+        "job": number,
+        "task": "noop",
+        "try": 1,
+        "after": [],
+        "cpus": 1,
+        "memory": 1000000,
+        "disk": 1000,
+        "gpus": 0,
+        "time": 60,
+        "files": [],
+        "in": [],
+        "steps": [step],
+        "out": [],
+    }
 
 
 def main() -> None:
