@@ -70,9 +70,8 @@ def _load(name: str) -> typer.core.TyperCommand | typer.core.TyperGroup:
         app = found
         app.info.context_settings, app.info.no_args_is_help = HELP_OPTIONS, True
     else:
-        app = typer.Typer()
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
         app.command(name, context_settings=HELP_OPTIONS)(found)
-    app._add_completion, app.rich_markup_mode = False, None
     command: Any = typer.main.get_command(app)
     command.name = name
     return command  # type: ignore[no-any-return]
@@ -194,6 +193,9 @@ def _said(error: Exception) -> int:
         _tell(error.message, error.mistakes if isinstance(error, BadInput) else (), error.hint)
         return error.code
     if isinstance(error, typer.exceptions.TyperException):
+        if type(error).__name__ == "NoArgsIsHelpError":  # `icp ledger` alone
+            typer.echo(error.format_message())
+            return 0
         where = getattr(error, "ctx", None)
         _tell(error.format_message(), (), f"{where.command_path} --help" if where else None)
         return error.exit_code

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icp.dsl.expand import JobContext, Renderer
 from icp.ledger.datasets import job_row, read_dataset
@@ -15,6 +14,9 @@ from icp.ledger.definitions import Definitions
 from icp.ledger.release import need_id
 from icp.model.definition import Steering, steering_from_json
 from icp.model.need import Need
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["DatasetRendering", "Rendering"]
 

@@ -1,0 +1,75 @@
+# Two commands do all the set-up on a fresh machine with Python 3.10 or newer: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TESTS  ?=
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check docs torture bench dist clean
+
+help:
+	@echo "make demo      virtual environment, installation, a whole dataset on this machine, its result"
+	@echo "make test      all tests but the long ones (TESTS='tests/unit -k planner' for some of them)"
+	@echo "make check     ruff, mypy, imports, the pilot's Python, generated pages"
+	@echo "make docs      write the generated pages of docs/ anew"
+	@echo "make torture   hundreds of kills by the wall clock, new seeds each time"
+	@echo "make bench     the figures of bench/"
+	@echo "make dist      wheel, source distribution and the one file dist/icp.pyz"
+	@echo "make clean     remove what was made here"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "icp needs Python 3.10 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo not there): make PYTHON=/path/to/a/newer/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+
+# compat: a plain path entry; the default's import hook would cost each start of icp 20 ms
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) --editable . --config-settings editable_mode=compat
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), with what tests and checks need ..."
+	@$(PIP) --editable '.[test]' --config-settings editable_mode=compat
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV), with what benchmarks compare with ..."
+	@$(PIP) --editable '.[bench]' --config-settings editable_mode=compat
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/icp demo
+
+test: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-logo --config pyproject.toml
+	$(BIN)/vermin --quiet --no-tips --target=3.6- --violations icp/pilot
+	$(BIN)/python tools/generated.py --check
+	@echo "check: clean"
+
+docs: $(VENV)/.installed-test
+	@$(BIN)/python tools/generated.py
+
+torture: $(VENV)/.installed-test
+	@$(BIN)/python -m pytest -q -m torture --timeout 3600 $(TESTS)
+
+bench: $(VENV)/.installed-test $(VENV)/.installed-bench
+	@for one in bench/*.py; do echo "== $$one"; $(BIN)/python $$one || exit 1; done
+
+dist: $(VENV)/.installed-test
+	@rm -rf dist
+	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@$(BIN)/python tools/one_file.py dist
+	@ls -l dist
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
