@@ -13,6 +13,7 @@ from typing import Any
 
 from icp.errors import BadInput
 from icp.model.plan import PilotSpec, Policy
+from icp.places import Places, places
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,6 +41,7 @@ _POLICY_DOC = {
     "card_seconds": "seconds of work in one card, once a task definition's run time is known",
     "card_tasks": "attempts in one card at the most",
     "queue_tasks": "attempts that wait at one site at the most",
+    "tick_tasks": "attempts that one tick deals to one site at the most",
     "release_jobs": "jobs that become rows in one tick at the most",
     "silent": "observed seconds without a word after which an agent is suspect",
     "gap": "what the time between two exchanges counts for at the most, in seconds",
@@ -78,20 +80,6 @@ KEYS: tuple[Key, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Files and directories of this user; nothing here exists before it is needed."""
-
-    config: Path
-    data: Path
-    state: Path
-    cache: Path
-
-    @property
-    def lock(self) -> Path:
-        return self.state / "engine.lock"
-
-
-@dataclass(frozen=True, slots=True)
 class Site:
     """One allocation, as configured."""
 
@@ -114,27 +102,6 @@ class Config:
     policy: Policy
     pause_local: float
     pause: float
-
-
-def places(environ: Mapping[str, str] | None = None) -> Places:
-    """All below ICP_HOME if that is set, otherwise where XDG says."""
-    env = os.environ if environ is None else environ
-    home = env.get("ICP_HOME")
-    if home:
-        root = Path(home).expanduser().absolute()
-        return Places(root / "config.toml", root, root, root / "cache")
-
-    def xdg(name: str, default: str) -> Path:
-        value = env.get(name, "")
-        base = Path(value) if value.startswith("/") else Path(env.get("HOME") or "~").expanduser() / default
-        return base / "icp"
-
-    return Places(
-        xdg("XDG_CONFIG_HOME", ".config") / "config.toml",
-        xdg("XDG_DATA_HOME", ".local/share"),
-        xdg("XDG_STATE_HOME", ".local/state"),
-        xdg("XDG_CACHE_HOME", ".cache"),
-    )
 
 
 _SIZES = {"": 10**6, "B": 1, **{f"{p}B": 10 ** (3 * i) for i, p in enumerate("KMGT", 1)}, **{f"{p}iB": 2 ** (10 * i) for i, p in enumerate("KMGT", 1)}}
@@ -276,7 +243,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         )
     return Config(
         places=where,
-        ledger=said.get("ledger.path", where.data / "ledger.sqlite"),
+        ledger=said.get("ledger.path", where.ledger),
         sites=sites,
         policy=Policy(**table("policy.")),
         pause_local=float(said.get("run.pause_local", 1.0)),

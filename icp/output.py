@@ -151,7 +151,7 @@ def bar(parts: Sequence[tuple[int, str, str]], total: int, cells: int) -> str:
     return said + paint("·" * (cells - used), "dim")
 
 
-def number(n: int | float) -> str:
+def number(n: float) -> str:
     """``950``, ``12,345``, ``3.2M``: at most seven characters."""
     if abs(n) < 1_000_000:
         return f"{n:,.0f}"

@@ -9,15 +9,39 @@ import typer
 
 from icp.commands.complete import dataset_names, site_names
 from icp.errors import BadInput, NotFound
+from icp.places import places
 from icp.states import Task
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from icp.ledger.db import Ledger
     from icp.ledger.definitions import Graph, TaskDefRow
 
 __all__ = [
-    "ALL", "AsJson", "Category", "DatasetName", "Jobs", "Limit", "OneJob", "OneTask", "Quiet", "SiteName", "Yes",
-    "all_jobs", "chosen_limit", "choose", "confirm", "job_number", "job_span", "job_text", "open_here", "plural", "state_option", "task_of",
+    "ALL",
+    "AsJson",
+    "Category",
+    "DatasetName",
+    "Jobs",
+    "Limit",
+    "OneJob",
+    "OneTask",
+    "Quiet",
+    "SiteName",
+    "Yes",
+    "all_jobs",
+    "choose",
+    "chosen_limit",
+    "confirm",
+    "job_number",
+    "job_span",
+    "job_text",
+    "ledger_path",
+    "open_here",
+    "plural",
+    "state_option",
+    "task_of",
     "the_dataset",
 ]  # fmt: skip
 
@@ -40,10 +64,19 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 def open_here() -> Ledger:
     """The user's ledger; NotFound where there is none."""
-    from icp import config
     from icp.ledger.db import open_ledger
 
-    return open_ledger(config.load().ledger)
+    return open_ledger(ledger_path())
+
+
+def ledger_path() -> Path:
+    """The ledger's file; the configuration is loaded only where there is one, because looking is to be quick."""
+    where = places()
+    if not where.config.exists():
+        return where.ledger
+    from icp import config
+
+    return config.load().ledger
 
 
 def choose(value: str | None, known: tuple[str, ...], option: str) -> str | None:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icp import output
-from icp.commands.arguments import DatasetName, Jobs, OneTask, Yes, confirm, job_span, open_here, plural, task_of, the_dataset
+from icp.commands.arguments import (
+    DatasetName,
+    Jobs,
+    OneTask,
+    Yes,
+    confirm,
+    job_span,
+    open_here,
+    plural,
+    task_of,
+    the_dataset,
+)
 from icp.commands.complete import dataset_names
 from icp.errors import BadInput, Refused
 from icp.output import clean

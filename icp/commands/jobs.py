@@ -8,7 +8,22 @@ from typing import Annotated
 import typer
 
 from icp import output
-from icp.commands.arguments import ALL, AsJson, DatasetName, Jobs, Limit, OneTask, Quiet, SiteName, choose, chosen_limit, job_span, open_here, task_of, the_dataset
+from icp.commands.arguments import (
+    ALL,
+    AsJson,
+    DatasetName,
+    Jobs,
+    Limit,
+    OneTask,
+    Quiet,
+    SiteName,
+    choose,
+    chosen_limit,
+    job_span,
+    open_here,
+    task_of,
+    the_dataset,
+)
 from icp.output import clean, paint
 
 __all__ = ["JOB_COLOURS", "jobs"]

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icp import output
-from icp.commands.arguments import AsJson, DatasetName, OneJob, OneTask, job_number, job_text, open_here, task_of, the_dataset
+from icp.commands.arguments import (
+    AsJson,
+    DatasetName,
+    OneJob,
+    OneTask,
+    job_number,
+    job_text,
+    open_here,
+    task_of,
+    the_dataset,
+)
 from icp.errors import BadInput, NotFound, Unreachable
 from icp.output import clean, paint
 

@@ -8,7 +8,22 @@ import typer
 
 from icp import output
 from icp.commands.arguments import (
-    ALL, AsJson, DatasetName, Jobs, Limit, OneJob, OneTask, Quiet, SiteName, all_jobs, chosen_limit, job_number, job_span, job_text, open_here, task_of,
+    ALL,
+    AsJson,
+    DatasetName,
+    Jobs,
+    Limit,
+    OneJob,
+    OneTask,
+    Quiet,
+    SiteName,
+    all_jobs,
+    chosen_limit,
+    job_number,
+    job_span,
+    job_text,
+    open_here,
+    task_of,
     the_dataset,
 )  # fmt: skip
 from icp.errors import BadInput

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from icp import output
-from icp.commands.arguments import AsJson, DatasetName, OneJob, OneTask, job_number, job_text, open_here, plural, task_of, the_dataset
+from icp.commands.arguments import (
+    AsJson,
+    DatasetName,
+    OneJob,
+    OneTask,
+    job_number,
+    job_text,
+    open_here,
+    plural,
+    task_of,
+    the_dataset,
+)
 from icp.commands.jobs import JOB_COLOURS
 from icp.commands.status import COLOURS, dataset_bar
 from icp.errors import NotFound

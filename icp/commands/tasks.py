@@ -8,8 +8,24 @@ import typer
 
 from icp import output
 from icp.commands.arguments import (
-    ALL, AsJson, DatasetName, Jobs, Limit, OneJob, OneTask, Quiet, SiteName, all_jobs, chosen_limit, job_number, job_span, job_text, open_here, state_option,
-    task_of, the_dataset,
+    ALL,
+    AsJson,
+    DatasetName,
+    Jobs,
+    Limit,
+    OneJob,
+    OneTask,
+    Quiet,
+    SiteName,
+    all_jobs,
+    chosen_limit,
+    job_number,
+    job_span,
+    job_text,
+    open_here,
+    state_option,
+    task_of,
+    the_dataset,
 )  # fmt: skip
 from icp.commands.jobs import JOB_COLOURS
 from icp.errors import BadInput

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import math
 import sqlite3
 from collections.abc import Iterator
