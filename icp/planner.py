@@ -173,6 +173,8 @@ class _Plan:
                 self.room[one.site] -= one.n * self._seconds(one) * cpus
                 self.places[one.site] -= one.n
                 self.wanted[one.site] += one.n * self._seconds(one)
+        for site in sites:
+            self.places[site.id] = min(self.places[site.id], self.policy.tick_tasks)
 
     def _deal(self, one: ClassView, n: int, site: SiteView) -> Deal | None:
         room, places = self.room[site.id], self.places[site.id]

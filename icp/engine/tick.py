@@ -191,6 +191,7 @@ class Engine:
                         if site.orders.frames() and cards.outbox_of(self.db, site.id) is None:
                             cards.put_outbox(self.db, site.id, site.orders.frames(), now)
                 result.attempts += made
+                result.more |= made >= self.config.policy.tick_tasks
                 return
             except _Unrenderable as error:
                 self._cannot_render(error.dataset, error.error, now)

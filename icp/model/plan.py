@@ -36,6 +36,8 @@ class Policy:
     card_tasks: int = 400
     queue_tasks: int = 6000
     """Attempts that wait at one site at the most."""
+    tick_tasks: int = 2000
+    """Attempts that one tick deals to one site at the most: the first of many are at work while the next are dealt."""
     release_jobs: int = 5000
     """Jobs that become rows in one tick at the most."""
     silent: float = 300.0
