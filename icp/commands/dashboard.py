@@ -149,7 +149,7 @@ def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str |
             errors = views.last_errors(db, [one.number for one in datasets if one.state in ("processing", "errors", "suspended")], ERRORS)
         head = engine_line(engine, any(one.state == "processing" for one in datasets), now)
         size = console.size
-        text = frame(datasets, [site_line(one, now) for one in sites], head, errors, rates, now, size.width, size.height - 1)
+        text = frame(datasets, [site_line(one) for one in sites], head, errors, rates, now, size.width, size.height - 1)
         return Text.from_ansi("\n".join(text), no_wrap=True, overflow="crop"), done(datasets)
 
     # drawn only when it is new, in one write: no flicker; Live puts the cursor back however this ends

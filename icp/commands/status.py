@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.views import DatasetView, EngineView, SiteView
 
-__all__ = ["STATES", "dataset_bar", "engine_line", "read", "site_line", "status"]
+__all__ = ["STALE", "STATES", "dataset_bar", "engine_line", "pid_lives", "read", "site_line", "status"]
 
 STATES = ("processing", "suspended", "errors", "complete", "cancelled")
 ENDED = 20
@@ -77,7 +76,7 @@ def status(
         if sites:
             output.say()
         for one_site in sites:
-            output.say(site_line(one_site, now))
+            output.say(site_line(one_site))
 
 
 def read(
@@ -101,9 +100,11 @@ def engine_line(engine: EngineView, needed: bool, now: float) -> str:
     if engine.last_tick is None:
         return paint("no engine: icp run", "red") if needed else "engine: never ran yet (icp run)"
     age = now - engine.last_tick
+    if engine.pid is None:
+        return paint(f"no engine (last tick {output.ago(engine.last_tick, now)}): icp run", "red" if needed else "")
     where = f"pid {engine.pid} on {clean(engine.host or '?')}"
-    here = engine.host == socket.gethostname()
-    alive = _alive(engine.pid) if here else age < STALE
+    here = engine.host == os.uname().nodename
+    alive = pid_lives(engine.pid) if here else age < STALE
     if alive:
         return paint(f"engine: last tick {output.ago(engine.last_tick, now)} ({where})", "yellow" if age > STALE else "")
     said = f"last tick {output.ago(engine.last_tick, now)}, {where}, which has ended"
@@ -113,7 +114,8 @@ def engine_line(engine: EngineView, needed: bool, now: float) -> str:
     return paint(f"no engine ({said}): icp run", "red") if needed else f"no engine ({said})"
 
 
-def _alive(pid: int | None) -> bool:
+def pid_lives(pid: int | None) -> bool:
+    """Whether this process of this host is there."""
     if pid is None:
         return False
     try:
@@ -156,7 +158,7 @@ def _table(datasets: list[DatasetView], now: float) -> None:
             output.say(f"{clean(one.name)}: {plural(one.failed, 'task')} failed; `icp why {clean(one.name)}`")
 
 
-def site_line(site: SiteView, now: float) -> str:
+def site_line(site: SiteView) -> str:
     """One line of a site: whether it answers, pilots by state, busy slots."""
     pilots = ", ".join(f"{n} {state}" for state, n in site.pilots.items())
     said = f"site {clean(site.name)}: pilots {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"

@@ -21,6 +21,7 @@ __all__ = [
     "AttemptView",
     "CommandView",
     "DefinitionView",
+    "FinalView",
     "JobView",
     "TaskView",
     "attempts",
@@ -31,6 +32,7 @@ __all__ = [
     "spans",
     "steering_text",
     "tasks",
+    "unmade_finals",
 ]
 
 JOB_STATES = ("unreleased", "waiting", "queued", "processing", "ok", "failed", "suspended", "cancelled")
@@ -135,6 +137,18 @@ class CommandView:
     who: str
     what: str
     detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalView:
+    """A group of a final task that is not a row yet: ``left`` (job, parent) pairs are neither ok nor cancelled."""
+
+    task: str
+    group: int
+    key: str
+    jobs: int
+    left: int
+    ok: int
 
 
 # -- jobs ---------------------------------------------------------------------------------------------------------
@@ -358,6 +372,18 @@ def definition_states(db: sqlite3.Connection, graph: Graph) -> list[DefinitionVi
             )  # fmt: skip
         )
     return views
+
+
+def unmade_finals(db: sqlite3.Connection, graph: Graph, limit: int = 5) -> list[FinalView]:
+    """Groups of final tasks whose time has not come, a few of each final task."""
+    found: list[FinalView] = []
+    for one in graph.finals:
+        rows = db.execute(
+            "SELECT grp, key, members, left, oks FROM final_left WHERE dataset = ? AND task_def = ? AND made = 0 ORDER BY grp LIMIT ?",
+            (graph.dataset, one.id, limit),
+        ).fetchall()
+        found += [FinalView(one.name, *row) for row in rows]
+    return found
 
 
 def commands(db: sqlite3.Connection, dataset: int, limit: int = 50) -> list[CommandView]:

@@ -1,0 +1,351 @@
+"""Why things are as they are: what `icp why` says of datasets, jobs and tasks in each of their states (hides where the evidence lies)."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from icp import output, planner
+from icp.commands.arguments import job_text, plural
+from icp.commands.status import STALE, pid_lives
+from icp.ledger import views, views_jobs, views_results
+from icp.ledger.definitions import Definitions, Graph, TaskDefRow
+from icp.ledger.snapshot import read_needs, read_snapshot
+from icp.states import Agent, Task
+
+if TYPE_CHECKING:
+    from icp.config import Config
+    from icp.ledger.views import DatasetView
+    from icp.ledger.views_jobs import AttemptView, TaskView
+    from icp.model.need import Need
+    from icp.model.plan import SiteView
+
+__all__ = ["Answer", "Teller"]
+
+LAST = 5
+"""Last lines of an error that are evidence."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``mend`` is a command, or "" where time alone does."""
+
+    about: str
+    state: str
+    sentence: str
+    evidence: tuple[str, ...] = ()
+    mend: str = ""
+
+
+def last_lines(text: str, most: int = LAST) -> tuple[str, ...]:
+    """The last lines that are not empty."""
+    return tuple("| " + line for line in [line.rstrip() for line in text.splitlines() if line.strip()][-most:])
+
+
+class Teller:
+    """Answers for one dataset, in one consistent view of the ledger."""
+
+    def __init__(self, db: Any, graph: Graph, view: DatasetView, config: Config, now: float) -> None:
+        self.db, self.graph, self.view, self.config, self.now = db, graph, view, config, now
+        self.name = shlex.quote(view.name)
+        self.snapshot = read_snapshot(db, Definitions(db), [(one.name, one.attributes, one.pilot, one.paused) for one in config.sites.values()])
+
+    # -- the dataset --------------------------------------------------------------------------------------------
+
+    def dataset(self, only: TaskDefRow | None = None) -> list[Answer]:
+        """The dataset's own state first, then whatever holds some of it up."""
+        answers = [self._state()]
+        if self.view.state in ("complete", "cancelled"):
+            return answers
+        answers += self._engine() + self._sites() + self._errors(only)
+        if self.view.state != "suspended":
+            answers += self._waiting(only)
+        answers += self._held() + self._idle(only) + self._finals(only) + self._coming()
+        return answers
+
+    def _answer(self, sentence: str, evidence: tuple[str, ...] = (), mend: str = "", about: str | None = None, state: str | None = None) -> Answer:
+        return Answer(about or f"dataset {self.view.name}", state or self.view.state, sentence, evidence, mend)
+
+    def _state(self) -> Answer:
+        view = self.view
+        counts = [(view.ok, "ok"), (view.processing, "processing"), (view.queued, "queued"), (view.waiting, "waiting"), (view.idle, "idle"),
+                  (view.unreleased, "unreleased"), (view.failed, "failed"), (view.suspended, "suspended"), (view.cancelled, "cancelled")]  # fmt: skip
+        evidence = (f"{plural(view.tasks, 'task')}: " + ", ".join(f"{n:,} {word}" for n, word in counts if n),)
+        if view.state == "complete":
+            return self._answer(f"everything is done, and its outputs are home in {view.outputs}", evidence, f"icp outputs {self.name}")
+        if view.state == "cancelled":
+            said = self._said("cancel")
+            return self._answer(f"it was cancelled{said}", evidence, f"icp show {self.name} --steering > again.toml && icp submit again.toml --name OTHER")
+        if view.state == "suspended":
+            stop_loss = (view.reason or "").startswith("stop-loss")
+            first = "look at the error below, then " if stop_loss else ""
+            return self._answer(f"{view.reason or 'it is suspended'}{'' if stop_loss else self._said('suspend')}", (*evidence, *((first + "`icp retry` sends what failed again",) if stop_loss else ())), f"icp resume {self.name}")
+        if view.state == "errors":
+            return self._answer(f"nothing moves any more: {plural(view.failed, 'task')} failed", evidence, f"icp retry {self.name}")
+        moving = view.processing + view.queued
+        return self._answer(f"{plural(moving, 'task')} at sites now" if moving else "none of it is at a site now", evidence)
+
+    def _said(self, what: str, job: int | None = None) -> str:
+        """By whom and when, from the audit."""
+        for one in reversed(views_jobs.commands(self.db, self.view.number)):
+            if one.what == what and (job is None or one.detail is None or _covers(one.detail, job)):
+                return f" by {one.who} at {output.clock(one.at)}"
+        return ""
+
+    def _engine(self) -> list[Answer]:
+        engine = views.engine(self.db)
+        if engine.last_tick is None:
+            return [Answer("engine", "absent", "no engine ever ran on this ledger, so nothing moves", (), "icp run")]
+        age = self.now - engine.last_tick
+        here = engine.host == os.uname().nodename
+        if age < STALE and (not here or pid_lives(engine.pid)):
+            return []
+        evidence = (f"last tick {output.ago(engine.last_tick, self.now)}" + (f" (pid {engine.pid} on {engine.host})" if engine.pid else ""),)
+        if here and pid_lives(engine.pid):
+            return [Answer("engine", "slow", "the engine runs and has not ticked for long", evidence)]
+        return [Answer("engine", "absent", "no engine runs, so nothing new is sent and nothing comes home", evidence, "icp run")]
+
+    def _sites(self) -> list[Answer]:
+        answers = []
+        for one in views.sites(self.db):
+            if not one.reachable:
+                why = (one.reason,) if one.reason else ()
+                sentence = f"it does not answer since {output.clock(one.unreachable_since)}; what runs there goes on, and nothing is believed lost"
+                answers.append(Answer(f"site {one.name}", "unreachable", sentence, why))
+            if one.strange:
+                facts = plural(one.strange, "fact")
+                answers.append(Answer(f"site {one.name}", "strange", f"{facts} from there named no attempt of this ledger, or made no sense, and did not count"))
+        return answers
+
+    def _errors(self, only: TaskDefRow | None) -> list[Answer]:
+        answers = []
+        for one in views.last_errors(self.db, [self.view.number], 5):
+            if only is not None and one.task != only.name:
+                continue
+            exit_ = "" if one.exit is None else f" with exit {one.exit}"
+            job = job_text(one.job)
+            sentence = f"{plural(one.n, 'recent error')} like this: {one.kind}{exit_}, the last in job {job} at site {one.site}, {output.ago(one.at, self.now)}"
+            evidence = (*last_lines(one.text), f"`icp logs {self.name} --job {job} --task {one.task}` has all it printed")
+            failed = self._count(one.task, Task.FAILED)
+            mend = f"icp retry {self.name} --task {one.task}" if failed else ""
+            answers.append(Answer(f"task {one.task}", "failed" if failed else "error", sentence, evidence, mend))
+        return answers
+
+    def _count(self, task: str, state: Task) -> int:
+        return sum(one.states.get(state.name.lower(), 0) for one in views_jobs.definition_states(self.db, self.graph) if one.task == task)
+
+    def _waiting(self, only: TaskDefRow | None) -> list[Answer]:
+        """What waits for a place, by need: the planner's own reasons."""
+        sums: dict[tuple[int, int], int] = {}
+        for one in self.snapshot.classes:
+            if one.dataset == self.view.number and one.state == Task.WAITING and (only is None or one.task_def == only.id):
+                sums[one.task_def, one.need] = sums.get((one.task_def, one.need), 0) + one.n
+        answers = []
+        for (task_def, need), n in sums.items():
+            name = self.graph.defs[task_def].name
+            answers.append(self._placing(f"task {name}", plural(n, "task"), self.snapshot.needs.get(need)))
+        return answers
+
+    def _placing(self, about: str, what: str, need: Need | None, since: tuple[str, ...] = ()) -> Answer:
+        verb = "waits" if what.startswith(("it", "1 ")) else "wait"
+        if need is None:
+            return Answer(about, "waiting", f"{what} {verb} for the next tick, which renders a larger need", since)
+        reasons = planner.explain(need, self._known(), self.now)
+        if not reasons:
+            return Answer(about, "waiting", f"{what} {verb} for a site: no tick has met one yet", since, "icp run")
+        able = [one for one in reasons if not one.mend]
+        mend = "" if able else next(one.mend for one in reasons if one.mend)
+        sentence = f"{what} {verb} for a place" if able else f"{what} can run nowhere"
+        return Answer(about, "waiting", sentence, (*(one.sentence for one in reasons), *since), mend)
+
+    def _known(self) -> tuple[SiteView, ...]:
+        return self.snapshot.sites
+
+    def _held(self) -> list[Answer]:
+        answers = []
+        for low, high, word in views_jobs.spans(self.db, self.view.number, 0, self.view.jobs - 1)[:20]:
+            if word in ("suspended", "cancelled"):
+                mend = f"icp {'resume' if word == 'suspended' else 'reset'} {self.name} --jobs {low}-{high}"
+                said = self._said("suspend" if word == "suspended" else "cancel", low)
+                answers.append(Answer(f"jobs {low}-{high}", word, f"they were {word} before they began{said}", (), mend))
+        rows = self.view.suspended - sum(
+            (high - low + 1) * len(self.graph.tasks) for low, high, word in views_jobs.spans(self.db, self.view.number, 0, self.view.jobs - 1) if word == "suspended"
+        )
+        if rows > 0 and self.view.state != "suspended":
+            answers.append(self._answer(f"{plural(rows, 'task')} suspended{self._said('suspend')}", (), f"icp resume {self.name}", state="suspended"))
+        if self.view.unreleased and self.view.state == "processing":
+            answers.append(self._answer(f"{plural(self.view.unreleased, 'task')} not released yet: jobs become rows as sites have room for them", state="unreleased"))
+        return answers
+
+    def _idle(self, only: TaskDefRow | None) -> list[Answer]:
+        answers = []
+        states = {one.task: one.states for one in views_jobs.definition_states(self.db, self.graph)}
+        for one in self.graph.tasks:
+            n = states[one.name].get("idle", 0)
+            if n and (only is None or one.id == only.id):
+                parents = [self.graph.defs[parent].name for parent in one.parents]
+                evidence = tuple(f"{parent}: " + ", ".join(f"{m} {word}" for word, m in states[parent].items()) for parent in parents)
+                stuck = [parent for parent in parents if states[parent].get("failed")]
+                answers.append(Answer(f"task {one.name}", "idle", f"{plural(n, 'task')} until {' and '.join(parents)} of the same job is ok", evidence,
+                                      f"icp retry {self.name} --task {stuck[0]}" if stuck else ""))  # fmt: skip
+        return answers
+
+    def _finals(self, only: TaskDefRow | None) -> list[Answer]:
+        answers = []
+        for one in views_jobs.unmade_finals(self.db, self.graph, 2):
+            if only is None or one.task == only.name:
+                where = f"final task {one.task}" + (f", group {one.key}" if one.key else "")
+                answers.append(Answer(where, "unreleased", f"it waits for {plural(one.left, 'task')} of its {plural(one.jobs, 'job')}; {one.ok} are ok"
+                                      if one.left else "its inputs are complete: the next tick makes it"))  # fmt: skip
+        return answers
+
+    def _coming(self) -> list[Answer]:
+        if not self.view.coming:
+            return []
+        return [self._answer(f"{plural(self.view.coming, 'kept file')} still on the way home", (f"they will be in {self.view.outputs}",),
+                             f"icp outputs {self.name} --missing", state="coming")]  # fmt: skip
+
+    # -- a job --------------------------------------------------------------------------------------------------
+
+    def job(self, job: int, only: TaskDefRow | None) -> list[Answer]:
+        """Each of its tasks that is not ok; all of them if every one is; only the one that was asked for."""
+        tasks = views_jobs.tasks(self.db, self.graph, job, job, task=only)
+        if not tasks:
+            return [self._no_rows(job, only), *(self._engine() if self.view.state == "processing" else [])]
+        open_ = [one for one in tasks if one.state != "ok"]
+        found = [self._task(one) for one in (tasks if only is not None or not open_ else open_)]
+        if self.view.state == "suspended" and open_:
+            found.insert(0, self._state())
+        return found + (self._engine() if open_ and self.view.state in ("processing", "errors") else [])
+
+    def _no_rows(self, job: int, only: TaskDefRow | None) -> Answer:
+        if job < 0:
+            group = next((one for one in views_jobs.unmade_finals(self.db, self.graph, 1 << 30) if one.group == -1 - job and (only is None or one.task == only.name)), None)
+            if group is None:
+                return Answer(f"job {job_text(job)}", "unknown", "this dataset has no such group of a final task, or none is counted yet")
+            sentence = f"it waits for {plural(group.left, 'task')} of its {plural(group.jobs, 'job')}" if group.left else "the next tick makes it"
+            return Answer(f"final task {group.task}", "unreleased", sentence, (), f"icp why {self.name}")
+        about = f"job {job}"
+        low, high, word = views_jobs.spans(self.db, self.view.number, job, job)[0]
+        if word == "suspended":
+            return Answer(about, word, f"it was suspended before it began{self._said('suspend', job)}", (), f"icp resume {self.name} --jobs {job}")
+        if word == "cancelled":
+            return Answer(about, word, f"it was cancelled before it began{self._said('cancel', job)}", (), f"icp reset {self.name} --jobs {job}")
+        if self.view.state == "suspended":
+            return Answer(about, "unreleased", f"the dataset is suspended: {self.view.reason}", (), f"icp resume {self.name}")
+        waits = sum(one.n for one in self.snapshot.classes if one.dataset == self.view.number and one.state == Task.WAITING)
+        evidence = (f"{plural(waits, 'task')} of the dataset {'waits' if waits == 1 else 'wait'} for a place before it",) if waits else ()
+        return Answer(about, "unreleased", "it is not released yet: jobs become rows as sites have room for them", evidence, f"icp set {self.name} priority 10 --jobs {job}")
+
+    def _task(self, task: TaskView) -> Answer:
+        tries = views_jobs.attempts(self.db, task.id)
+        about = f"task {task.task} in job {job_text(task.job, task.group)}"
+        live = [one for one in tries if one.since is not None and not one.void]
+        tell = getattr(self, f"_{task.state}_task")
+        answer: Answer = tell(about, task, tries, live[-1] if live else None)
+        return answer
+
+    def _select(self, task: TaskView) -> str:
+        return f"{self.name} --job {job_text(task.job, task.group)} --task {task.task}"
+
+    def _jobs_option(self, task: TaskView) -> str:
+        return f"--task {task.task}" if task.job is None else f"--jobs {task.job} --task {task.task}"
+
+    def _last_error(self, tries: list[AttemptView]) -> tuple[str, ...]:
+        for one in reversed(tries):
+            if one.kind is not None:
+                exit_ = "" if one.exit is None else f", exit {one.exit}"
+                return (f"try {one.number} at site {one.site}: {one.kind}{exit_}, {output.ago(one.failed_at, self.now)}", *last_lines(one.text or ""))
+            if one.state in ("lost", "evicted"):
+                return (f"try {one.number} at site {one.site} was {one.state}",)
+        return ()
+
+    def _waiting_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        error = self._last_error(tries)
+        if self.view.state == "suspended":
+            return Answer(about, "waiting", f"the dataset is suspended: {self.view.reason}", error, f"icp resume {self.name}")
+        if task.not_before is not None and task.not_before > self.now:
+            return Answer(about, "waiting", f"it failed, and goes again in {output.duration(task.not_before - self.now)}", error)
+        need = self.snapshot.needs.get(task.need) or (read_needs(self.db, [task.need])[task.need] if task.need else None)
+        return self._placing(about, "it", need, error)
+
+    def _idle_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        if task.job is None:
+            return Answer(about, "idle", f"{plural(task.waiting_on, 'task')} of its jobs must be ok again first", (), f"icp why {self.name}")
+        definition = self.graph.by_name(task.task)
+        assert definition is not None
+        states = {one.task: one.state for one in views_jobs.tasks(self.db, self.graph, task.job, task.job)}
+        parents = [(self.graph.defs[parent].name, states.get(self.graph.defs[parent].name, "?")) for parent in definition.parents]
+        open_ = [(name, state) for name, state in parents if state != "ok"]
+        said = " and ".join(f"{name} ({state})" for name, state in open_)
+        mend = f"icp retry {self.name} --jobs {task.job}" if any(state == "failed" for _, state in open_) else ""
+        return Answer(about, "idle", f"it waits for {said} of the same job", tuple(f"{name} is {state}" for name, state in parents), mend)
+
+    def _queued_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        if live is None:
+            return Answer(about, "queued", "it is queued, and no attempt of it is live", (), "icp ledger check")
+        site = next((one for one in views.sites(self.db) if one.name == live.site), None)
+        evidence = [f"card {live.card}, attempt {live.attempt}, queued for {output.duration(live.since or 0)} of observed time"]
+        if site is not None:
+            pilots = ", ".join(f"{n} {state}" for state, n in site.pilots.items()) or "none"
+            evidence.append(f"pilots there: {pilots}; {site.busy} of {plural(site.slots, 'slot')} busy, {plural(site.queued, 'task')} queued")
+            if not site.reachable:
+                evidence.append(f"the site does not answer since {output.clock(site.unreachable_since)}")
+        if live.stopping:
+            evidence.append("its card is being recalled")
+        return Answer(about, "queued", f"its card is at site {live.site} since {output.clock(live.made)}, and no agent has claimed it", tuple(evidence))
+
+    def _processing_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        if live is None:
+            return Answer(about, "processing", "it is processing, and no attempt of it is live", (), "icp ledger check")
+        where = f"at site {live.site}" + (f" on {live.host}" if live.host else "")
+        evidence = [f"attempt {live.attempt}, {live.state} for {output.duration(live.since or 0)} of observed time", f"agent {live.agent}"]
+        if live.agent_state is not None and live.agent_state != Agent.LIVE:
+            evidence.append(f"the agent is {Agent(live.agent_state).name.lower()}: no word of it for {output.duration(live.agent_silent or 0)} of observed time")
+        if live.stopping:
+            evidence.append("it was told to stop")
+        evidence.append(f"`icp logs {self._select(task)} -f` follows what it prints")
+        verb = {"claimed": "claimed it", "copying_input": "copies its inputs", "running": "runs it", "copying_output": "copies its outputs"}[live.state]
+        return Answer(about, "processing", f"an agent {where} {verb} (card of {output.clock(live.made)})", tuple(evidence))
+
+    def _ok_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        job = task.job if task.job is not None else -1 - (task.group or 0)
+        files = list(views_results.outputs(self.db, self.graph, first=job, last=job, task=self.graph.by_name(task.task), every=True))
+        evidence = tuple(
+            f"{one.path} ({output.plain_size(one.bytes)}, verified)" if one.state == "home" and one.path
+            else f"{one.name}: {one.state}" + (f" at site {one.site}, on its way to {one.path}" if one.path and one.state != "lost" else "")
+            for one in files
+        )  # fmt: skip
+        return Answer(about, "ok", f"it is done, by try {task.tries} at site {task.site}", evidence, f"icp outputs {self.name} --job {job_text(task.job, task.group)}" if files else "")
+
+    def _failed_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        kinds: dict[str, int] = {}
+        for one in tries:
+            word = one.kind or (one.state if one.state in ("lost", "evicted") else None)
+            if word is not None and not one.void:
+                kinds[word] = kinds.get(word, 0) + 1
+        said = ", ".join(f"{n} {word}" for word, n in kinds.items())
+        evidence = (*self._last_error(tries), f"`icp logs {self._select(task)}` has all it printed")
+        return Answer(about, "failed", f"it failed as often as it may ({said})", evidence, f"icp retry {self.name} {self._jobs_option(task)}")
+
+    def _suspended_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        said = self._said("suspend", task.job)
+        evidence = (f"try {live.number} still runs at site {live.site}: if it ends well, that counts",) if live else ()
+        return Answer(about, "suspended", f"it was suspended{said}", evidence, f"icp resume {self.name} {self._jobs_option(task)}")
+
+    def _cancelled_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+        said = self._said("cancel", task.job)
+        if task.job is None and not said:
+            return Answer(about, "cancelled", "none of its jobs is ok, so there is nothing for it to read", (), f"icp why {self.name}")
+        mend = "" if self.view.state == "cancelled" else f"icp reset {self.name} {self._jobs_option(task)}"
+        return Answer(about, "cancelled", f"it was cancelled{said}", (), mend)
+
+
+def _covers(detail: str, job: int) -> bool:
+    first, _, last = detail.split(":")[0].partition("-")
+    try:
+        return int(first) <= job <= int(last or first)
+    except ValueError:
+        return True
