@@ -43,6 +43,13 @@ def expand(
 
     The dataset's seed is 0 here unless the file gives one, and what only a site knows is shown as <attr NAME> or <system NAME>.
     Final tasks are shown for their first group. JSON: {"dataset", "job", "seed", "args", "tasks"}.
+
+    Examples:
+
+      icp expand steering.toml --job 3
+
+      icp expand steering.toml --task simulate --json
+
     """
     steering = load(file)
     if not 0 <= job < steering.jobs.count:

@@ -25,6 +25,13 @@ def graph(
     """Draw the tasks of a job and the files between them.
 
     JSON: {"tasks": [{"name", "final"}], "edges": [{"from", "to", "files"}]}.
+
+    Examples:
+
+      icp graph steering.toml
+
+      icp graph steering.toml --dot | dot -Tsvg > tasks.svg
+
     """
     if dot + mermaid + as_json > 1:
         raise BadInput("Only one of --dot, --mermaid and --json is possible.")

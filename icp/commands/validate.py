@@ -23,6 +23,11 @@ def validate(
     """Check a steering file, and show what would be submitted.
 
     Exit code 2 when it has mistakes; warnings do not count. JSON: {"ok", "mistakes", "warnings", "name", "jobs", "tasks"}.
+
+    Examples:
+
+      icp validate steering.toml
+
     """
     try:
         steering = load(file)
