@@ -1,4 +1,6 @@
-"""The loop of an agent: claims cards, drives their attempts, watches over them, and tells it all to its journal (hides signals and timers)."""
+"""The loop of an agent: claims cards, drives their attempts, watches over them, and tells it all to its journal
+(hides signals and timers).
+"""
 
 import os
 import select
@@ -10,6 +12,7 @@ import time
 from . import node, offer, spool, watch
 from .claims import Claims
 from .journal import Journal, Syncer
+from .reaper import Reaper
 from .runner import Runner, returned
 from .slots import Room, Share
 from .stage import Problem, Stage
@@ -40,8 +43,8 @@ class Lane:
     def __init__(self, name: str, specs: "list[dict[str, Any]]", slot: Slot, share: Share, pack: Pack) -> None:
         self.name, self.specs, self.slot, self.share, self.pack = name, specs, slot, share, pack
         self.began = time.time()
-        self.task = None  # type: Task | None
-        self.life = None  # type: Generator[Any, Any, None] | None
+        self.task: Task | None = None
+        self.life: Generator[Any, Any, None] | None = None
 
 
 class Agent:
@@ -51,35 +54,38 @@ class Agent:
         told = start.told
         self.start, self.spool, self.id, self.folder = start, start.spool, start.agent, start.folder
         self.idle, self.heartbeat = float(told.get("idle") or 60), float(told.get("heartbeat") or 30)
-        ends = [one for one in (told.get("end"), start.began + told["walltime"] if told.get("walltime") else None) if one]
+        ends = [
+            one for one in (told.get("end"), start.began + told["walltime"] if told.get("walltime") else None) if one
+        ]
         cpus, gpus = offer.cpus(told.get("cpus")), offer.gpus(told.get("gpus"))
         self.room = Room(
             cpus, offer.memory(told.get("memory"), cpus), offer.disk(told.get("disk"), start.scratch), gpus,
             min(ends) if ends else None, offer.attributes(told.get("attrs") or {}, cpus, gpus),
         )  # fmt: skip
-        self.term_at = self.room.end - MARGIN if self.room.end else None  # type: float | None
+        self.term_at: float | None = self.room.end - MARGIN if self.room.end else None
         self.journal = Journal(self.folder, "journal")
         self.journal.before = self._sync_packs
         self.syncer = Syncer(self.journal)
         platform = offer.platform_name()
+        self.reaper = Reaper(self)
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs")
-        self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self._sweep)
-        self.lanes = []  # type: list[Lane]
-        self.backlog = []  # type: list[tuple[str, list[dict[str, Any]], dict[str, Any]]]
-        self.waiting = {}  # type: dict[int, Lane]
-        self.orphans = {}  # type: dict[int, set[str]]
-        self.finished = []  # type: list[tuple[int, str]]
-        self.done = []  # type: list[tuple[Lane, Any, BaseException | None]]
+        self.runner = Runner(
+            stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, offer.OutOfMemory().happened
+        )
+        self.lanes: list[Lane] = []
+        self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
+        self.finished: list[tuple[int, str]] = []
+        self.done: list[tuple[Lane, Any, BaseException | None]] = []
         self.drain = ""
         self.fenced = False
         self.over = ""
-        self._slots = []  # type: list[Slot]
+        self._slots: list[Slot] = []
         self._made = 0
         self._short = False
         self._last_work = time.time()
         self._poll, self._next_poll = _POLL_FIRST, 0.0
-        self._packs = []  # type: list[Pack]
-        self._signals = []  # type: list[int]
+        self._packs: list[Pack] = []
+        self._signals: list[int] = []
         self.claims = Claims(self)
         self.watch = watch.Watch(self)
 
@@ -138,11 +144,13 @@ class Agent:
             signal.signal(number, lambda number, _: self._signals.append(number))
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGUSR1])
         become_subreaper()
 
     def _turn(self) -> None:
         """One pass: what ended, what goes on, what is due, what can be claimed; then sleep until something happens."""
-        self._reap()
+        for lane, ended in self.reaper.ended():
+            self._resume(lane, ended, None)
         while self.done:
             self._resume(*self.done.pop())
         now = time.time()
@@ -243,6 +251,10 @@ class Agent:
         self._next_poll = float("inf")
         if self.drain or self.fenced:
             return
+        if self.journal.trouble is not None:
+            # What could not be told of is better left to others.
+            self._next_poll = now + _POLL_LAST
+            return
         claimed = False
         while True:
             ahead = self.room.full
@@ -269,16 +281,22 @@ class Agent:
 
     def adopt(self) -> None:
         """Looks into our own folder: for cards that we do not know of, and whether it is still there."""
-        known = {lane.name for lane in self.lanes} | {one[0] for one in self.backlog} | {name for _, name in self.finished}
+        known = (
+            self.claims.broken
+            | {lane.name for lane in self.lanes}
+            | {one[0] for one in self.backlog}
+            | {name for _, name in self.finished}
+        )
         for name in self.claims.unknown(known):
             specs = self.claims.read(name)
             if specs is not None and not self.drain:
                 self.backlog.append((name, specs, self.claims.need(name) or {}))
                 self._next_poll = 0.0
                 continue
-            for spec in specs or ():
-                self.tell(returned(spec, self.drain))
-            self.finished.append((self.journal.added, name))
+            if specs is not None:
+                for spec in specs:
+                    self.tell(returned(spec, self.drain))
+                self.finished.append((self.journal.added, name))
 
     # --- running
 
@@ -300,7 +318,8 @@ class Agent:
 
     def _life(self, lane: Lane) -> "Generator[Any, Any, None]":
         """The attempts of a card in order; what does not begin is returned, and why."""
-        good, known = set(), {}  # type: set[str], dict[tuple[str, str], str]
+        good: set[str] = set()
+        known: dict[tuple[str, str], str] = {}
         for spec in lane.specs:
             now = time.time()
             if self.drain:
@@ -339,7 +358,7 @@ class Agent:
             thread.daemon = True
             thread.start()
         else:
-            self.waiting[wanted] = lane
+            self.reaper.waiting[wanted] = lane
 
     def _elsewhere(self, lane: Lane, work: "Any") -> None:
         """In a thread: something that may take long, and whose end wakes the loop."""
@@ -367,43 +386,6 @@ class Agent:
         if not self.fenced:
             self.finished.append((self.journal.added, lane.name))
         self._next_poll = 0.0
-
-    def _reap(self) -> None:
-        """Takes the processes that ended; what is left of a task's session is killed before its number can be used again."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            pid = ended.si_pid
-            lane = self.waiting.pop(pid, None)
-            if lane is not None:
-                try:
-                    os.killpg(pid, signal.SIGKILL)
-                except OSError:
-                    pass
-            _, status, usage = os.wait4(pid, 0)
-            if lane is not None:
-                self._resume(lane, (status, usage), None)
-            else:
-                self.orphans.pop(pid, None)
-
-    def _sweep(self, attempt: str) -> None:
-        """Kills orphans that the attempts running when they were first seen have left: the last of these ended."""
-        for pid in node.children(os.getpid()):
-            if pid not in self.waiting and pid not in self.orphans:
-                named = node.environment(pid, "ICP_ATTEMPT")
-                live = {lane.task.spec["a"] for lane in self.lanes if lane.task is not None}
-                self.orphans[pid] = {named} if named in live and named is not None else live
-        for pid, owners in list(self.orphans.items()):
-            owners.discard(attempt)
-            if not owners:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
-                    self.orphans.pop(pid, None)
 
     def _source_of(self, origin: "list[str]", name: str) -> str:
         if origin[0] == "cache":

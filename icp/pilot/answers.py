@@ -1,4 +1,6 @@
-"""What a site tells: agents, journals, files, logs, batch system, health (hides how each is read; changes nothing but late cards of the fenced)."""
+"""What a site tells: agents, journals, files, logs, batch system, health (hides how each is read; changes nothing
+but late cards of the fenced).
+"""
 
 import os
 import stat
@@ -39,16 +41,17 @@ class Answer:
 def agents(where: spool.Spool, fenced: "list[str]", disk: Disk) -> "list[list[Any]]":
     """[agent, place, {stream: [[segment, bytes]...]}, [cards claimed], [cards recalled]] of every agent.
 
-    Of the agents in ``fenced`` the cards that turned up late are recalled first, unless a fact says that they were begun.
+    Of the agents in ``fenced`` the cards that turned up late are recalled first, unless a fact says that they were
+    begun.
     """
-    found = []  # type: list[list[Any]]
+    found: list[list[Any]] = []
     for place, parent in (("agents", where.agents), ("fenced", where.fenced)):
         for agent in sorted(os.listdir(parent)):
             folder = f"{parent}/{agent}"
             try:
                 spool.check_agent(agent)
                 streams = {name: journal.segments(folder, name) for name in ("journal", "supervisor")}
-                recalled = []  # type: list[str]
+                recalled: list[str] = []
                 if place == "fenced" and agent in fenced:
                     recalled = orders.recall_unbegun(where, agent, disk)["unbegun"]
                 cards = [spool.card_id(name) for name in orders.claimed(folder)]
@@ -59,10 +62,14 @@ def agents(where: spool.Spool, fenced: "list[str]", disk: Disk) -> "list[list[An
 
 
 def reply(answer: Answer, where: spool.Spool, listed: "list[list[Any]]", query: "dict[str, Any]") -> None:
-    """Everything that the query asks for, as far as there is room: the batch system and health, journals, then files and logs."""
+    """Everything that the query asks for, as far as there is room: the batch system and health, journals, then
+    files and logs.
+    """
     for index, argv in enumerate(query.get("batch") or ()):
         result = orders.run_command(orders.fill(argv, where.root, None), None, BATCH_TIMEOUT, _BATCH_LIMIT)
-        answer.send("batch", {"index": index, "rc": result["rc"], "err": result["err"][-4000:]}, result["out"].encode("utf-8"))
+        answer.send(
+            "batch", {"index": index, "rc": result["rc"], "err": result["err"][-4000:]}, result["out"].encode("utf-8")
+        )
     answer.send("health", health(where.root))
     positions = query.get("streams") or {}
     for agent, place, streams, _, _ in listed:
@@ -98,7 +105,12 @@ def health(root: str) -> "dict[str, Any]":
 
 
 def _journal(
-    answer: Answer, folder: str, agent: str, stream: str, found: "list[tuple[int, int]]", position: "tuple[int, int, int]"
+    answer: Answer,
+    folder: str,
+    agent: str,
+    stream: str,
+    found: "list[tuple[int, int]]",
+    position: "tuple[int, int, int]",
 ) -> None:
     segment, offset = int(position[0]), int(position[1])
     for number, size in found:
@@ -144,7 +156,9 @@ def _file(answer: Answer, where: spool.Spool, attempt: str, index: int, name: st
             data = source.read(max(0, min(length, answer.room - spool.LINE_LIMIT)))
     except OSError as error:
         return absent(error.strerror or "cannot be read")
-    answer.send("file", {"attempt": attempt, "index": index, "name": name, "offset": offset, "size": info.st_size}, data)
+    answer.send(
+        "file", {"attempt": attempt, "index": index, "name": name, "offset": offset, "size": info.st_size}, data
+    )
     if len(data) < min(length, info.st_size - offset):
         answer.more = True
 
@@ -169,7 +183,8 @@ def _log(answer: Answer, where: spool.Spool, name: str, offset: int, length: int
     if answer.room < 2 * spool.LINE_LIMIT:
         answer.more = True
         return
-    data, size = b"", None  # type: bytes, int | None
+    data = b""
+    size: int | None = None
     try:
         plain = spool.check_id(name[:-5] if name.endswith(".tail") else name)
         path = where.tail(plain) if name.endswith(".tail") else where.log(plain)

@@ -1,4 +1,6 @@
-"""Batch jobs where there is no batch system: started detached, known by pid, start time and boot (hides daemons and their files)."""
+"""Batch jobs where there is no batch system: started detached, known by pid, start time and boot (hides daemons
+and their files).
+"""
 
 import json
 import os
@@ -12,7 +14,9 @@ __all__ = ["kill", "launch", "ps"]
 
 
 def launch(folder: str) -> int:
-    """Starts ``folder/submit.sh`` in a session of its own, and prints its id once that runs; 0, or 1 where it could not."""
+    """Starts ``folder/submit.sh`` in a session of its own, and prints its id once that runs; 0, or 1 where it
+    could not.
+    """
     folder = os.path.abspath(folder)
     script = folder + "/submit.sh"
     if not os.path.isfile(script):
@@ -41,8 +45,11 @@ def launch(folder: str) -> int:
 
 
 def _detached(folder: str, script: str, writer: int) -> None:
-    """The job: leads its session, runs the script, waits until everything that came of it has ended, writes ``exit``."""
-    # The session is the first child's, which is gone: no terminal can become ours, but the group must be our own to be killed as one.
+    """The job: leads its session, runs the script, waits until everything that came of it has ended, writes
+    ``exit``.
+    """
+    # The session is the first child's, which is gone: no terminal can become ours, but the group must be our own to be
+    # killed as one.
     os.setpgid(0, 0)
     supervisor.become_subreaper()
     os.chdir(folder)
@@ -92,7 +99,9 @@ def _read(path: str) -> "dict[str, object] | None":
 
 
 def state(folder: str) -> "dict[str, object] | None":
-    """{"id", "state", "exit"} of the job started in this folder, None if there is none; ``unknown`` is what another host started."""
+    """{"id", "state", "exit"} of the job started in this folder, None if there is none; ``unknown`` is what
+    another host started.
+    """
     entry = _read(folder + "/pid")
     if entry is None:
         return None
@@ -116,7 +125,9 @@ def ps(root: str) -> int:
 
 
 def kill(folder: str, now: bool) -> int:
-    """SIGTERM (``now``: SIGKILL) to the whole process group of a job, as a batch system would; 0 also if it has ended, 5 if unknown."""
+    """SIGTERM (``now``: SIGKILL) to the whole process group of a job, as a batch system would; 0 also if it has
+    ended, 5 if unknown.
+    """
     known = state(folder)
     if known is None or known["state"] == "ended":
         return 0

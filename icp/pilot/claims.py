@@ -1,4 +1,6 @@
-"""How an agent gets its cards: the inbox listed, a fitting one picked and renamed (hides the races, and what NFS answers)."""
+"""How an agent gets its cards: the inbox listed, a fitting one picked and renamed (hides the races, and what NFS
+answers).
+"""
 
 import errno
 import json
@@ -25,13 +27,17 @@ class Claims:
     def __init__(self, agent: "Agent") -> None:
         self._agent, self._spool = agent, agent.spool
         self.folder = agent.folder + "/claimed"
-        self._needs = {}  # type: dict[str, dict[str, Any]]
-        self._names = []  # type: list[str]
+        self.broken: set[str] = set()
+        """Cards in it that cannot be read."""
+        self._needs: dict[str, dict[str, Any]] = {}
+        self._names: list[str] = []
         self._listed = 0.0
         self._random = int.from_bytes(os.urandom(8), "big")
 
     def choose(self, now: float, ahead: bool, eager: bool) -> "str | None":
-        """A card to claim: one that fits now, or, ``ahead`` of time, that will once a slot is free. ``eager``: an old listing will do."""
+        """A card to claim: one that fits now, or, ``ahead`` of time, that will once a slot is free. ``eager``: an
+        old listing will do.
+        """
         if not self._names or now - self._listed > _LIST_AGE or not eager:
             try:
                 self._names = sorted(os.listdir(self._spool.inbox))
@@ -85,13 +91,14 @@ class Claims:
 
     def read(self, name: str) -> "list[dict[str, Any]] | None":
         """Tells that the card is ours, and returns its attempts (None if it cannot be read)."""
-        fact = {"f": "claimed", "card": spool.card_id(name)}  # type: dict[str, Any]
+        fact: dict[str, Any] = {"f": "claimed", "card": spool.card_id(name)}
         specs = None
         try:
             with open(f"{self.folder}/{name}", "rb") as stream:
                 specs = read_card(stream.read())["attempts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             fact["err"] = f"the card cannot be read: {error}"
+            self.broken.add(name)
         self._agent.tell(fact)
         return specs
 

@@ -1,4 +1,6 @@
-"""The few operations by which the pilot changes a file system, in one place, so that a test can drop what was not synced (hides `os`)."""
+"""The few operations by which the pilot changes a file system, in one place, so that a test can drop what was not
+synced (hides `os`).
+"""
 
 import errno
 import os

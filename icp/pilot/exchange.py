@@ -1,4 +1,6 @@
-"""The site's end of a conversation with the engine: who may speak, what was ordered, what is answered (hides owner, lock and serials)."""
+"""The site's end of a conversation with the engine: who may speak, what was ordered, what is answered (hides
+owner, lock and serials).
+"""
 
 import errno
 import fcntl
@@ -37,10 +39,11 @@ def main(root: str, ledger: "str | None") -> int:
 
 
 def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO", disk: Disk) -> int:
-    """One conversation: 0 if it was answered, 4 if refused, 1 if the site could not (a full disk: the answer has no ``end``).
+    """One conversation: 0 if it was answered, 4 if refused, 1 if the site could not (a full disk: the answer has no
+    ``end``).
 
-    All of it is read before the lock is taken, so that a connection that hangs holds nobody up; journals, files and the batch
-    system are read after it was given back.
+    All of it is read before the lock is taken, so that a connection that hangs holds nobody up; journals, files and the
+    batch system are read after it was given back.
     """
     answer = answers.Answer(out)
     where = spool.Spool(root)
@@ -55,7 +58,9 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
             node.clean_up(str(hello["ledger"]))
         except OSError:
             pass  # Somebody else's node directory: its agents are not ours to end.
-        answer.send("owner", dict(owner, created=created, host=node.host(), boot=node.boot_id(), now=round(time.time(), 3)))
+        answer.send(
+            "owner", dict(owner, created=created, host=node.host(), boot=node.boot_id(), now=round(time.time(), 3))
+        )
         if applied is not None:
             answer.send("applied", applied)
         answer.send("agents", listed)
@@ -77,12 +82,18 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
 
 
 def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], list[spool.Frame], dict[str, Any]]":
-    """hello, the orders and the query; Refused if the stream broke off or the orders are not the bytes that were promised."""
+    """hello, the orders and the query; Refused if the stream broke off or the orders are not the bytes that were
+    promised.
+    """
     frames, raw = spool.read_until_end(source)
     if not frames or frames[0].kind != "hello" or frames[-1].kind != "end":
         raise Refused("cut")
     hello = frames[0].meta
-    if type(hello.get("epoch")) is not int or type(hello.get("serial")) is not int or not isinstance(hello.get("ledger"), str):
+    if (
+        type(hello.get("epoch")) is not int
+        or type(hello.get("serial")) is not int
+        or not isinstance(hello.get("ledger"), str)
+    ):
         raise Refused("hello lacks ledger, epoch or serial")
     if ledger is not None and ledger != hello["ledger"]:
         raise Refused("other ledger")
@@ -98,7 +109,7 @@ def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], 
             raise Refused("the orders are not whole frames")
     elif body:
         raise Refused("orders that hello did not promise")
-    query = {}  # type: dict[str, Any]
+    query: dict[str, Any] = {}
     for one in frames:
         if one.kind == "query":
             query = one.meta
@@ -120,7 +131,7 @@ def _prepare(where: spool.Spool, hello: "dict[str, Any]", disk: Disk) -> bool:
             disk.mkdir(folder)
         except FileExistsError:
             if os.path.islink(folder):
-                raise spool.Unsafe(f"{folder} is a symbolic link")
+                raise spool.Unsafe(f"{folder} is a symbolic link") from None
     return created or not os.path.exists(where.owner)
 
 
@@ -141,7 +152,7 @@ class Lock:
                 return
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise Refused(f"lock: {error.strerror}")
+                    raise Refused(f"lock: {error.strerror}") from error
             if time.time() > deadline:
                 raise Refused("busy")
             time.sleep(0.05)
@@ -159,7 +170,8 @@ def _serve(
     owner = _owner(where)
     if owner is None:
         if serial > (0 if promised is None else 1) and not hello.get("new"):
-            # A ledger that talked to a spool before, and finds none: it is a copy, or the spool is gone. Both want a person.
+            # A ledger that talked to a spool before, and finds none: it is a copy, or the spool is gone. Both want a
+            # person.
             raise Refused("no spool")
         owner = {"ledger": ledger, "epoch": epoch, "serial": serial if promised is None else serial - 1, "digest": ""}
         _discard_incoming(where)
@@ -176,7 +188,9 @@ def _serve(
         _write_owner(where, owner, disk)
     if promised is None:
         if serial != owner["serial"]:
-            raise Refused("behind" if serial < owner["serial"] else "ahead", epoch=owner["epoch"], serial=owner["serial"])
+            raise Refused(
+                "behind" if serial < owner["serial"] else "ahead", epoch=owner["epoch"], serial=owner["serial"]
+            )
         return _told(owner), None
     digest = promised["sha256"]
     if serial == owner["serial"]:
@@ -208,7 +222,7 @@ def _owner(where: spool.Spool) -> "dict[str, Any] | None":
     except FileNotFoundError:
         return None
     except ValueError:
-        raise Refused(f"the spool's owner file cannot be read: {where.owner}")
+        raise Refused(f"the spool's owner file cannot be read: {where.owner}") from None
 
 
 def _write_owner(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> None:
@@ -216,7 +230,9 @@ def _write_owner(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> Non
 
 
 def _apply(where: spool.Spool, owner: "dict[str, Any]", serial: int, disk: Disk) -> "dict[str, Any]":
-    """Carries a committed ``incoming/<serial>`` to its end: things moved, answer kept, owner written, incoming removed."""
+    """Carries a committed ``incoming/<serial>`` to its end: things moved, answer kept, owner written, incoming
+    removed.
+    """
     folder = f"{where.incoming}/{serial}"
     with open(folder + "/hello.json", "rb") as stream:
         said = json.loads(stream.read().decode("ascii"))

@@ -1,8 +1,10 @@
-"""Named points where a test lets this process die, or lets the disk be full (hides how a fault is armed; costs nothing when none is).
+"""Named points where a test lets this process die, or lets the disk be full (hides how a fault is armed; costs nothing
+when none is).
 
-``ICP_FAULT`` holds ``name:N:/path/token[:action]``, several separated by ``;``. At the N-th visit of ``name`` in this process, if the
-token could be unlinked (so it happens once, however many processes see it), the action is taken: ``kill`` (SIGKILL to itself, the
-default), ``enospc`` (OSError "no space left"), or ``torn`` (half of what was about to be written, then SIGKILL).
+``ICP_FAULT`` holds ``name:N:/path/token[:action]``, several separated by ``;``. At the N-th visit of ``name`` in this
+process, if the token could be unlinked (so it happens once, however many processes see it), the action is taken:
+``kill`` (SIGKILL to itself, the default), ``enospc`` (OSError "no space left"), or ``torn`` (half of what was about to
+be written, then SIGKILL).
 """
 
 import errno
@@ -10,7 +12,7 @@ import os
 
 __all__ = ["arm", "visit", "writing"]
 
-_armed = {}  # type: dict[str, list[list[object]]]
+_armed: "dict[str, list[list[object]]]" = {}
 
 
 def arm(text: "str | None") -> None:

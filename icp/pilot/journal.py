@@ -1,7 +1,9 @@
-"""The one writer of a stream of facts: grouped syncs in a thread, and what a full or broken disk does to them (hides segments).
+"""The one writer of a stream of facts: grouped syncs in a thread, and what a full or broken disk does to them (hides
+segments).
 
-After a failed or short write nothing is ever appended to that segment: the next one is opened, and everything behind the last durable
-fact is written again. Facts wait in memory until they are durable, so a disk that is full for a while loses none.
+After a failed or short write nothing is ever appended to that segment: the next one is opened, and everything behind
+the last durable fact is written again. Facts wait in memory until they are durable, so a disk that is full for a while
+loses none.
 """
 
 import os
@@ -52,13 +54,13 @@ class Journal:
         """The number of the last fact that is on disk for good."""
         self.added = seq
         """The number of the last fact taken."""
-        self.trouble = None  # type: OSError | None
+        self.trouble: OSError | None = None
         """The last error of the disk, None when all is well."""
         self._folder, self._stream, self._disk = folder, stream, disk or Disk()
-        self.before = None  # type: Callable[[], None] | None
+        self.before: Callable[[], None] | None = None
         """Called before lines are written: makes durable what they point to."""
         self._segment, self._size, self._fd = segment, 0, -1
-        self._waiting = []  # type: list[bytes]
+        self._waiting: list[bytes] = []
         """Lines behind ``durable``."""
         self._lock = threading.Lock()
 
@@ -124,7 +126,9 @@ class Journal:
         self._disk.sync_folder(self._folder)
 
     def _abandon(self) -> None:
-        """Leaves the segment as it is; one in which nothing is durable is removed, so that a full disk does not fill with them."""
+        """Leaves the segment as it is; one in which nothing is durable is removed, so that a full disk does not
+        fill with them.
+        """
         opened = self._fd >= 0
         try:
             self.close()

@@ -1,4 +1,6 @@
-"""Whether a node has what a need asks for: comparisons in disjunctive form, and nothing else (no expression is evaluated here)."""
+"""Whether a node has what a need asks for: comparisons in disjunctive form, and nothing else (no expression is
+evaluated here).
+"""
 
 import operator
 
@@ -17,8 +19,8 @@ _OPERATORS = {
 def compare(any: "Sequence[Sequence[Sequence[Any]]]", attrs: "Mapping[str, Any]") -> bool:
     """Whether one of the clauses has all its comparisons ``[attribute, operator, value]`` true of these attributes.
 
-    A comparison with an unknown attribute is false, but for ``[X, "!=", true]``, which is how ``not $attr(X)`` is written.
-    Booleans, numbers and texts are never equal to, or in order with, one another; ``!=`` is true between them.
+    A comparison with an unknown attribute is false, but for ``[X, "!=", true]``, which is how ``not $attr(X)`` is
+    written. Booleans, numbers and texts are never equal to, or in order with, one another; ``!=`` is true between them.
     """
     for clause in any:
         for name, symbol, value in clause:

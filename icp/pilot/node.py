@@ -12,7 +12,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["alive", "boot_id", "children", "clean_up", "host", "kill_marked", "processes", "register", "remove_scratch", "start_time", "unregister"]
+__all__ = [
+    "alive",
+    "boot_id",
+    "children",
+    "clean_up",
+    "host",
+    "kill_marked",
+    "processes",
+    "register",
+    "remove_scratch",
+    "start_time",
+    "unregister",
+]
 
 
 def host() -> str:
@@ -61,6 +73,20 @@ def processes() -> "dict[int, tuple[int, int, int]]":
             except (OSError, IndexError, ValueError):
                 pass
     return found
+
+
+def proportional(pid: int) -> "int | None":
+    """Resident bytes with shared pages divided among those who share them; None where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as stream:
+            for text in stream:
+                if text.startswith("Pss:"):
+                    return int(text.split()[1]) << 10
+    except FileNotFoundError:
+        return 0 if not os.path.exists(f"/proc/{pid}") else None
+    except (OSError, ValueError):
+        pass
+    return None
 
 
 def children(pid: int) -> "list[int]":
@@ -113,7 +139,9 @@ def _registry(ledger: str) -> str:
 
 
 def register(ledger: str, agent: str, entry: "dict[str, Any]") -> str:
-    """Notes an agent, so that the next one here can clean up behind it; the path of the note. Raises OSError, Unsafe."""
+    """Notes an agent, so that the next one here can clean up behind it; the path of the note. Raises OSError,
+    Unsafe.
+    """
     folder = _registry(ledger)
     text = json.dumps(dict(entry, agent=agent, boot=boot_id())).encode("ascii")
     for _ in range(10):
@@ -137,7 +165,11 @@ def register(ledger: str, agent: str, entry: "dict[str, Any]") -> str:
 
 def unregister(path: str) -> None:
     """Removes the note, and the folders if it was the last."""
-    for remove, one in ((os.unlink, path), (os.rmdir, os.path.dirname(path)), (os.rmdir, os.path.dirname(os.path.dirname(path)))):
+    for remove, one in (
+        (os.unlink, path),
+        (os.rmdir, os.path.dirname(path)),
+        (os.rmdir, os.path.dirname(os.path.dirname(path))),
+    ):
         try:
             remove(one)
         except OSError:
@@ -156,7 +188,9 @@ def remove_scratch(path: str) -> bool:
 
 
 def clean_up(ledger: str) -> "list[str]":
-    """Ends what dead agents of this ledger left on this node: processes, scratch, and the fact ``agent_died``; the agents' ids."""
+    """Ends what dead agents of this ledger left on this node: processes, scratch, and the fact ``agent_died``;
+    the agents' ids.
+    """
     folder = _registry(ledger)
     try:
         names = [name for name in os.listdir(folder) if name.endswith((".json", ".json.tmp"))]
@@ -200,14 +234,18 @@ def _clean_one(path: str) -> "str | None":
 
 
 def note_death(folder: str, clean: bool, why: str) -> None:
-    """Appends ``agent_died`` to the supervisor's stream of this agent, unless it or the agent's own last fact is there."""
+    """Appends ``agent_died`` to the supervisor's stream of this agent, unless it or the agent's own last fact is
+    there.
+    """
     from .orders import has_ended, read_stream
 
     try:
         if has_ended(folder):
             return
         facts = read_stream(folder, "supervisor")
-        stream = journal.Journal(folder, "supervisor", journal.last_segment(folder, "supervisor"), facts[-1]["n"] if facts else 0)
+        stream = journal.Journal(
+            folder, "supervisor", journal.last_segment(folder, "supervisor"), facts[-1]["n"] if facts else 0
+        )
     except OSError:
         return  # Fenced, or gone.
     stream.add({"f": "agent_died", "clean": clean, "why": why})

@@ -1,4 +1,6 @@
-"""What this node offers an agent: the smallest of what cgroups, affinity, batch system and pilot allow (hides where each is written)."""
+"""What this node offers an agent: the smallest of what cgroups, affinity, batch system and pilot allow (hides
+where each is written).
+"""
 
 import json
 import os
@@ -10,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["attributes", "choose_scratch", "cpus", "disk", "gpus", "memory", "platform_name", "probe"]
+__all__ = ["OutOfMemory", "attributes", "choose_scratch", "cpus", "disk", "gpus", "memory", "platform_name", "probe"]
 
 _BATCH = ("SLURM_JOB_ID", "PBS_JOBID", "_CONDOR_SCRATCH_DIR", "JOB_ID", "LSB_JOBID")
 _CPU_VARIABLES = ("SLURM_CPUS_ON_NODE", "NCPUS", "NSLOTS")
@@ -53,6 +55,30 @@ def _cgroup_memory() -> "int | None":
     texts += [_first_line(one + "/memory.limit_in_bytes") for one in _cgroup_folders("memory")]
     limits = [int(text) for text in texts if text.isdigit() and int(text) < 1 << 60]
     return min(limits) if limits else None
+
+
+class OutOfMemory:
+    """The kernel's count of processes that it killed in our cgroups for want of memory."""
+
+    def __init__(self) -> None:
+        self._paths = [one + "/memory.events" for one in _cgroup_folders("")]
+        self._paths += [one + "/memory.oom_control" for one in _cgroup_folders("memory")]
+        self._last = self._count()
+
+    def _count(self) -> int:
+        total = 0
+        for path in self._paths:
+            try:
+                with open(path) as stream:
+                    total += sum(int(text.split()[1]) for text in stream if text.startswith("oom_kill "))
+            except (OSError, ValueError, IndexError):
+                pass
+        return total
+
+    def happened(self) -> bool:
+        """Whether the count has grown since this was asked last."""
+        before, self._last = self._last, self._count()
+        return self._last > before
 
 
 def _cgroup_cpus() -> "int | None":
@@ -125,7 +151,9 @@ def gpus(given: "int | None") -> "list[str]":
 
 
 def choose_scratch(configured: "str | None", fallback: str, wanted: int) -> str:
-    """Where working directories go: the batch system's ``$TMPDIR`` if it is large enough, the site's scratch, else the spool."""
+    """Where working directories go: the batch system's ``$TMPDIR`` if it is large enough, the site's scratch,
+    else the spool.
+    """
     places = [one for one in (os.environ.get("TMPDIR"), configured) if one]
     for place in places:
         try:
@@ -150,11 +178,19 @@ def platform_name() -> str:
 def attributes(configured: "dict[str, Any]", slots: int, devices: "list[str]") -> "dict[str, Any]":
     """What requirements may compare: found here, and over it what the site's configuration says."""
     system = os.uname()
-    found = {
-        "CPU": True, "CPUs": slots, "GPU": bool(devices), "HasGPU": bool(devices), "GPUs": len(devices),
-        "Arch": system.machine, "OS": system.sysname, "Kernel": system.release, "Host": system.nodename,
-        "Platform": platform_name(), "Cvmfs": os.path.isdir("/cvmfs/cvmfs-config.cern.ch"),
-    }  # type: dict[str, Any]  # fmt: skip
+    found: dict[str, Any] = {
+        "CPU": True,
+        "CPUs": slots,
+        "GPU": bool(devices),
+        "HasGPU": bool(devices),
+        "GPUs": len(devices),
+        "Arch": system.machine,
+        "OS": system.sysname,
+        "Kernel": system.release,
+        "Host": system.nodename,
+        "Platform": platform_name(),
+        "Cvmfs": os.path.isdir("/cvmfs/cvmfs-config.cern.ch"),
+    }
     found.update(configured)
     return found
 
@@ -164,11 +200,17 @@ def probe(root: "str | None") -> int:
     from . import answers, spool
 
     slots, devices = cpus(None), gpus(None)
-    told = {
-        "host": node.host(), "boot": node.boot_id(), "python": "%d.%d.%d" % sys.version_info[:3], "executable": sys.executable,
-        "cpus": slots, "memory": memory(None, slots), "gpus": len(devices), "attrs": attributes({}, slots, devices),
+    told: dict[str, Any] = {
+        "host": node.host(),
+        "boot": node.boot_id(),
+        "python": "%d.%d.%d" % sys.version_info[:3],
+        "executable": sys.executable,
+        "cpus": slots,
+        "memory": memory(None, slots),
+        "gpus": len(devices),
+        "attrs": attributes({}, slots, devices),
         "tmpdir": os.environ.get("TMPDIR"),
-    }  # type: dict[str, Any]  # fmt: skip
+    }
     if root is not None:
         try:
             spool.check_root(root)

@@ -1,7 +1,9 @@
-"""What the engine orders, done so that doing it twice is doing it once (hides each order's steps and what is kept to repeat an answer).
+"""What the engine orders, done so that doing it twice is doing it once (hides each order's steps and what is kept to
+repeat an answer).
 
-Every order is applied from ``incoming/<serial>/``: a file that was moved from there is not there any more, and what an answer needs to
-know of a step that cannot be repeated (a submit, a kill, a fence) is written down before or with the step.
+Every order is applied from ``incoming/<serial>/``: a file that was moved from there is not there any more, and what an
+answer needs to know of a step that cannot be repeated (a submit, a kill, a fence) is written down before or with the
+step.
 """
 
 import errno
@@ -17,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Orders", "OrderError", "begun_attempts", "run_command", "unpack"]
+__all__ = ["OrderError", "Orders", "begun_attempts", "run_command", "unpack"]
 
 SUBMIT_TIMEOUT = 60.0
 """Seconds that a batch system has to answer a submit or a kill."""
@@ -29,7 +31,8 @@ class OrderError(Exception):
 
 
 def run_command(argv: "list[str]", folder: "str | None", timeout: float, limit: int) -> "dict[str, Any]":
-    """Runs a command with nothing on its input: {"rc": int or None (no end in time), "out", "err"}, each at most ``limit`` bytes.
+    """Runs a command with nothing on its input: {"rc": int or None (no end in time), "out", "err"}, each at most
+    ``limit`` bytes.
 
     Output goes through files, so that a process which the command leaves behind holds nobody up.
     """
@@ -40,7 +43,7 @@ def run_command(argv: "list[str]", folder: "str | None", timeout: float, limit: 
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=folder)
         except (OSError, ValueError) as error:
             return {"rc": 127, "out": "", "err": f"{argv[0] if argv else ''}: {error}"}
-        rc = None  # type: int | None
+        rc: int | None = None
         try:
             rc = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -54,7 +57,9 @@ def run_command(argv: "list[str]", folder: "str | None", timeout: float, limit: 
 
 
 def unpack(folder: str, frames: "list[spool.Frame]", disk: Disk) -> None:
-    """Writes the orders into this folder, which does not exist: the carried things as files, ``orders.json`` with all of them in order."""
+    """Writes the orders into this folder, which does not exist: the carried things as files, ``orders.json`` with
+    all of them in order.
+    """
     disk.mkdir(folder)
     listed = []
     for number, (kind, meta, body) in enumerate(frames):
@@ -84,7 +89,9 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
             spool.split_card_name(meta["card"])
     elif kind in ("fence", "ack"):
         spool.check_agent(meta.get("agent"))
-        if kind == "ack" and (meta.get("stream") not in ("journal", "supervisor") or type(meta.get("segment")) is not int):
+        if kind == "ack" and (
+            meta.get("stream") not in ("journal", "supervisor") or type(meta.get("segment")) is not int
+        ):
             raise OrderError(f"ack names no stream and segment: {meta!r}")
     elif kind == "cancel" or (kind == "drop" and "attempt" in meta):
         spool.check_id(meta.get("attempt"))
@@ -102,8 +109,8 @@ class Orders:
     def __init__(self, where: spool.Spool, serial: int, disk: Disk) -> None:
         self.spool, self.serial, self.disk = where, serial, disk
         self.folder = f"{where.incoming}/{serial}"
-        self.answer = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}  # type: dict[str, Any]
-        self._ids = None  # type: dict[str, str] | None
+        self.answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}
+        self._ids: dict[str, str] | None = None
 
     def apply(self) -> "dict[str, Any]":
         with open(self.folder + "/orders.json", "rb") as stream:
@@ -140,7 +147,8 @@ class Orders:
                 for block in iter(lambda: stream.read(1 << 20), b""):
                     digest.update(block)
             if digest.hexdigest() != meta["sha256"]:
-                # The digest of all orders was right: the engine itself named it wrongly, and sends no other bytes next time.
+                # The digest of all orders was right: the engine itself named it wrongly, and sends no other bytes next
+                # time.
                 self.answer.setdefault("blob", {})[meta["sha256"]] = "wrong checksum"
                 return
         try:
@@ -290,7 +298,12 @@ def fill(argv: "list[Any]", root: str, folder: "str | None") -> "list[str]":
     """The command with ``{python}``, ``{program}``, ``{dir}`` and ``{spool}`` replaced."""
     if not isinstance(argv, list) or not all(isinstance(part, str) for part in argv):
         raise OrderError(f"a command must be a list of strings: {argv!r}")
-    known = {"{python}": sys.executable, "{program}": os.path.abspath(sys.argv[0]), "{spool}": root, "{dir}": folder or root}
+    known = {
+        "{python}": sys.executable,
+        "{program}": os.path.abspath(sys.argv[0]),
+        "{spool}": root,
+        "{dir}": folder or root,
+    }
     filled = []
     for part in argv:
         for name, value in known.items():
@@ -331,7 +344,7 @@ def has_ended(folder: str) -> bool:
 
 def begun_attempts(folder: str) -> "set[str]":
     """The attempts that a fact says were begun."""
-    begun = set()  # type: set[str]
+    begun: set[str] = set()
     for fact in read_stream(folder, "journal"):
         name = fact.get("f")
         if name in ("staging", "running", "storing") or (name == "ended" and fact.get("r") != "returned"):
@@ -350,7 +363,8 @@ def is_begun(path: str, begun: "set[str]") -> bool:
 
 
 def recall_unbegun(where: spool.Spool, agent: str, disk: Disk) -> "dict[str, list[str]]":
-    """Moves the cards of a fenced agent that no fact says were begun to ``recalled/``: {"began": cards, "unbegun": cards}.
+    """Moves the cards of a fenced agent that no fact says were begun to ``recalled/``: {"began": cards, "unbegun":
+    cards}.
 
     Their ids stay in the agent's folder, so that the same question has the same answer however often it is interrupted.
     """
@@ -363,7 +377,9 @@ def recall_unbegun(where: spool.Spool, agent: str, disk: Disk) -> "dict[str, lis
         unbegun = set()
     names = claimed(folder)
     begun = begun_attempts(folder) if names else set()
-    move = [name for name in names if spool.card_id(name) in unbegun or not is_begun(folder + "/claimed/" + name, begun)]
+    move = [
+        name for name in names if spool.card_id(name) in unbegun or not is_begun(folder + "/claimed/" + name, begun)
+    ]
     if move:
         unbegun.update(spool.card_id(name) for name in move)
         disk.put(noted, json.dumps(sorted(unbegun)).encode("ascii"))

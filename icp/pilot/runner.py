@@ -1,7 +1,9 @@
-"""One card from begin to end: its attempts in order, the steps of each, and the fact that each ends with (hides spawning and logs).
+"""One card from begin to end: its attempts in order, the steps of each, and the fact that each ends with (hides
+spawning and logs).
 
-An attempt is a generator. It yields the pid of a process that it waits for, or a function that may take long; whoever drives it (the
-agent's loop, or :func:`run_card_here` in the foreground) sends back (wait status, rusage), or the function's result.
+An attempt is a generator. It yields the pid of a process that it waits for, or a function that may take long; whoever
+drives it (the agent's loop, or :func:`run_card_here` in the foreground) sends back (wait status, rusage), or the
+function's result.
 """
 
 import errno
@@ -24,31 +26,54 @@ if TYPE_CHECKING:
 __all__ = ["Runner", "read_card", "returned", "run_card_here"]
 
 ERR_LIMIT = 4000
-_RESET = [signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+_RESET = [
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+]
 _SPAWNS = hasattr(os, "posix_spawn")
 
 
 class Runner:
     """Runs attempts on this node: what they all share."""
 
-    def __init__(self, stage: Stage, agent: str, scratch: str, platform: "Callable[[], str]", sweep: "Callable[[str], None]") -> None:
-        """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session."""
+    def __init__(
+        self,
+        stage: Stage,
+        agent: str,
+        scratch: str,
+        platform: "Callable[[], str]",
+        sweep: "Callable[[str], None]",
+        out_of_memory: "Callable[[], bool]" = lambda: False,
+    ) -> None:
+        """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session;
+        ``out_of_memory()`` tells whether the kernel has killed something here for want of memory since it was
+        asked last.
+        """
         self._stage, self._scratch, self._platform, self._sweep = stage, scratch, platform, sweep
-        self.base = {name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")}
+        self._out_of_memory = out_of_memory
+        self.base = {
+            name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")
+        }
         self.base.update(ICP_AGENT=agent, ICP_SCRATCH=scratch)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._found = {}  # type: dict[tuple[str, str], str]
+        self._found: dict[tuple[str, str], str] = {}
 
     def attempt(
         self, task: Task, pack: Pack, known: "dict[tuple[str, str], str]", gpus: "list[str]"
     ) -> "Generator[Any, Any, dict[str, Any]]":
         """Runs one attempt: the ``ended`` fact, without number and time."""
         spec, slot = task.spec, task.slot
-        fact = {"f": "ended", "a": spec["a"], "k": spec["k"], "r": "ok", "exit": None}  # type: dict[str, Any]
+        fact: dict[str, Any] = {"f": "ended", "a": spec["a"], "k": spec["k"], "r": "ok", "exit": None}
         times = [round(task.began, 3)] * 4
         cpu, rss = 0.0, 0
-        out = []  # type: list[list[Any]]
-        problem = None  # type: tuple[str, str] | None
+        out: list[list[Any]] = []
+        problem: tuple[str, str] | None = None
         complete = False
         try:
             slot.refresh()
@@ -65,6 +90,12 @@ class Runner:
                 rss = max(rss, usage.ru_maxrss * 1024)
                 fact["exit"] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 if fact["exit"] != 0:
+                    if fact["exit"] == -signal.SIGKILL and task.verdict is None and self._out_of_memory():
+                        task.verdict = (
+                            "error",
+                            "resource",
+                            "memory: killed by the kernel, the node or the batch job had no more",
+                        )
                     break
             self._sweep(spec["a"])
             times[2] = round(task.enter("storing"), 3)
@@ -91,7 +122,8 @@ class Runner:
                 fact["stats"] = stats
             if wrong:
                 fact["stats_err"] = wrong
-        # A task that was told to end and then exits with 0 has not done its work; one that had done it all before is ok.
+        # A task that was told to end and then exits with 0 has not done its work; one that had done it all before is
+        # ok.
         _judge(fact, None if complete else task.verdict, problem, tail)
         return fact
 
@@ -132,7 +164,9 @@ class Runner:
                 return self._posix_spawn(program, argv, env, slot)
             return self._fork_exec(program, argv, env, slot)
         except (OSError, ValueError, IndexError) as error:
-            raise Problem("payload", f"the command {argv[0] if argv else '(empty)'} cannot be started: {error}")
+            raise Problem(
+                "payload", f"the command {argv[0] if argv else '(empty)'} cannot be started: {error}"
+            ) from error
 
     def _fill(self, part: "Any", slot: Slot) -> str:
         if isinstance(part, str):
@@ -158,7 +192,8 @@ class Runner:
 
     def _posix_spawn(self, program: str, argv: "list[str]", env: "dict[str, str]", slot: Slot) -> int:
         os.chdir(slot.work)  # Only this thread spawns, and everything else uses absolute paths.
-        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, slot.out, 1), (os.POSIX_SPAWN_DUP2, slot.err, 2)]  # novm
+        dup = os.POSIX_SPAWN_DUP2  # novm
+        actions = [(dup, self._null, 0), (dup, slot.out, 1), (dup, slot.err, 2)]
         try:
             return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=_RESET)  # novm
         except NotImplementedError:
@@ -168,14 +203,22 @@ class Runner:
         import subprocess
 
         process = subprocess.Popen(
-            argv, executable=program, env=env, cwd=slot.work, stdin=self._null, stdout=slot.out, stderr=slot.err,
+            argv,
+            executable=program,
+            env=env,
+            cwd=slot.work,
+            stdin=self._null,
+            stdout=slot.out,
+            stderr=slot.err,
             start_new_session=True,
-        )  # fmt: skip
+        )
         process.returncode = 0  # It is waited for by whoever drives the generator.
         return process.pid
 
 
-def _judge(fact: "dict[str, Any]", verdict: "tuple[str, str | None, str] | None", problem: "tuple[str, str] | None", tail: str) -> None:
+def _judge(
+    fact: "dict[str, Any]", verdict: "tuple[str, str | None, str] | None", problem: "tuple[str, str] | None", tail: str
+) -> None:
     """Fills in how the attempt ended: a decision from outside first, then a problem of ours, then the exit code."""
     if verdict is not None:
         fact["r"] = verdict[0]
@@ -203,19 +246,23 @@ def returned(spec: "dict[str, Any]", why: str) -> "dict[str, Any]":
 
 
 def run_card_here(
-    card: "dict[str, Any]", directory: str, source_of: "Callable[[list[str], str], str]", pack_of: "Callable[[str], str]",
-    out: "BinaryIO | None" = None, err: "BinaryIO | None" = None,
-) -> "list[dict[str, Any]]":  # fmt: skip
+    card: "dict[str, Any]",
+    directory: str,
+    source_of: "Callable[[list[str], str], str]",
+    pack_of: "Callable[[str], str]",
+    out: "BinaryIO | None" = None,
+    err: "BinaryIO | None" = None,
+) -> "list[dict[str, Any]]":
     """Runs the attempts of a card one after the other as an agent would, in the foreground: their ``ended`` facts.
 
-    Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it; ``directory/.<task>/`` holds
-    what it printed (``out``, ``err``), which is also copied to the streams, and its statistics. ``source_of(from, name)`` and
-    ``pack_of(sha256)`` give the paths of inputs and packs; an input made by an earlier attempt of the card is taken from its directory.
-    Raises OSError where the directory cannot be written.
+    Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it;
+    ``directory/.<task>/`` holds what it printed (``out``, ``err``), which is also copied to the streams, and its
+    statistics. ``source_of(from, name)`` and ``pack_of(sha256)`` give the paths of inputs and packs; an input made by
+    an earlier attempt of the card is taken from its directory. Raises OSError where the directory cannot be written.
     """
     os.makedirs(directory, exist_ok=True)
     directory = os.path.abspath(directory)
-    made = {}  # type: dict[str, str]
+    made: dict[str, str] = {}
 
     def find(origin: "list[str]", name: str) -> str:
         return f"{made[origin[1]]}/{name}" if origin[0] == "store" and origin[1] in made else source_of(origin, name)
@@ -226,7 +273,9 @@ def run_card_here(
     remove_tree(hidden)
     os.mkdir(hidden)
     runner = Runner(Stage(find, pack_of, None, hidden), "local", hidden, offer.platform_name, lambda attempt: None)
-    facts, good, known = [], set(), {}  # type: list[dict[str, Any]], set[str], dict[tuple[str, str], str]
+    facts: list[dict[str, Any]] = []
+    good: set[str] = set()
+    known: dict[tuple[str, str], str] = {}
     for spec in card["attempts"]:
         if any(one not in good for one in spec.get("after") or ()):
             facts.append(returned(spec, "a task before it did not end well"))
@@ -258,7 +307,9 @@ class _HereSlot(Slot):
         """Everything is new."""
 
 
-def _drive(life: "Generator[Any, Any, dict[str, Any]]", slot: Slot, out: "BinaryIO | None", err: "BinaryIO | None") -> "dict[str, Any]":
+def _drive(
+    life: "Generator[Any, Any, dict[str, Any]]", slot: Slot, out: "BinaryIO | None", err: "BinaryIO | None"
+) -> "dict[str, Any]":
     copied = {slot.out: 0, slot.err: 0}
 
     def show() -> None:
@@ -269,7 +320,8 @@ def _drive(life: "Generator[Any, Any, dict[str, Any]]", slot: Slot, out: "Binary
                 stream.flush()
             copied[fd] += len(data)
 
-    step, value = life.send, None  # type: Any, Any
+    step: Any = life.send
+    value: Any = None
     try:
         while True:
             wanted = step(value)
@@ -305,10 +357,8 @@ def _kill_session(pid: int) -> None:
 def read_card(card: bytes) -> "dict[str, Any]":
     """A card's content; ValueError or KeyError where it is none."""
     value = json.loads(card.decode("utf-8"))
-    if not isinstance(value, dict) or not isinstance(value["attempts"], list):
+    if not isinstance(value, dict) or not isinstance(value["attempts"], list) or not value["attempts"]:
         raise ValueError("not a card")
     for one in value["attempts"]:
         spool.check_id(one["a"])
     return value
-
-

@@ -1,4 +1,6 @@
-"""What is free on a node, and which cards fit into it (hides packing, lending, and whom to stop when the node runs out)."""
+"""What is free on a node, and which cards fit into it (hides packing, lending, and whom to stop when the node
+runs out).
+"""
 
 from . import needs
 
@@ -33,8 +35,8 @@ class Room:
         self.cpus, self.memory, self.disk, self.end, self.attrs = cpus, memory, disk, end, attrs
         self.gpus = list(gpus)
         self._free_gpus = list(gpus)
-        self.shares = []  # type: list[Share]
-        self._passed = {}  # type: dict[str, float]
+        self.shares: list[Share] = []
+        self._passed: dict[str, float] = {}
 
     def suits(self, need: "dict[str, Any]", now: float) -> bool:
         """Whether the empty node could run it, and to its end."""
@@ -74,13 +76,17 @@ class Room:
         self._free_gpus += share.gpus
 
     def choose(
-        self, names: "Iterable[str]", need_of: "Callable[[str], dict[str, Any] | None]", pick: "Callable[[int], int]", now: float
+        self,
+        names: "Iterable[str]",
+        need_of: "Callable[[str], dict[str, Any] | None]",
+        pick: "Callable[[int], int]",
+        now: float,
     ) -> "str | None":
         """A card that fits, at random (``pick(n)`` draws from range(n)) among the first 64 that do; None if none does.
 
         A card that would fit the empty node but was passed over for five minutes is waited for: nothing else is taken.
         """
-        verdicts = {}  # type: dict[str, tuple[bool, bool]]
+        verdicts: dict[str, tuple[bool, bool]] = {}
         fitting = []
         for name in names:
             key = name[:-17].partition("-")[2] or name
@@ -108,13 +114,11 @@ class Room:
 def worst(promised_used: "list[tuple[int, int]]", limit: int) -> "int | None":
     """Who must stop: the index of the largest user beyond its promise, or None while all goes well.
 
-    What others were promised is kept for them, what nobody was promised is lent: so the node has run out when the sum of
-    max(promised, used) is beyond ``limit``.
+    What others were promised is kept for them, what nobody was promised is lent: so the node has run out when the sum
+    of max(promised, used) is beyond ``limit``.
     """
     if sum(max(promised, used) for promised, used in promised_used) <= limit:
         return None
     over = [used - promised for promised, used in promised_used]
     index = max(range(len(over)), key=lambda one: over[one])
     return index if over[index] > 0 else None
-
-

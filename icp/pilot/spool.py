@@ -1,4 +1,5 @@
-"""The format of the spool: where each thing lies, frames of an exchange, and lines of a journal (hides every byte of it).
+"""The format of the spool: where each thing lies, frames of an exchange, and lines of a journal (hides every byte of
+it).
 
 Pure but for :func:`check_root`: the engine reads journals and frames with the very functions that the pilot uses.
 """
@@ -16,10 +17,31 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 __all__ = [
-    "ANSWER_LIMIT", "BEGIN", "LINE_LIMIT", "SEGMENT_LIMIT", "BadFrame", "BadName", "Frame", "FrameParser", "Position", "Spool",
-    "Unsafe", "card_id", "check_agent", "check_digest", "check_id", "check_name", "check_parents", "check_root", "first_frame_size",
-    "frame", "join_card_name", "line",
-    "read_until_end", "split_card_name", "take",
+    "ANSWER_LIMIT",
+    "BEGIN",
+    "LINE_LIMIT",
+    "SEGMENT_LIMIT",
+    "BadFrame",
+    "BadName",
+    "Frame",
+    "FrameParser",
+    "Position",
+    "Spool",
+    "Unsafe",
+    "card_id",
+    "check_agent",
+    "check_digest",
+    "check_id",
+    "check_name",
+    "check_parents",
+    "check_root",
+    "first_frame_size",
+    "frame",
+    "join_card_name",
+    "line",
+    "read_until_end",
+    "split_card_name",
+    "take",
 ]
 
 ANSWER_LIMIT = 8 * 1000 * 1000
@@ -75,7 +97,9 @@ def check_digest(text: "Any") -> str:
 
 
 def check_name(text: "Any") -> str:
-    """A declared file name: relative, no ``..`` or ``.`` or empty part, no NUL or LF, at most 255 bytes; raises BadName."""
+    """A declared file name: relative, no ``..`` or ``.`` or empty part, no NUL or LF, at most 255 bytes; raises
+    BadName.
+    """
     if isinstance(text, str) and text and "\0" not in text and "\n" not in text:
         parts = text.split("/")
         if not any(part in ("", ".", "..") for part in parts):
@@ -130,9 +154,21 @@ class Spool:
         """The directories that a new spool has, parents first."""
         control = self.root + "/control"
         return [
-            self.incoming, self.applied, self.needs, self.inbox, self.agents, self.fenced, self.recalled, control, self.cancel,
-            self.drain, self.pilots, self.store, self.logs, self.cache,
-        ]  # fmt: skip
+            self.incoming,
+            self.applied,
+            self.needs,
+            self.inbox,
+            self.agents,
+            self.fenced,
+            self.recalled,
+            control,
+            self.cancel,
+            self.drain,
+            self.pilots,
+            self.store,
+            self.logs,
+            self.cache,
+        ]
 
     def need(self, need: str) -> str:
         return f"{self.needs}/{check_id(need)}.json"
@@ -157,15 +193,16 @@ class Spool:
 
 
 def check_root(root: str) -> None:
-    """Raises Unsafe unless the spool is a directory of ours, 0700, no symbolic link, below parents that strangers cannot write to.
+    """Raises Unsafe unless the spool is a directory of ours, 0700, no symbolic link, below parents that strangers
+    cannot write to.
 
-    Parents that a *group* may write to are let pass (project directories are so): members can take the spool away, but not put
-    in its place one that is ours and 0700.
+    Parents that a *group* may write to are let pass (project directories are so): members can take the spool away, but
+    not put in its place one that is ours and 0700.
     """
     try:
         info = os.lstat(root)
     except OSError as error:
-        raise Unsafe(f"{root}: {error.strerror}")
+        raise Unsafe(f"{root}: {error.strerror}") from error
     if stat.S_ISLNK(info.st_mode):
         raise Unsafe(f"{root} is a symbolic link")
     if not stat.S_ISDIR(info.st_mode):
@@ -178,7 +215,9 @@ def check_root(root: str) -> None:
 
 
 def check_parents(root: str) -> None:
-    """Raises Unsafe if a parent directory belongs to another user, or everybody may write to it (sticky ones excepted)."""
+    """Raises Unsafe if a parent directory belongs to another user, or everybody may write to it (sticky ones
+    excepted).
+    """
     parent = os.path.dirname(os.path.realpath(root))
     while True:
         info = os.stat(parent)
@@ -218,21 +257,23 @@ def _header(head: bytes) -> "tuple[str, int, int, int]":
             raise ValueError
         return text, int(meta), int(body), int(crc, 16)
     except ValueError:
-        raise BadFrame(f"no frame begins with {head[:60]!r}")
+        raise BadFrame(f"no frame begins with {head[:60]!r}") from None
 
 
 class FrameParser:
-    """Turns a stream, fed as it comes, into frames; at the first wrong byte it stops for good, and what was whole before counts."""
+    """Turns a stream, fed as it comes, into frames; at the first wrong byte it stops for good, and what was whole
+    before counts.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
-        self.broken = None  # type: str | None
+        self.broken: str | None = None
         """What was wrong, once something was."""
 
     def feed(self, data: bytes) -> "list[Frame]":
         """The frames that these bytes complete."""
         self._data += data
-        frames = []  # type: list[Frame]
+        frames: list[Frame] = []
         at = 0
         while self.broken is None:
             end = self._data.find(b"\n", at, at + _HEADER_LIMIT)
@@ -266,7 +307,7 @@ class FrameParser:
 def read_until_end(stream: "BinaryIO") -> "tuple[list[Frame], bytes]":
     """The frames of a stream up to its ``end`` (or to where it breaks off), and the bytes that were read."""
     parser = FrameParser()
-    frames = []  # type: list[Frame]
+    frames: list[Frame] = []
     raw = []
     while parser.broken is None and not (frames and frames[-1].kind == "end"):
         data = stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16)
@@ -320,14 +361,15 @@ def take(
 ) -> "tuple[list[dict[str, Any]], Position]":
     """The facts that these bytes add to a stream read so far to ``position``, and the position behind them.
 
-    ``chunks`` are (segment, offset, bytes) by rising segment, each beginning at an offset that was already reached. A line counts
-    only if its checksum is right and its number is the last one + 1; a smaller number is skipped; anything else ends the segment,
-    and reading goes on only in a later segment whose first line is right and not beyond the last number + 1. So every fact comes
-    once and in order, whatever was torn or doubled. At most ``limit`` facts are taken: call again with the position returned.
-    With ``oldest``, at ``BEGIN``, a stream whose first segments were deleted is read from the oldest that is left.
+    ``chunks`` are (segment, offset, bytes) by rising segment, each beginning at an offset that was already reached. A
+    line counts only if its checksum is right and its number is the last one + 1; a smaller number is skipped; anything
+    else ends the segment, and reading goes on only in a later segment whose first line is right and not beyond the last
+    number + 1. So every fact comes once and in order, whatever was torn or doubled. At most ``limit`` facts are taken:
+    call again with the position returned. With ``oldest``, at ``BEGIN``, a stream whose first segments were deleted is
+    read from the oldest that is left.
     """
     segment, offset, seq = position
-    facts = []  # type: list[dict[str, Any]]
+    facts: list[dict[str, Any]] = []
     free = oldest and position == BEGIN
     for number, begin, data in chunks:
         if number < segment or (number == segment and begin > offset):
@@ -354,4 +396,6 @@ def take(
                 seq += 1
             at = end + 1
             offset = begin + at
+        if limit is not None and len(facts) >= limit:
+            break  # This segment may have more.
     return facts, Position(segment, offset, seq)

@@ -1,4 +1,6 @@
-"""Files into a working directory and out of it: copies, checksums, packs (hides tar, globs, and how a full disk is waited out)."""
+"""Files into a working directory and out of it: copies, checksums, packs (hides tar, globs, and how a full disk
+is waited out).
+"""
 
 import errno
 import hashlib
@@ -31,24 +33,33 @@ class Problem(Exception):
 
 
 class Stage:
-    """Moves files for the attempts of one agent. Its methods may take long: they are called outside of the agent's loop."""
+    """Moves files for the attempts of one agent. Its methods may take long: they are called outside of the
+    agent's loop.
+    """
 
     def __init__(
-        self, source_of: "Callable[[list[str], str], str]", pack_of: "Callable[[str], str]", store: "Callable[[str], str] | None",
-        packs: str, disk: "Disk | None" = None,
-    ) -> None:  # fmt: skip
-        """``source_of(from, name)`` and ``pack_of(sha256)`` are paths, ``store(attempt)`` a folder (None: outputs stay where they are).
+        self,
+        source_of: "Callable[[list[str], str], str]",
+        pack_of: "Callable[[str], str]",
+        store: "Callable[[str], str] | None",
+        packs: str,
+        disk: "Disk | None" = None,
+    ) -> None:
+        """``source_of(from, name)`` and ``pack_of(sha256)`` are paths, ``store(attempt)`` a folder (None: outputs stay
+        where they are).
 
         ``packs`` is the node-local folder in which packs are unpacked.
         """
         self._source_of, self._pack_of, self._store = source_of, pack_of, store
         self._packs, self._disk = packs, disk or Disk()
-        self._unpacked = {}  # type: dict[str, list[str]]
+        self._unpacked: dict[str, list[str]] = {}
 
     # --- in
 
     def bring_in(self, spec: "dict[str, Any]", work: str, known: "dict[tuple[str, str], str]") -> None:
-        """Puts shipped files, inputs and ``inputs.list`` into ``work``; ``known`` has checksums of outputs made by the same card."""
+        """Puts shipped files, inputs and ``inputs.list`` into ``work``; ``known`` has checksums of outputs made
+        by the same card.
+        """
         for sha256 in spec.get("files") or ():
             folder = f"{self._packs}/{sha256}"
             for name in self._unpack(sha256, folder):
@@ -63,7 +74,7 @@ class Stage:
                 os.makedirs(os.path.dirname(f"{work}/{name}"), exist_ok=True)
                 found = copy(source, f"{work}/{name}")
             except OSError as error:
-                raise Problem("stage", f"input {name} cannot be copied from {source}: {error.strerror}")
+                raise Problem("stage", f"input {name} cannot be copied from {source}: {error.strerror}") from error
             if expected and found != expected:
                 raise Problem("stage", f"input {name} ({source}) has sha256 {found}, expected {expected}")
         if spec.get("list"):
@@ -77,7 +88,7 @@ class Stage:
             try:
                 names = self._unpack_once(self._pack_of(sha256), sha256, folder)
             except (OSError, ValueError) as error:
-                raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}")
+                raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}") from error
             self._unpacked[sha256] = names
         return self._unpacked[sha256]
 
@@ -106,7 +117,10 @@ class Stage:
                 if content is None:
                     raise Problem("stage", f"the shipped files hold {member.name}, which is no plain file")
                 with open(target, "xb") as out:
-                    for block in iter(lambda: content.read(_BLOCK), b""):
+                    while True:
+                        block = content.read(_BLOCK)
+                        if not block:
+                            break
                         out.write(block)
                 os.chmod(target, 0o555 if member.mode & 0o100 else 0o444)
         try:
@@ -122,25 +136,29 @@ class Stage:
     # --- out
 
     def take_out(self, spec: "dict[str, Any]", work: str, given_up: "Callable[[], bool]") -> "list[list[Any]]":
-        """Stores the declared outputs for good: [[index, name, bytes, sha256]...]. ``given_up()``: nobody waits for them any more."""
+        """Stores the declared outputs for good: [[index, name, bytes, sha256]...]. ``given_up()``: nobody waits
+        for them any more.
+        """
         found = declared_outputs(spec["out"], work)
         if self._store is None:
-            return [[index, name, os.stat(work + "/" + name).st_size, digest_of(work + "/" + name)] for index, name in found]
+            return [
+                [index, name, os.stat(work + "/" + name).st_size, digest_of(work + "/" + name)] for index, name in found
+            ]
         folder = self._store(spec["a"])
         deadline, pause = time.time() + STORE_PATIENCE, 0.2
-        done = []  # type: list[list[Any]]
+        done: list[list[Any]] = []
         while True:
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
                 while len(done) < len(found):
                     index, name = found[len(done)]
-                    done.append([index, name] + self._store_one(work + "/" + name, folder, name))
+                    done.append([index, name, *self._store_one(work + "/" + name, folder, name)])
                 self._disk.sync_folder(folder)
                 self._disk.sync_folder(os.path.dirname(folder))
                 return done
             except OSError as error:
                 if error.errno not in _TRANSIENT or time.time() > deadline or given_up():
-                    raise Problem("node", f"the outputs cannot be stored in {folder}: {error.strerror}")
+                    raise Problem("node", f"the outputs cannot be stored in {folder}: {error.strerror}") from error
             time.sleep(pause)
             pause = min(10.0, pause * 2)
 
@@ -174,7 +192,9 @@ class Stage:
 
 
 def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple[int, str]]":
-    """(index, name) of every file that the declarations name; Problem of kind payload where one is missing and not optional."""
+    """(index, name) of every file that the declarations name; Problem of kind payload where one is missing and
+    not optional.
+    """
     found, taken = [], set()
     for index, one in enumerate(declared):
         name = one["name"]
@@ -182,7 +202,9 @@ def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple
             import glob
 
             base = glob.escape(work) + "/"
-            names = sorted(path[len(work) + 1 :] for path in glob.glob(base + name, recursive=True) if os.path.isfile(path))
+            names = sorted(
+                path[len(work) + 1 :] for path in glob.glob(base + name, recursive=True) if os.path.isfile(path)
+            )
         else:
             names = [name] if os.path.lexists(work + "/" + name) else []
         if not names and not one.get("optional"):
@@ -194,7 +216,7 @@ def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple
             try:
                 mode = os.stat(work + "/" + spool.check_name(each)).st_mode
             except (OSError, spool.BadName) as error:
-                raise Problem("payload", f"declared output {name}: {error}")
+                raise Problem("payload", f"declared output {name}: {error}") from error
             if not stat.S_ISREG(mode):
                 raise Problem("payload", f"declared output {each} is not a regular file")
             found.append((index, each))
@@ -223,7 +245,9 @@ def copy(source: str, target: str) -> str:
 
 
 def statistics(path: str) -> "tuple[dict[str, float], str | None]":
-    """What a task left in ``$ICP_STATS``, and what was wrong with it: a JSON object of numbers, or lines ``name value``, ``name += value``."""
+    """What a task left in ``$ICP_STATS``, and what was wrong with it: a JSON object of numbers, or lines ``name
+    value``, ``name += value``.
+    """
     import json
     import math
 
@@ -232,7 +256,7 @@ def statistics(path: str) -> "tuple[dict[str, float], str | None]":
             text = stream.read(1 << 20).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         return {}, f"statistics cannot be read: {error}"
-    found = {}  # type: dict[str, float]
+    found: dict[str, float] = {}
     wrong = None
     if text.lstrip().startswith("{"):
         try:

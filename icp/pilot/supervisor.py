@@ -1,4 +1,6 @@
-"""The small process beside an agent that outlives it: ends what descends from it, removes the scratch, notes its death (hides prctl)."""
+"""The small process beside an agent that outlives it: ends what descends from it, removes the scratch, notes its
+death (hides prctl).
+"""
 
 import json
 import os
@@ -45,7 +47,7 @@ def main(root: str, pilot: str, index: int) -> int:
     node.clean_up(told["ledger"])
     base = offer.choose_scratch(told.get("scratch"), "", told.get("disk") or 1000 * 1000 * 1000)
     start.scratch = f"{base}/icp-{start.agent}" if base else f"{where.root}/work/{start.agent}"
-    start.note = node.register(told["ledger"], start.agent, _entry(start, []))
+    _register(start, [])
     while True:
         try:
             if not base:
@@ -58,6 +60,8 @@ def main(root: str, pilot: str, index: int) -> int:
     os.mkdir(start.folder, 0o700)
     os.mkdir(start.folder + "/claimed", 0o700)
     become_subreaper()
+    # A SIGTERM that comes now must find the agent's handler, or nobody who minds.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGUSR1])
     child = os.fork()
     if child == 0:
         _be_agent(start)
@@ -68,13 +72,21 @@ def main(root: str, pilot: str, index: int) -> int:
         os.setsid()
     except OSError:
         pass
-    node.register(told["ledger"], start.agent, _entry(start, [child]))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM, signal.SIGUSR1])
+    _register(start, [child])
     return _watch(start, child)
 
 
-def _entry(start: Start, more: "list[int]") -> "dict[str, Any]":
-    known = [[pid, node.start_time(pid)] for pid in [os.getpid()] + more]
-    return {"spool": start.spool.root, "scratch": start.scratch, "processes": known}
+def _register(start: Start, more: "list[int]") -> None:
+    """Notes the processes on this node; without a safe place for that nobody will clean up behind a supervisor
+    that is killed.
+    """
+    known = [[pid, node.start_time(pid)] for pid in [os.getpid(), *more]]
+    entry = {"spool": start.spool.root, "scratch": start.scratch, "processes": known}
+    try:
+        start.note = node.register(start.told["ledger"], start.agent, entry)
+    except (OSError, spool.Unsafe) as error:
+        sys.stderr.write(f"pilot {start.pilot}: no note on this node: {error}\n")
 
 
 def _be_agent(start: Start) -> None:
@@ -117,7 +129,9 @@ def _watch(start: Start, child: int) -> int:
 
 
 def end_descendants(patience: float = 30.0) -> bool:
-    """Kills everything that descends from this process, which must be a subreaper; whether nothing is left after ``patience`` seconds."""
+    """Kills everything that descends from this process, which must be a subreaper; whether nothing is left after
+    ``patience`` seconds.
+    """
     deadline = time.time() + patience
     while True:
         for pid in node.children(os.getpid()):

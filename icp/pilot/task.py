@@ -1,4 +1,6 @@
-"""What an attempt uses while it runs: its slot's folder, its process, the pack of its logs (hides descriptors and how they are re-used)."""
+"""What an attempt uses while it runs: its slot's folder, its process, the pack of its logs (hides descriptors and
+how they are re-used).
+"""
 
 import errno
 import os
@@ -20,7 +22,9 @@ LOG_LIMIT = 1 << 20
 
 
 class Slot:
-    """A node-local folder that one card at a time uses: ``work/`` (a task's directory), ``tmp/``, ``out``, ``err``, ``stats``."""
+    """A node-local folder that one card at a time uses: ``work/`` (a task's directory), ``tmp/``, ``out``,
+    ``err``, ``stats``.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -60,13 +64,26 @@ class Slot:
 class Task:
     """What is going on in an attempt, for whoever watches over its time and memory."""
 
-    __slots__ = ("began", "disk", "last_tail", "pack", "peak", "phase", "pid", "reported", "since", "slot", "spec", "verdict")
+    __slots__ = (
+        "began",
+        "disk",
+        "last_tail",
+        "pack",
+        "peak",
+        "phase",
+        "pid",
+        "reported",
+        "since",
+        "slot",
+        "spec",
+        "verdict",
+    )
 
     def __init__(self, spec: "dict[str, Any]", slot: Slot) -> None:
         self.spec, self.slot = spec, slot
         self.phase, self.pid = "staging", 0
         self.began = self.since = time.time()
-        self.verdict = None  # type: tuple[str, str | None, str] | None
+        self.verdict: tuple[str, str | None, str] | None = None
         """(r, kind, sentence) once it was decided how this ends, whatever the process says."""
         self.reported = ""
         self.peak = self.disk = 0

@@ -1,4 +1,6 @@
-"""What an agent looks at from time to time: heartbeat, orders in control/, limits of time, memory and disk, tails (hides the samplers)."""
+"""What an agent looks at from time to time: heartbeat, orders in control/, limits of time, memory and disk, tails
+(hides the samplers).
+"""
 
 import json
 import os
@@ -26,9 +28,9 @@ class Watch:
         self._agent = agent
         self.next = 0.0
         self._beat = self._control = self._disk = 0.0
-        self._cancelled = set()  # type: set[str]
-        self._terminated = {}  # type: dict[int, float]
-        self._tails = set()  # type: set[str]
+        self._cancelled: set[str] = set()
+        self._terminated: dict[int, float] = {}
+        self._tails: set[str] = set()
 
     def cancelled(self, attempt: str) -> bool:
         return attempt in self._cancelled
@@ -74,8 +76,8 @@ class Watch:
         for pid, at in list(self._terminated.items()):
             if now >= at:
                 del self._terminated[pid]
-                if pid in agent.waiting:
-                    task = agent.waiting[pid].task
+                if pid in agent.reaper.waiting:
+                    task = agent.reaper.waiting[pid].task
                     if task is not None:
                         task.signal(signal.SIGKILL)
 
@@ -93,7 +95,9 @@ class Watch:
             return
         if not names:
             return
-        mine = {spec["a"] for lane in agent.lanes for spec in lane.specs} | {spec["a"] for one in agent.backlog for spec in one[1]}
+        mine = {spec["a"] for lane in agent.lanes for spec in lane.specs} | {
+            spec["a"] for one in agent.backlog for spec in one[1]
+        }
         self._cancelled |= mine.intersection(names)
         for lane in agent.lanes:
             if lane.task is not None and lane.task.spec["a"] in self._cancelled:
@@ -134,32 +138,49 @@ class Watch:
             assert task is not None
             limit = task.spec.get("time")
             if limit and task.phase == "running" and now - task.since > limit:
-                self._stop(task, "error", "resource", f"time: still running after {int(now - task.since)} s, the task asked for {limit} s")
+                self._stop(
+                    task,
+                    "error",
+                    "resource",
+                    f"time: still running after {int(now - task.since)} s, the task asked for {limit} s",
+                )
 
     def _memory(self, long: "list[Lane]") -> None:
-        """Adds up the resident memory of each task's processes; when the node runs out the largest offender is stopped."""
+        """Adds up the resident memory of each task's processes; when the node runs out the largest offender is
+        stopped.
+        """
         agent = self._agent
         table = node.processes()
-        below = {}  # type: dict[int, list[int]]
+        below: dict[int, list[int]] = {}
         for pid, (parent, _, _) in table.items():
             below.setdefault(parent, []).append(pid)
+        members = []
         for lane in long:
             task = lane.task
             assert task is not None
-            used, pids = 0, [task.pid] if task.pid else []
+            pids = [pid for pid, (_, session, _) in table.items() if session == task.pid] if task.pid else []
             seen = set(pids)
             while pids:
-                pid = pids.pop()
-                used += table.get(pid, (0, 0, 0))[2]
-                fresh = [one for one in below.get(pid, ()) if one not in seen]
+                fresh = [one for one in below.get(pids.pop(), ()) if one not in seen]
                 seen.update(fresh)
                 pids += fresh
-            for pid, (_, session, size) in table.items():
-                if session == task.pid and pid not in seen:
-                    used += size
-            task.peak = max(task.peak, used)
-            lane.share.used_memory = used
-        self._judge("memory", [(lane, lane.share.memory, lane.share.used_memory) for lane in agent.lanes], agent.room.memory)
+            members.append(seen)
+            lane.share.used_memory = sum(table[pid][2] for pid in seen)
+            task.peak = max(task.peak, lane.share.used_memory)
+        if self._worst_memory() is not None:
+            # Pages that processes share were counted for each of them: nobody is stopped for that.
+            for lane, seen in zip(long, members):
+                shares = [node.proportional(pid) for pid in seen]
+                if None not in shares:
+                    lane.share.used_memory = sum(one or 0 for one in shares)
+        self._judge(
+            "memory", [(lane, lane.share.memory, lane.share.used_memory) for lane in agent.lanes], agent.room.memory
+        )
+
+    def _worst_memory(self) -> "int | None":
+        return slots.worst(
+            [(lane.share.memory, lane.share.used_memory) for lane in self._agent.lanes], self._agent.room.memory
+        )
 
     def _disks(self, long: "list[Lane]") -> None:
         agent = self._agent
@@ -173,10 +194,10 @@ class Watch:
             return
         lane, promised, used = table[index]
         if lane.task is not None and lane.task.pid:
+            figures = f"used {used // 1000000} MB, asked for {promised // 1000000} MB"
             lane.task.stop(
-                "error", "resource",
-                f"{what}: used {used // 1000000} MB, asked for {promised // 1000000} MB, and the node ({limit // 1000000} MB) had no more to lend",
-            )  # fmt: skip
+                "error", "resource", f"{what}: {figures}, and the node ({limit // 1000000} MB) had no more to lend"
+            )
 
     # --- tails
 

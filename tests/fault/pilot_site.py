@@ -27,9 +27,14 @@ PATIENCE = 40.0
 @lru_cache
 def old_python() -> str | None:
     """A real Python 3.6, in PATH or under ~/.pyenv; None if there is none."""
-    candidates = [shutil.which("python3.6") or "", *map(str, sorted(Path.home().glob(".pyenv/versions/3.6*/bin/python")))]
+    candidates = [
+        shutil.which("python3.6") or "",
+        *map(str, sorted(Path.home().glob(".pyenv/versions/3.6*/bin/python"))),
+    ]
     for candidate in filter(None, candidates):
-        done = subprocess.run([candidate, "-c", "import sys; print(sys.version_info[:2] == (3, 6))"], capture_output=True, check=False)
+        done = subprocess.run(
+            [candidate, "-c", "import sys; print(sys.version_info[:2] == (3, 6))"], capture_output=True, check=False
+        )
         if done.stdout.strip() == b"True":
             return candidate
     return None
@@ -66,7 +71,7 @@ class Site:
     """One spool, the program, and the engine's memory of it."""
 
     def __init__(self, base: Path, python: str = sys.executable) -> None:
-        self.base, self.python = base / "it's a \"site\"\n$(x)", python
+        self.base, self.python = base / 'it\'s a "site"\n$(x)', python
         self.base.mkdir()
         self.root = self.base / "spool"
         self.where = spool.Spool(str(self.root))
@@ -86,15 +91,25 @@ class Site:
         self._needs = {**getattr(self, "_needs", {}), name: text}
         return name
 
-    def run(self, *words: str, data: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *words: str, data: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [self.python, "-I", "-S", str(self.program), *words], input=data, capture_output=True, env={**self.env, **(env or {})}, check=False
+            [self.python, "-I", "-S", str(self.program), *words],
+            input=data,
+            capture_output=True,
+            env={**self.env, **(env or {})},
+            check=False,
         )
 
     # --- exchange
 
     def send(
-        self, orders: Sequence[bytes] | None, query: dict[str, Any] | None = None, env: dict[str, str] | None = None, **hello: Any
+        self,
+        orders: Sequence[bytes] | None,
+        query: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        **hello: Any,
     ) -> Reply:
         body = None if orders is None else b"".join(orders)
         said = {"ledger": LEDGER, "epoch": 1, "serial": self.serial, "new": True, **hello}
@@ -121,7 +136,9 @@ class Site:
         reply = self.send(None, query)
         chunks: dict[str, list[tuple[int, int, bytes]]] = {}
         for one in reply.all("journal"):
-            chunks.setdefault(f"{one.meta['agent']}/{one.meta['stream']}", []).append((one.meta["segment"], one.meta["offset"], one.body))
+            chunks.setdefault(f"{one.meta['agent']}/{one.meta['stream']}", []).append(
+                (one.meta["segment"], one.meta["offset"], one.body)
+            )
         for name, parts in chunks.items():
             facts, self.positions[name] = spool.take(self.positions.get(name, spool.BEGIN), parts, oldest=True)
             self.facts += [(name, fact) for fact in facts]
@@ -132,14 +149,28 @@ class Site:
     def card(self, *attempts: dict[str, Any], need: str | None = None, priority: int = 0) -> bytes:
         name = secrets.token_hex(8)
         content = {"card": name, "format": 1, "need": need or self.need, "attempts": list(attempts)}
-        return spool.frame("card", {"name": spool.join_card_name(priority, need or self.need, name)}, json.dumps(content).encode())
+        return spool.frame(
+            "card", {"name": spool.join_card_name(priority, need or self.need, name)}, json.dumps(content).encode()
+        )
 
     def submit(self, pilot: str, **told: Any) -> bytes:
-        config = {"pilot": pilot, "ledger": LEDGER, "idle": 0.3, "cpus": 2, "memory": 4 * 10**9, "disk": 10**9, "gpus": 0, "heartbeat": 1, **told}
+        config = {
+            "pilot": pilot,
+            "ledger": LEDGER,
+            "idle": 0.3,
+            "cpus": 2,
+            "memory": 4 * 10**9,
+            "disk": 10**9,
+            "gpus": 0,
+            "heartbeat": 1,
+            **told,
+        }
         words = [self.python, "-I", "-S", str(self.program), "run", "--spool", str(self.root), "--pilot", pilot]
         script = "#!/bin/sh\n" + shlex.join(words) + "\n"
         argv = ["{python}", "-I", "-S", "{program}", "launch", "{dir}"]
-        return spool.frame("submit", {"pilot": pilot, "argv": argv, "files": {"pilot.json": json.dumps(config), "submit.sh": script}})
+        return spool.frame(
+            "submit", {"pilot": pilot, "argv": argv, "files": {"pilot.json": json.dumps(config), "submit.sh": script}}
+        )
 
     def start(self, *orders: bytes, pilot: str | None = None, env: dict[str, str] | None = None, **told: Any) -> str:
         pilot = pilot or secrets.token_hex(8)
@@ -187,7 +218,11 @@ class Site:
 
     def processes(self) -> dict[int, str]:
         """Everything that was started on behalf of this site: pid -> agent."""
-        return {pid: node.environment(pid, "ICP_AGENT") or "" for pid in node.processes() if node.environment(pid, "ICP_TEST_MARK") == self.mark}
+        return {
+            pid: node.environment(pid, "ICP_AGENT") or ""
+            for pid in node.processes()
+            if node.environment(pid, "ICP_TEST_MARK") == self.mark
+        }
 
     def entry(self) -> dict[str, Any]:
         """The node's note of the only agent: its processes are [supervisor, agent]."""
@@ -196,7 +231,9 @@ class Site:
         return value
 
     def pids(self) -> tuple[int, int]:
-        (supervisor, _), (agent, _) = until(lambda: [*self.entry()["processes"]] if len(self.entry()["processes"]) == 2 else None)
+        (supervisor, _), (agent, _) = until(
+            lambda: [*self.entry()["processes"]] if len(self.entry()["processes"]) == 2 else None
+        )
         return int(supervisor), int(agent)
 
     def assert_clean(self) -> None:
@@ -216,11 +253,23 @@ class Site:
 def attempt(*argv: Any, out: Sequence[Any] = (), **fields: Any) -> dict[str, Any]:
     """An attempt with one step; outputs by name."""
     value = {
-        "a": secrets.token_hex(8), "k": secrets.token_hex(8), "dataset": LEDGER, "job": 17, "task": "t", "try": 1, "after": [],
-        "cpus": 1, "memory": 1000000, "disk": 1000000, "gpus": 0, "time": 3600, "files": [], "in": [],
+        "a": secrets.token_hex(8),
+        "k": secrets.token_hex(8),
+        "dataset": LEDGER,
+        "job": 17,
+        "task": "t",
+        "try": 1,
+        "after": [],
+        "cpus": 1,
+        "memory": 1000000,
+        "disk": 1000000,
+        "gpus": 0,
+        "time": 3600,
+        "files": [],
+        "in": [],
         "steps": [{"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, "argv": list(argv)}],
         "out": [one if isinstance(one, dict) else {"name": one, "optional": False} for one in out],
-    }  # fmt: skip
+    }
     return {**value, **fields}
 
 

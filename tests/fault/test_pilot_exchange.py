@@ -1,4 +1,6 @@
-"""The site's end of an exchange, killed between any two of its steps, given wrong serials, or a spool that is not safe."""
+"""The site's end of an exchange, killed between any two of its steps, given wrong serials, or a spool that is not
+safe.
+"""
 
 from __future__ import annotations
 
@@ -75,13 +77,26 @@ def outcome(site: Site, env: dict[str, str] | None) -> tuple[Any, Any]:
     """The answer to everything, sent until it is answered, and the spool afterwards."""
     applied = site.order(*everything(site), env=env).one("applied")
     files = tree(site.root, leave=["lock", "swept"])
-    return json.loads(json.dumps(_without_times(applied)).replace(json.dumps(str(site.base))[1:-1], "BASE")), _without_times(
-        {name: None if data is None else data.replace(str(site.base).encode(), b"BASE").replace(json.dumps(str(site.base))[1:-1].encode(), b"BASE") for name, data in files.items()}
+    return json.loads(
+        json.dumps(_without_times(applied)).replace(json.dumps(str(site.base))[1:-1], "BASE")
+    ), _without_times(
+        {
+            name: None
+            if data is None
+            else data.replace(str(site.base).encode(), b"BASE").replace(
+                json.dumps(str(site.base))[1:-1].encode(), b"BASE"
+            )
+            for name, data in files.items()
+        }
     )
 
 
 POINTS = [f"exchange.{one}:1" for one in ("tmp", "renamed", "applied", "owner", "removed")]
-POINTS += [f"exchange.locked:{visit}" for visit in (1,)] + [f"exchange.moved:{kind}:1" for kind in KINDS] + ["exchange.moved:recall:2"]
+POINTS += (
+    [f"exchange.locked:{visit}" for visit in (1,)]
+    + [f"exchange.moved:{kind}:1" for kind in KINDS]
+    + ["exchange.moved:recall:2"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +114,9 @@ def test_the_undisturbed_outcome(undisturbed: tuple[Any, Any]) -> None:
     assert applied["submit"]["p1"]["out"].split("\n", 1)[0].strip() == "1"
     assert applied["submit"]["p1"]["out"].endswith("hello")
     assert applied["kill"]["p1"]["out"] == "gone BASE/spool/pilots/p1\n"
-    assert {"recalled/aaaaaaaaaaaaaaaa", "recalled/bbbbbbbbbbbbbbbb", "control/cancel/a1", "control/drain/p0"} <= set(files)
+    assert {"recalled/aaaaaaaaaaaaaaaa", "recalled/bbbbbbbbbbbbbbbb", "control/cancel/a1", "control/drain/p0"} <= set(
+        files
+    )
     assert not [name for name in files if name.startswith(("store/", "incoming/", "agents/"))]
 
 
@@ -178,12 +195,18 @@ def test_orders_that_were_cut_or_changed_are_not_applied(site: Site) -> None:
         assert done.returncode == 4
     assert tree(site.root) == before
     bad = [
-        spool.frame("card", {"name": "../../x"}, b"{}"), spool.frame("cancel", {"attempt": "../x"}), spool.frame("fence", {"agent": ".."}),
-        spool.frame("frobnicate", {}), spool.frame("drop", {"attempt": ""}), spool.frame("ack", {"agent": AGENT, "stream": "../x", "segment": 1}),
-    ]  # fmt: skip
+        spool.frame("card", {"name": "../../x"}, b"{}"),
+        spool.frame("cancel", {"attempt": "../x"}),
+        spool.frame("fence", {"agent": ".."}),
+        spool.frame("frobnicate", {}),
+        spool.frame("drop", {"attempt": ""}),
+        spool.frame("ack", {"agent": AGENT, "stream": "../x", "segment": 1}),
+    ]
     for one in bad:
         assert site.send([one], serial=2).one("refused")["why"].startswith("bad orders")
-    assert tree(site.root, leave=["incoming"]) == {name: data for name, data in before.items() if not name.startswith("incoming")}
+    assert tree(site.root, leave=["incoming"]) == {
+        name: data for name, data in before.items() if not name.startswith("incoming")
+    }
     assert site.send(None, serial=1).code == 0
 
 
@@ -241,7 +264,12 @@ def test_a_late_exchange_waits_for_the_lock_and_is_harmless(site: Site) -> None:
     body = b"".join(orders)
     import hashlib
 
-    hello = {"ledger": LEDGER, "epoch": 1, "serial": site.serial, "orders": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}}
+    hello = {
+        "ledger": LEDGER,
+        "epoch": 1,
+        "serial": site.serial,
+        "orders": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
+    }
     data = spool.frame("hello", hello) + body + spool.frame("query", {}) + spool.frame("end", {})
     argv = [sys.executable, "-I", "-S", str(site.program), "exchange", "--root", str(site.root)]
     many = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=site.env) for _ in range(4)]
@@ -266,7 +294,10 @@ def test_links_in_the_store_are_not_followed(site: Site) -> None:
     (folder / "link").symlink_to("/etc/passwd")
     (folder / "inner").symlink_to("/etc")
     os.mkfifo(folder / "pipe")
-    want = [["dddddddddddddddd", index, name, 0, 100] for index, name in enumerate(["link", "inner/passwd", "pipe", "no", "."])]
+    want = [
+        ["dddddddddddddddd", index, name, 0, 100]
+        for index, name in enumerate(["link", "inner/passwd", "pipe", "no", "."])
+    ]
     reply = site.tick(want=want)
     assert not reply.all("file")
     assert [one.meta["index"] for one in reply.all("missing")] == [0, 1, 2, 3, 4]

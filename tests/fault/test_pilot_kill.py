@@ -88,7 +88,11 @@ def test_the_whole_batch_job_killed(site: Site) -> None:
 
 def test_an_agent_that_lost_its_folder_stops_and_writes_nothing(site: Site) -> None:
     one, unbegun = shell(DAEMONS), attempt("true")
-    pilot = site.start(site.card(one), site.card(unbegun, need=site.intern({"any": [[]], "cpus": 2, "disk": 1, "gpus": 0, "memory": 1, "time": 1})), idle=1000)
+    pilot = site.start(
+        site.card(one),
+        site.card(unbegun, need=site.intern({"any": [[]], "cpus": 2, "disk": 1, "gpus": 0, "memory": 1, "time": 1})),
+        idle=1000,
+    )
     fact = site.wait_fact("running", a=one["a"])
     ((agent, place, _, (card,), _),) = site.tick().one("agents")
     assert place == "agents"
@@ -102,7 +106,11 @@ def test_an_agent_that_lost_its_folder_stops_and_writes_nothing(site: Site) -> N
     assert not site.of("agent_died")
     assert fact["n"] > 0
     # A rename of the agent that arrives late: the card is recalled, once and for all answers.
-    late = spool.frame("card", {"name": spool.join_card_name(0, site.need, "fedcba9876543210")}, json.dumps({"card": "fedcba9876543210", "attempts": [attempt("true")]}).encode())
+    late = spool.frame(
+        "card",
+        {"name": spool.join_card_name(0, site.need, "fedcba9876543210")},
+        json.dumps({"card": "fedcba9876543210", "attempts": [attempt("true")]}).encode(),
+    )
     site.order(late)
     name = next(one for one in os.listdir(site.where.inbox) if one.endswith("fedcba9876543210"))
     (Path(site.where.inbox) / name).rename(Path(site.where.fenced) / agent / "claimed" / name)
@@ -115,10 +123,16 @@ def test_an_agent_that_lost_its_folder_stops_and_writes_nothing(site: Site) -> N
 @pytest.mark.parametrize(
     ("point", "visit", "action"),
     [
-        ("agent.renamed", 1, "kill"), ("agent.out_renamed", 2, "kill"), ("agent.logged", 2, "kill"), ("agent.fact_written", 2, "kill"),
-        ("agent.fact_written", 2, "torn"), ("agent.fact_written", 2, "enospc"), ("agent.synced", 2, "kill"), ("agent.out_renamed", 1, "enospc"),
+        ("agent.renamed", 1, "kill"),
+        ("agent.out_renamed", 2, "kill"),
+        ("agent.logged", 2, "kill"),
+        ("agent.fact_written", 2, "kill"),
+        ("agent.fact_written", 2, "torn"),
+        ("agent.fact_written", 2, "enospc"),
+        ("agent.synced", 2, "kill"),
+        ("agent.out_renamed", 1, "enospc"),
     ],
-)  # fmt: skip
+)
 def test_faults_of_an_agent(site: Site, point: str, visit: int, action: str) -> None:
     token = site.base / "token"
     token.touch()

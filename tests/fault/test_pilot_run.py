@@ -37,8 +37,15 @@ def source(one: dict[str, Any], name: str, sha256: str | None = None) -> dict[st
 
 
 def test_from_card_to_facts_and_store(site: Site) -> None:
-    first = shell("echo out; echo err >&2; printf data > 'a b.txt'; echo 'n += 2' > $ICP_STATS; echo 'n += 3' >> $ICP_STATS", out=["a b.txt"])
-    second = shell("cat 'a b.txt'; touch \"$ICP_TMP/x\"; test $ICP_JOB = 17", after=[first["a"]], **{"in": [source(first, "a b.txt")]})
+    first = shell(
+        "echo out; echo err >&2; printf data > 'a b.txt'; echo 'n += 2' > $ICP_STATS; echo 'n += 3' >> $ICP_STATS",
+        out=["a b.txt"],
+    )
+    second = shell(
+        "cat 'a b.txt'; touch \"$ICP_TMP/x\"; test $ICP_JOB = 17",
+        after=[first["a"]],
+        **{"in": [source(first, "a b.txt")]},
+    )
     failing = attempt("sh", "-c", "echo why >&2; exit 3")
     behind = attempt("true", after=[failing["a"]])
     card = site.card(first, second, failing, behind)
@@ -61,7 +68,9 @@ def test_from_card_to_facts_and_store(site: Site) -> None:
     assert site.of("started")[0]["cpus"] == 2
     assert [one["why"] for one in site.of("stopped")] == ["idle"]
     assert not list(Path(site.where.agents).glob("*/claimed/*"))
-    reply = site.tick(want=[[first["a"], 0, "a b.txt", 1, 2], [first["a"], 0, "../owner", 0, 9], [first["a"], 0, "none", 0, 9]])
+    reply = site.tick(
+        want=[[first["a"], 0, "a b.txt", 1, 2], [first["a"], 0, "../owner", 0, 9], [first["a"], 0, "none", 0, 9]]
+    )
     assert [one.body for one in reply.all("file")] == [b"at"]
     assert len(reply.all("missing")) == 2
     site.assert_clean()
@@ -69,7 +78,9 @@ def test_from_card_to_facts_and_store(site: Site) -> None:
 
 def test_arguments_arrive_byte_for_byte(site: Site) -> None:
     words = ["a b", "it's", 'say "x"', "new\nline", "-n", "--", "$(touch /tmp/never)", "`x`", ";", "ü\u20ac", "", "*"]
-    one = attempt(sys.executable, "-c", "import sys, json; json.dump(sys.argv[1:], open('words', 'w'))", *words, out=["words"])
+    one = attempt(
+        sys.executable, "-c", "import sys, json; json.dump(sys.argv[1:], open('words', 'w'))", *words, out=["words"]
+    )
     two = attempt("printf", "%s", ["<", {"node": "tmp"}, ">"])
     card = site.card(one, two)
     pilot = site.start(card)
@@ -138,7 +149,7 @@ def test_packs_by_what_a_need_asks(here: Site) -> None:
     meet = here.base / "meet"
     meet.mkdir()
     text = "touch {0}/$ICP_ATTEMPT; while test $(ls {0} | wc -l) -lt 2; do sleep 0.02; done"
-    side = [shell(text.format("\"$MEET\""), steps=[]) for _ in range(2)]
+    side = [shell(text.format('"$MEET"'), steps=[]) for _ in range(2)]
     for one in side:
         step = {"tray": 0, "iter": 0, "module": 0, "software": None, "env": {"MEET": str(meet)}}
         one["steps"] = [{**step, "argv": ["/bin/sh", "-e", "-c", text.format('"$MEET"')]}]
@@ -154,7 +165,9 @@ def test_limits_of_time_and_memory(here: Site) -> None:
     slow = shell("trap '' TERM; sleep 100", time=1)
     hungry = attempt(sys.executable, "-c", "x = b'x' * 300_000_000; import time; time.sleep(100)", memory=100_000_000)
     lent = attempt(sys.executable, "-c", "x = b'x' * 60_000_000; import time; time.sleep(2.5)", memory=1_000_000)
-    big = here.intern({"any": [[["CPU", "==", True]]], "cpus": 1, "disk": 1, "gpus": 0, "memory": 100_000_000, "time": 60})
+    big = here.intern(
+        {"any": [[["CPU", "==", True]]], "cpus": 1, "disk": 1, "gpus": 0, "memory": 100_000_000, "time": 60}
+    )
     here.finish(here.start(here.card(slow), here.card(hungry, need=big), here.card(lent), memory=250_000_000, cpus=3))
     fact = here.result(slow)
     assert (fact["r"], fact["kind"]) == ("error", "resource")
