@@ -56,9 +56,8 @@ def _edges(steering: Steering) -> Iterator[tuple[str, str, list[str]]]:
 
 def to_dot(steering: Steering) -> str:
     """The graph for Graphviz."""
-    lines = ["digraph {", "  rankdir=LR;", "  node [shape=box];"]
-    for task in steering.all_tasks:
-        lines.append(f"  {_quoted(task.name)}{' [peripheries=2]' if task.final else ''};")
+    nodes = [f"  {_quoted(task.name)}{' [peripheries=2]' if task.final else ''};" for task in steering.all_tasks]
+    lines = ["digraph {", "  rankdir=LR;", "  node [shape=box];", *nodes]
     for parent, child, files in _edges(steering):
         label = f" [label={_quoted(', '.join(files))}]" if files else " [style=dashed]"
         lines.append(f"  {_quoted(parent)} -> {_quoted(child)}{label};")

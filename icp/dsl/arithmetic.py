@@ -196,7 +196,7 @@ def _describe(node: ast.expr) -> str:
     return names.get(type(node), type(node).__name__)
 
 
-def _constant(node: Any, operands: Mapping[str, Closure]) -> Closure:
+def _constant(node: Any, _operands: Mapping[str, Closure]) -> Closure:
     value = _bounded(node.value)
     return lambda scope: value
 
@@ -252,7 +252,7 @@ def _boolean(node: Any, operands: Mapping[str, Closure]) -> Closure:
 def _comparison(node: Any, operands: Mapping[str, Closure]) -> Closure:
     first = _compile(node.left, operands)
     pairs: list[tuple[Callable[[Any, Any], Any], Closure]] = []
-    for op, right in zip(node.ops, node.comparators):
+    for op, right in zip(node.ops, node.comparators, strict=True):
         if isinstance(op, ast.In | ast.NotIn):
             pairs.append((_membership(op), _members(right, operands)))
         elif type(op) in _COMPARE:

@@ -163,8 +163,7 @@ class Compiler:
             return self.compile(value, place)
         if isinstance(value, list | tuple):
             members = [self._value(member, text, place) for member in value]
-            run = lambda scope: [member.run(scope) for member in members]
-            return Compiled(text, run, _uses(members), _cost(members, text))
+            return Compiled(text, lambda scope: [m.run(scope) for m in members], _uses(members), _cost(members, text))
         return Compiled(text, lambda scope: value, frozenset())
 
     def _key(self, call: Call, place: Place) -> str | Compiled:

@@ -57,15 +57,17 @@ command = "python3 sim.py --seed $args(seed) --out hist.json"
 outputs = ["hist.json"]
 ```
 
-`icp validate FILE` reports every mistake with file, line and column; `icp expand FILE --job N` shows what a job will run;
-`icp graph FILE` draws its tasks; `icp schema` prints a JSON Schema for editors; `icp new` prints a file to start from.
+`icp validate FILE` reports every mistake with file, line and column; `icp expand FILE --job N` shows what a job
+will run; `icp graph FILE` draws its tasks; `icp schema` prints a JSON Schema for editors; `icp new` prints a file
+to start from.
 """
 
 _EXPRESSIONS = """## Expressions
 
-`$name(...)` with one of the names below is an expression, almost everywhere; any other `$` is left alone. `$$name(` is the text
-`$name(`. Expressions stand inside one another, and in the values of `[steering]`. A value that is one single expression keeps
-its type. All are evaluated on the submitting machine when a card is made, and give the same there every time.
+`$name(...)` with one of the names below is an expression, almost everywhere; any other `$` is left alone. `$$name(`
+is the text `$name(`. Expressions stand inside one another, and in the values of `[steering]`. A value that is one
+single expression keeps its type. All are evaluated on the submitting machine when a card is made, and give the same
+there every time.
 
 | expression | value |
 | --- | --- |
@@ -77,15 +79,16 @@ its type. All are evaluated on the submitting machine when a card is made, and g
 | `$sprintf(fmt, a, b)` | C's formatting: `%d i u o x X e E f F g G s`, widths up to 200 |
 | `$choice(a, b, c)` | one of them, or of a list variable |
 
-`$system` and `$attr` have no value in outputs, resources and `group_by`, which are the same at every site. Parts of `$sprintf`
-and `$choice` may have quotes around them; blanks around parts do not count.
+`$system` and `$attr` have no value in outputs, resources and `group_by`, which are the same at every site. Parts of
+`$sprintf` and `$choice` may have quotes around them; blanks around parts do not count.
 """
 
 _EVAL = """### $eval
 
-Numbers, texts in quotes, `+ - * / // % **`, comparisons (also chained, and `in (1, 2)`), `and or not`, `a if b else c`, the
-functions {functions} and the names {constants}. Expressions inside stand without quotes: `$eval($args(job) // 100)`, and a text
-that reads as a number is that number. Nothing else exists. Whole numbers have at most 4096 bits, texts 10,000 characters.
+Numbers, texts in quotes, `+ - * / // % **`, comparisons (also chained, and `in (1, 2)`), `and or not`, `a if b else
+c`, the functions {functions} and the names {constants}. Expressions inside stand without quotes: `$eval($args(job)
+// 100)`, and a text that reads as a number is that number. Nothing else exists. Whole numbers have at most 4096
+bits, texts 10,000 characters.
 
 ### $choice and $args(seed)
 
@@ -95,19 +98,19 @@ Both follow from the dataset's seed, which is random at submit unless the file g
     choice = int.from_bytes(sha256(b"choice\\0%d\\0%d\\0%s\\0%s\\0%d"
                                    % (dataset_seed, job, task, field, position)).digest()[:8], "big") % n
 
-A final task has job = -1 - (index of its group). In `[steering]` the task is empty and the field is the variable's name, so all
-tasks of a job see the same draw; elsewhere the field is the key path in the long form (`outputs.0`, `resources.memory`,
-`tray.0.module.0.command`, and `tray.0.module.0.command.2` in a list) and the position counts the choices in that text from 0.
-A choice has the same result in every attempt, at every site.
+A final task has job = -1 - (index of its group). In `[steering]` the task is empty and the field is the variable's
+name, so all tasks of a job see the same draw; elsewhere the field is the key path in the long form (`outputs.0`,
+`resources.memory`, `tray.0.module.0.command`, and `tray.0.module.0.command.2` in a list) and the position counts
+the choices in that text from 0. A choice has the same result in every attempt, at every site.
 """
 
 _COMMANDS = """## Commands
 
-Text runs under `/bin/sh -e`. An expression is inserted there as one word, with quotes around it where they are needed, so any value
-arrives as it is and runs nothing; also next to other text: `--out=$args(job).root`. Inside quotes, here-documents,
-`${...}`, `$((...))` and backquotes it is a mistake, and the message shows the right form: `"a $args(x) b"` becomes
-`"a "$args(x)" b"`. In a comment nothing is an expression. `$(...)`, `$VAR`, `$$` and everything else belong to the shell,
-also the `$` of a literal `$name(`: put it in single quotes.
+Text runs under `/bin/sh -e`. An expression is inserted there as one word, with quotes around it where they are
+needed, so any value arrives as it is and runs nothing; also next to other text: `--out=$args(job).root`. Inside
+quotes, here-documents, `${...}`, `$((...))` and backquotes it is a mistake, and the message shows the right form:
+`"a $args(x) b"` becomes `"a "$args(x)" b"`. In a comment nothing is an expression. `$(...)`, `$VAR`, `$$` and
+everything else belong to the shell, also the `$` of a literal `$name(`: put it in single quotes.
 
 A list runs without a shell; each text is one argument, and values are inserted as they are.
 
@@ -116,18 +119,19 @@ A script named in a command that lies beside the steering file and is not in `fi
 
 _REQUIREMENTS = """## Requirements
 
-Comparisons (`== != < <= > >=`) of `$attr(NAME)` with constants, joined by `and or not` or `&& || !` and brackets; `$attr(NAME)` alone
-means that it is true. Constants are numbers, texts in quotes, `true`, `false`, and expressions without `$attr` and `$system`.
-A comparison with an attribute that nobody knows is false, also behind `not`; only `not $attr(NAME)` is true then. Numbers,
-texts, and true and false are never equal to one another. `gpus` of 1 or more add `$attr(HasGPU)`; a task that states nothing
-needs `$attr(CPU)`. What would need more than 64 alternatives is a mistake.
+Comparisons (`== != < <= > >=`) of `$attr(NAME)` with constants, joined by `and or not` or `&& || !` and brackets;
+`$attr(NAME)` alone means that it is true. Constants are numbers, texts in quotes, `true`, `false`, and expressions
+without `$attr` and `$system`. A comparison with an attribute that nobody knows is false, also behind `not`; only
+`not $attr(NAME)` is true then. Numbers, texts, and true and false are never equal to one another. `gpus` of 1 or
+more add `$attr(HasGPU)`; a task that states nothing needs `$attr(CPU)`. What would need more than 64 alternatives
+is a mistake.
 """
 
 _UNITS = """## Units
 
-Sizes: `B`, `kB`, `MB`, `GB`, `TB`, `PB` (powers of 1000), `KiB`, `MiB`, `GiB`, `TiB`, `PiB` (powers of 1024); a bare number is MB.
-Durations: `s`, `min`, `h`, `d`, or `hours:minutes:seconds`; a bare number is seconds. After a failure for lack of resources
-memory, disk and time grow by half.
+Sizes: `B`, `kB`, `MB`, `GB`, `TB`, `PB` (powers of 1000), `KiB`, `MiB`, `GiB`, `TiB`, `PiB` (powers of 1024); a
+bare number is MB. Durations: `s`, `min`, `h`, `d`, or `hours:minutes:seconds`; a bare number is seconds. After a
+failure for lack of resources memory, disk and time grow by half.
 """
 
 

@@ -336,7 +336,7 @@ def _reduce(node: Any, scope: Any) -> Disjunction:
 
 
 def _key(term: Comparison) -> tuple[Any, ...]:
-    # 1 == True in Python, not here
+    # one and true are equal in Python, not here
     return (*term, type(term[2]))
 
 
@@ -408,8 +408,10 @@ def compile_(text: str, resources: Resources) -> Disjunction:
 
 def fold(clauses: Disjunction, attributes: Mapping[str, Any]) -> Disjunction:
     """What is left to ask once ``attributes`` are known: ``()`` can never match there, ``((),)`` always does."""
-    left = []
-    for clause in clauses:
-        if all(compare(((term,),), attributes) for term in clause if term[0] in attributes):
-            left.append(tuple(term for term in clause if term[0] not in attributes))
-    return _simplest(tuple(left))
+    return _simplest(
+        tuple(
+            tuple(term for term in clause if term[0] not in attributes)
+            for clause in clauses
+            if all(compare(((term,),), attributes) for term in clause if term[0] in attributes)
+        )
+    )

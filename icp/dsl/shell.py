@@ -21,7 +21,27 @@ _BLANK = " \t\n"
 _WORD_ENDS = _BLANK + ";&|()<>"
 _BARE = re.compile(r"[0-9][A-Za-z0-9_.:,/+@%-]*\Z")
 _BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:,/+@%-]*\Z")
-_RESERVED = frozenset("if then else elif fi do done case esac while until for in function select time coproc".split())
+_RESERVED = frozenset(
+    [
+        "if",
+        "then",
+        "else",
+        "elif",
+        "fi",
+        "do",
+        "done",
+        "case",
+        "esac",
+        "while",
+        "until",
+        "for",
+        "in",
+        "function",
+        "select",
+        "time",
+        "coproc",
+    ]
+)
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^'\n]*'|\"[^\"\n]*\"|[^\s;&|()<>'\"\\])+)")
 _FILE_HINT = "move the script to a file that is shipped with files = [...], and give it the value as an argument"
 
@@ -52,7 +72,7 @@ class _Lexer:
         self.problems: list[BadExpression] = []
         self.here: list[tuple[str, bool, int]] = []
         self.doubt = ""
-        self.escaped = -1
+        self.escaped = -2
         self.glued = 0  # where an expression or a substitution ends: its ')' ends no word
 
     def run(self) -> list[str | Insert]:
@@ -67,7 +87,7 @@ class _Lexer:
             elif letter == "`":
                 self._backquote()
             else:
-                getattr(self, f"_{frame.kind}")(frame, letter)
+                getattr(self, f"_{frame.kind}")(letter)
         self._flush(len(text))
         return self.pieces
 
@@ -194,8 +214,8 @@ class _Lexer:
                 self._refuse(call, "it stands inside backquotes, which change what is in them; write $( ... ) instead")
         self.position = end + 1
 
-    def _plain(self, frame: _Frame, letter: str) -> None:
-        text, at = self.text, self.position
+    def _plain(self, letter: str) -> None:
+        frame, text, at = self.stack[-1], self.text, self.position
         starts_word = at == 0 or (text[at - 1] in _WORD_ENDS and self.escaped != at - 1 and self.glued != at)
         self.position += 1
         if letter == "'":
@@ -229,12 +249,12 @@ class _Lexer:
             if self.here:
                 self._doubt("a here-document begins inside $( ... ) and does not end there")
 
-    def _double(self, frame: _Frame, letter: str) -> None:
+    def _double(self, letter: str) -> None:
         self.position += 1
         if letter == '"':
             self.stack.pop()
 
-    def _brace(self, frame: _Frame, letter: str) -> None:
+    def _brace(self, letter: str) -> None:
         at = self.position
         self.position += 1
         if letter == "}":
@@ -247,7 +267,8 @@ class _Lexer:
             else:
                 self.stack.append(_Frame("double", at))
 
-    def _arithmetic(self, frame: _Frame, letter: str) -> None:
+    def _arithmetic(self, letter: str) -> None:
+        frame = self.stack[-1]
         self.position += 1
         if letter == "(":
             frame.depth += 1

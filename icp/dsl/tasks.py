@@ -143,12 +143,10 @@ def _inputs(table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mist
 
 def _connected(draft: Draft, drafts: Mapping[str, Draft], mistakes: Mistakes) -> TaskDef:
     """The task with every parent in ``after``; names that do not exist are mistakes and left out."""
-    task, parents, inputs = draft.task, [], []
-    for name in task.after:
-        if _parent(name, draft, drafts, (*draft.path, "after"), mistakes):
-            parents.append(name)
+    task, inputs = draft.task, []
+    parents = [name for name in task.after if _parent(name, draft, drafts, (*draft.path, "after"), mistakes)]
     arriving: set[str] = set()
-    for index, ref in zip(draft.inputs_at, task.inputs):
+    for index, ref in zip(draft.inputs_at, task.inputs, strict=True):
         here = (*draft.path, "inputs", index)
         if not _parent(ref.task, draft, drafts, here, mistakes):
             continue
@@ -196,7 +194,7 @@ def _check_kept(drafts: Mapping[str, Draft], mistakes: Mistakes) -> None:
     read = {(ref.task, ref.output) for draft in drafts.values() if not draft.task.final for ref in draft.task.inputs}
     owners: dict[tuple[bool, str], str] = {}
     for name, draft in drafts.items():
-        for index, output in zip(draft.outputs_at, draft.task.outputs):
+        for index, output in zip(draft.outputs_at, draft.task.outputs, strict=True):
             kept = output.keep if output.keep is not None else (name, output.name) not in read
             owner = owners.setdefault((draft.task.final, output.name), name) if kept else name
             if owner != name:

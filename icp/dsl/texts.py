@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 from icp.dsl.check import Mistakes
@@ -89,7 +90,7 @@ class _Texts:
             value = getattr(task.resources, kind)
             if isinstance(value, str):
                 self._quantity(kind, value)
-        for index, (at, output) in enumerate(zip(self.outputs_at, task.outputs)):
+        for index, (at, output) in enumerate(zip(self.outputs_at, task.outputs, strict=True)):
             compiled = self._compile(output.name, ("outputs", at), f"outputs.{index}")
             if compiled is not None and START.search(output.name):
                 self._try(compiled, ("outputs", at), self.own, _safe)
@@ -176,7 +177,7 @@ class _Texts:
                 pieces = lex(part)
             except BadExpression:
                 continue
-            for before, piece in zip(pieces, pieces[1:]):
+            for before, piece in pairwise(pieces):
                 if isinstance(before, str) and not isinstance(piece, str) and _SEED_BEFORE.search(before):
                     uses = self.compiler.call(piece.call, Place(self.task.name, "")).uses
                     if ("args", "dataset") in uses:

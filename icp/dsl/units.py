@@ -43,7 +43,7 @@ def duration(value: float | str) -> int:
 
 def _with_unit(value: float | str, units: dict[str, int], expected: str) -> float:
     if isinstance(value, bool):
-        raise ValueError(expected)
+        raise ValueError(expected)  # noqa: TRY004 - what a person wrote is wrong, not the program
     if isinstance(value, int | float):
         return value * units[""]
     match = _QUANTITY.match(value)

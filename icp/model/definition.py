@@ -128,7 +128,7 @@ class JobSource:
                 values[name] = index if isinstance(axis, int) else axis[index]
             return {name: values[name] for name, _ in self.axes}
         if self.kind == "rows":
-            return dict(zip(self.columns, self.rows[job]))
+            return dict(zip(self.columns, self.rows[job], strict=True))
         return {}
 
 

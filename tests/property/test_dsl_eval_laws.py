@@ -20,7 +20,7 @@ ESCAPES = [
     "(10**1000)**5", "1 << 10**9", "-1 >> 1", "~1", "1 & 2", "10.0**400", "(-1)**0.5", "1/0", "1//0", "1%0", "0.0**-1", "int('9'*9)",
     "round(1.5, -10**9)", "round(1, 10**9)", "float('inf')", "float('nan')", "1e999", "exp(1000)", "log(0)", "sqrt(-1)", "int(1e999)",
     "(" * 500 + "1" + ")" * 500, "-" * 1500 + "1", "not " * 400 + "1", "1" + "+1" * 900, "[" * 900, "a.b.c", "import os", "1;2", "1\n2",
-    "9" * 1999, "'" + "x" * 1990, "max(" * 100 + "1", "\0", "1 if", "lambda", "str(10**1200)+str(10**1200)*9", "int", "é", "𝟙",
+    "9" * 1999, "'" + "x" * 1990, "max(" * 100 + "1", "\0", "1 if", "lambda", "str(10**1200)+str(10**1200)*9", "int", "é", "\U0001d7d9",
     "max()", "abs(1, 2)", "abs('x')", "len(1, 2)", "1 < 'a'", "min(1, 'a')", "1 in 2", "1 is 1", "(1, 2)", "[1]", "'a'[0]", "value",
     "int('x')", "hypot(1.7e308, 1.7e308)", "str(1)*2", "'a' + 1", "int(" + "'1" + "0" * 1900 + "')**9",
 ]  # fmt: skip
@@ -49,7 +49,7 @@ trees = st.recursive(
         st.builds(
             lambda left, op, right: f"({left} {op} {right})",
             inner,
-            st.sampled_from("+ - * / // % ** < <= == != and or".split()),
+            st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "<", "<=", "==", "!=", "and", "or"]),
             inner,
         ),
         st.builds(lambda op, value: f"({op} {value})", st.sampled_from(["-", "+", "not"]), inner),
@@ -71,14 +71,14 @@ def test_it_gives_what_python_gives_or_a_reason(text: str) -> None:
         return
     finally:
         assert time.process_time() - began < 1
-    expected = eval(text, {"__builtins__": {}}, {**FUNCTIONS, **names, "pi": 3.141592653589793})  # noqa: S307
+    expected = eval(text, {"__builtins__": {}}, {**FUNCTIONS, **names, "pi": 3.141592653589793})
     assert value == expected
     assert type(value) is type(expected)
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.one_of(st.text(max_size=300), st.lists(st.sampled_from(list("0123456789+-*/%().,'\"<>=! \\") + [
-    "**", "abs(", "str(", "int(", "round(", "if", "else", " and ", " or ", " not ", " in ", "1e9", "lambda ", "x", "[", "]", "{", "}", ":="
+@given(st.one_of(st.text(max_size=300), st.lists(st.sampled_from([
+    *"0123456789+-*/%().,'\"<>=! \\", "**", "abs(", "str(", "int(", "round(", "if", "else", " and ", " or ", " not ", " in ", "1e9", "lambda ", "x", "[", "]", "{", "}", ":="
 ]), max_size=200).map("".join)))  # fmt: skip
 def test_no_text_takes_long_or_raises_anything_else(text: str) -> None:
     began = time.process_time()

@@ -31,7 +31,10 @@ from icp.model.definition import (
 axes = st.lists(
     st.tuples(
         st.sampled_from(["energy", "zenith", "seed", "model"]),
-        st.one_of(st.integers(1, 5), st.lists(st.one_of(st.integers(), st.text(max_size=3), st.booleans()), min_size=1, max_size=4).map(tuple)),
+        st.one_of(
+            st.integers(1, 5),
+            st.lists(st.one_of(st.integers(), st.text(max_size=3), st.booleans()), min_size=1, max_size=4).map(tuple),
+        ),
     ),
     min_size=1,
     max_size=4,
@@ -44,7 +47,7 @@ axes = st.lists(
 def test_a_scan_counts_like_loops_inside_each_other(scan: Any) -> None:
     lists = [list(range(axis)) if isinstance(axis, int) else list(axis) for _, axis in scan]
     source = JobSource("scan", math.prod(map(len, lists)), axes=tuple(scan))
-    expected = [dict(zip([name for name, _ in scan], values)) for values in itertools.product(*lists)]
+    expected = [dict(zip([name for name, _ in scan], values, strict=True)) for values in itertools.product(*lists)]
     assert [source.row(job) for job in range(source.count)] == expected
 
 
@@ -116,7 +119,7 @@ def test_variables_that_double_each_other_are_refused_at_once() -> None:
         try:
             Compiler(variables, ["n"]).compile("$steering(v0)", Place("t", "f"))
         except BadExpression as error:
-            assert "expressions" in error.reason or "longer" in error.reason  # noqa: PT017
+            assert "expressions" in error.reason or "longer" in error.reason
         else:
             assert leaf == ""
     assert time.process_time() - began < 1

@@ -18,7 +18,7 @@ SCALARS = [
 ]  # fmt: skip
 KEYS = ["a", "b", "c-d", "1", "x_y", '"quoted key"', "'single'", '"a.b"', r'"\" ] ="', "'# no'", '""', '"é"']
 BLANKS = ["", " ", "\t "]
-GAPS = ["", " ", "\n", "\n  # comment ] } \"\n", "\n\t"]
+GAPS = ["", " ", "\n", '\n  # comment ] } "\n', "\n\t"]
 
 keys = st.sampled_from(KEYS)
 blanks = st.sampled_from(BLANKS)
@@ -31,14 +31,16 @@ def dotted(draw: Any) -> str:
 
 
 def _array(items: list[str], gaps: list[str], trailing: bool) -> str:
-    text = "".join(f"{gap}{item}{gap}," for item, gap in zip(items, gaps * 9))
+    text = "".join(f"{gap}{item}{gap}," for item, gap in zip(items, gaps * 9, strict=False))
     return "[" + (text if trailing else text[:-1]) + gaps[0] + "]"
 
 
 values = st.recursive(
     st.sampled_from(SCALARS),
     lambda inner: st.one_of(
-        st.builds(_array, st.lists(inner, max_size=4), st.lists(st.sampled_from(GAPS), min_size=1, max_size=3), st.booleans()),
+        st.builds(
+            _array, st.lists(inner, max_size=4), st.lists(st.sampled_from(GAPS), min_size=1, max_size=3), st.booleans()
+        ),
         st.lists(st.tuples(dotted(), inner), max_size=3).map(
             lambda pairs: "{ " + ", ".join(f"{key} = {value}" for key, value in pairs) + " }"
         ),

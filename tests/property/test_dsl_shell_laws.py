@@ -55,7 +55,7 @@ def argv(command: str | tuple[str, ...], x: str, y: str) -> list[Any]:
 def run(args: list[str], folder: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
         args, cwd=folder, env={"PATH": folder}, capture_output=True, timeout=20, check=False, stdin=subprocess.DEVNULL
-    )  # noqa: S603
+    )
 
 
 @settings(deadline=None, max_examples=250)
