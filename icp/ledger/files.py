@@ -10,7 +10,7 @@ from pathlib import Path
 from icp.ledger.definitions import Definitions
 from icp.ledger.fold import Fold
 from icp.ledger.readers import drop_readerless
-from icp.states import FILE, File
+from icp.states import FILE, Agent, File
 
 __all__ = ["Coming", "arrived", "coming", "drops", "final_folder", "home_path", "job_folder", "missing", "set_collecting", "sweep"]
 
@@ -114,10 +114,14 @@ def sweep(db: sqlite3.Connection, definitions: Definitions, jobs_at_once: int = 
 
 
 def drops(db: sqlite3.Connection, site: int, limit: int) -> list[str]:
-    """Attempts whose outputs the site shall remove; the caller puts the order into the outbox of the same transaction."""
+    """Attempts whose outputs the site shall remove; the caller puts the order into the outbox of the same transaction.
+
+    What a fenced agent held waits for that agent's end: until then it may write on.
+    """
     rows = db.execute(
-        "SELECT r.attempt, a.key FROM replica r INDEXED BY replica_dropping JOIN attempt a ON a.id = r.attempt WHERE r.dropping = 1 AND r.site = ? LIMIT ?",
-        (site, limit),
+        "SELECT r.attempt, a.key FROM replica r INDEXED BY replica_dropping JOIN attempt a ON a.id = r.attempt LEFT JOIN agent g ON g.id = a.agent "
+        "WHERE r.dropping = 1 AND r.site = ? AND coalesce(g.state, 0) <> ? LIMIT ?",
+        (site, int(Agent.FENCED), limit),
     ).fetchall()
     db.executemany("DELETE FROM replica WHERE attempt = ? AND site = ?", [(row[0], site) for row in rows])
     return [row[1].hex() for row in rows]

@@ -28,6 +28,8 @@ BACKOFF = (0, 60, 300, 900, 3600)
 LIMITS = {"resource": 4, "stage": 8, "software": 8, "node": 8, "gone": 20}
 """Failures of a kind after which a task is failed; ``payload`` is the task definition's own ``max_tries``."""
 
+_MAY_HAVE_STORED = ("ended_error", "ended_evicted", "ended_cancelled", "agent_died")
+
 _HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}\b")
 _PATH = re.compile(r"(?<![\w.])/[^\s:'\",;)]+")
 
@@ -168,9 +170,18 @@ class Fold:
         if not self.attempt_event(attempt, event):
             return False
         self._no_longer_live(attempt)
+        task = self.tasks[attempt.task]
+        # It may have stored outputs before it ended. Those of a lost one wait: a late ok of it could still be accepted.
+        if event in _MAY_HAVE_STORED or (event == "gone" and (attempt.void or task.accepted is not None)):
+            self._forget_stored(attempt, task)
         if not attempt.void:
-            self._after_failure(attempt, self.tasks[attempt.task])
+            self._after_failure(attempt, task)
         return True
+
+    def _forget_stored(self, attempt: AttemptRow, task: TaskRow) -> None:
+        """What an attempt stored at its site will never count: the site shall remove it."""
+        if self.definitions.task_def(task.task_def).outputs:
+            self.replicas.append((attempt.id, attempt.site, 1))
 
     def error(self, attempt: AttemptRow, kind: str, text: str) -> bool:
         """A live attempt ended with an error of this kind."""
@@ -187,12 +198,11 @@ class Fold:
             same, n = self._stop_loss_of(task.task_def)
             self._errors_of_def[task.task_def] = (mark, n + 1 if same == mark else 1)
             self.touched.add(task.dataset)
-        if self.definitions.task_def(task.task_def).outputs:
-            self.replicas.append((attempt.id, attempt.site, 1))
         return self.ended(attempt, "ended_error")
 
     def ok(self, attempt: AttemptRow, outputs: list[tuple[int, str, int, bytes]], stats: dict[str, float], wall: int) -> bool:
         """An attempt ended well with these (output index, name, bytes, sha256); ``wall`` in ms. True if it is accepted."""
+        late = not attempt.live
         if not self.attempt_event(attempt, "ended_ok"):
             return False
         task = self.tasks[attempt.task]
@@ -213,9 +223,11 @@ class Fold:
         if outputs:
             self.replicas.append((attempt.id, attempt.site, 0))
             self.maybe_drop.add(attempt.id)
-            if attempt.try_ > 1:
-                # what a lost attempt may have stored can count no more
-                lost = self.db.execute("SELECT id, site FROM attempt WHERE task = ? AND state = ?", (task.id, int(Attempt.LOST))).fetchall()
+            if attempt.try_ > 1 or late:
+                # what a lost attempt, or one that a fenced agent held, may have stored can count no more
+                lost = self.db.execute(
+                    "SELECT id, site FROM attempt WHERE task = ? AND state IN (?, ?) AND agent IS NOT NULL", (task.id, int(Attempt.LOST), int(Attempt.RECALLED))
+                ).fetchall()
                 self.replicas += [(number, site, 1) for number, site in lost if number != attempt.id]
         if stats:
             attempt.stats = json.dumps(stats, separators=(",", ":"), sort_keys=True)

@@ -104,18 +104,20 @@ class Ingest:
             if known is not None:
                 sites.agent_event(self.db, known[0], "fenced")
             for card in said.get("unbegun") or ():
-                self._withdraw(fold, card)
+                self._withdraw(fold, card, None if known is None else known[0])
         self._close(fold)
         for pilot, receipt in (applied.get("submit") or {}).items():
             self._receipt(pilot, receipt)
         self.db.execute("DELETE FROM outbox WHERE site = ?", (self.site,))
         self.db.execute("UPDATE site SET serial = ? WHERE id = ?", (serial, self.site))
 
-    def _withdraw(self, fold: Fold, card: str) -> None:
+    def _withdraw(self, fold: Fold, card: str, agent: int | None = None) -> None:
+        """A card was taken back from the inbox, or from a fenced agent: that one may have begun it without a word."""
         fold.load(self._of_card(card))
         number = self._card(card)
         for attempt in [one for one in fold.attempts.values() if one.card == number and one.live]:
             if attempt.state in (Attempt.QUEUED, Attempt.CLAIMED):
+                attempt.agent = attempt.agent if agent is None else agent
                 fold.ended(attempt, "withdrawn")
 
     def _card(self, card: str) -> int | None:
@@ -157,7 +159,7 @@ class Ingest:
                 continue
             listed[known[0]] = cards
             for card in recalled:
-                self._withdraw(fold, card)
+                self._withdraw(fold, card, known[0])
             for card in cards:
                 number = self._card(card)
                 if number is not None and self._unclaimed(number):
