@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from icp import output
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from icp.ledger.views import DatasetView, ErrorView
 
 __all__ = ["Rates", "frame", "line", "watch"]
+
+Ended = Callable[["list[DatasetView]"], bool]
 
 WINDOW = 600.0
 """Seconds over which a rate is taken."""
@@ -108,15 +111,14 @@ def watch(
     site: str | None = None,
     until_done: bool = False,
     pause: float = 1.0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Show the ledger until Ctrl-C, or with ``until_done`` until nothing is left to do."""
-    if sys.stdout.isatty():
-        _live(ledger, dataset, category, site, until_done, pause)
-    else:
-        _lines(ledger, dataset, category, site, until_done, pause)
+    """Show the ledger until Ctrl-C, until ``stop`` says so, or with ``until_done`` until nothing is left to do."""
+    show = _live if sys.stdout.isatty() else _lines
+    show(ledger, dataset, category, site, lambda datasets: stop() or (until_done and done(datasets)), pause)
 
 
-def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, until_done: bool, pause: float) -> None:
+def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, ended: Ended, pause: float) -> None:
     last: dict[int, str] = {}
     while True:
         datasets, _, _ = read(ledger, dataset=dataset, category=category, site=site)
@@ -126,12 +128,12 @@ def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str 
                 output.say(text)
                 sys.stdout.flush()
             last[one.number] = text
-        if until_done and done(datasets):
+        if ended(datasets):
             return
         time.sleep(pause)
 
 
-def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, until_done: bool, pause: float) -> None:
+def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, ended: Ended, pause: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -141,7 +143,7 @@ def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str |
     console = Console()
     rates = Rates()
 
-    def picture() -> tuple[Text, bool]:
+    def picture() -> tuple[Text, list[DatasetView]]:
         now = time.time()
         datasets, sites, engine = read(ledger, dataset=dataset, category=category, site=site)
         rates.see(now, datasets)
@@ -150,13 +152,13 @@ def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str |
         head = engine_line(engine, any(one.state == "processing" for one in datasets), now)
         size = console.size
         text = frame(datasets, [site_line(one) for one in sites], head, errors, rates, now, size.width, size.height - 1)
-        return Text.from_ansi("\n".join(text), no_wrap=True, overflow="crop"), done(datasets)
+        return Text.from_ansi("\n".join(text), no_wrap=True, overflow="crop"), datasets
 
     # drawn only when it is new, in one write: no flicker; Live puts the cursor back however this ends
     with Live(console=console, auto_refresh=False, screen=False, transient=False, vertical_overflow="crop") as live:
         while True:
-            text, finished = picture()
+            text, datasets = picture()
             live.update(text, refresh=True)
-            if until_done and finished:
+            if ended(datasets):
                 return
             time.sleep(pause)

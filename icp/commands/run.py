@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,8 +66,35 @@ def run_until_done(ledger: Ledger, config: Config, dataset: int, *, quiet: bool 
     from icp.ledger import datasets
 
     report = _Report(ledger, quiet, dataset)
-    loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=report)
+    if quiet or not sys.stdout.isatty():
+        loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=report)
+    else:
+        _beside_dashboard(ledger, config, dataset)
     report.end()
+
+
+def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
+    """The loop in a thread of its own, the dashboard in this one, so that Ctrl-C reaches the dashboard and ends both."""
+    import threading
+
+    from icp.commands.dashboard import watch
+    from icp.engine.loop import run as loop
+    from icp.ledger import datasets
+    from icp.ledger.db import open_ledger
+
+    trouble: list[BaseException] = []
+
+    def engine() -> None:
+        try:
+            loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=_refusals)
+        except BaseException as error:  # noqa: BLE001 -- carried to the thread that can show it
+            trouble.append(error)
+
+    thread = threading.Thread(target=engine, daemon=True)
+    thread.start()
+    watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive())
+    if trouble:
+        raise trouble[0]
 
 
 def _refusals(ticked: Ticked) -> None:
