@@ -164,7 +164,10 @@ class Dealer:
                 continue
             ready = all(parent in chain or (parent in job and job[parent].accepted is not None) for parent in one.parents)
             named = all(one_in.parent not in chain or not _pattern(graph.defs[one_in.parent], one_in.output) for one_in in one.inputs)
-            if ready and named and may_fit(self._need(task, snapshot), site) and may_fit(join([self._need(x, snapshot) for x in (*chain.values(), task)]), site):
+            if not (ready and named):
+                continue
+            together = join([self._need(other, snapshot) for other in (*chain.values(), task)])
+            if may_fit(self._need(task, snapshot), site) and may_fit(together, site):
                 chain[one.id] = task
                 total += seconds
         return sorted(chain.values(), key=lambda row: graph.defs[row.task_def].idx)

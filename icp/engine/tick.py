@@ -125,7 +125,7 @@ class Engine:
             site.view, site.orders = views.get(site.id), Orders()
         self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
         faults.visit("engine.outbox")
-        self._talk(now, result)
+        self._talk(result)
         self._finish(result)
         return result
 
@@ -249,7 +249,7 @@ class Engine:
 
     # -- exchange and ingest ------------------------------------------------------------------------------------
 
-    def _talk(self, now: float, result: Ticked) -> None:
+    def _talk(self, result: Ticked) -> None:
         """All sites side by side; each is ingested when its answer is there."""
         prepared = [(site, *self._conversation(site)) for site in self.sites.values()]
         talks = [(site, hello, query) for site, hello, query in prepared if hello is not None]

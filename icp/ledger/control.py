@@ -201,7 +201,12 @@ class Control:
 
     def _rows(self, first: int, last: int, event: str, task: int | None) -> None:
         with self.ledger.write() as db:
-            wanted = {"suspend": "AND live = 1", "resume": "AND live = 0 AND state = 6", "retry": "AND live = 0 AND state = 5", "cancel": "AND state <> 4 AND state <> 7"}
+            wanted = {
+                "suspend": "AND live = 1",
+                "resume": "AND live = 0 AND state = 6",
+                "retry": "AND live = 0 AND state = 5",
+                "cancel": "AND state <> 4 AND state <> 7",
+            }
             jobs = [
                 row[0]
                 for row in db.execute(
@@ -294,7 +299,9 @@ class Control:
         finals = {final.id for final in self.graph.finals if only is None or only & set(final.parents)}
         follow: set[int] = set()
         for final in sorted(finals):
-            groups = "SELECT 0" if self.graph.defs[final].final == 1 else f"SELECT grp FROM job_group WHERE task_def = {final} AND job BETWEEN {first} AND {last}"
+            groups = "SELECT 0"
+            if self.graph.defs[final].final == 2:
+                groups = f"SELECT grp FROM job_group WHERE task_def = {final} AND job BETWEEN {first} AND {last}"
             follow |= {
                 -1 - row[0]
                 for row in self.db.execute(

@@ -167,10 +167,9 @@ def write_tasks(db: sqlite3.Connection, rows: Iterable[TaskRow]) -> None:
                 ),
             ).lastrowid or 0  # fmt: skip
         else:
-            old.append(
-                (row.state, int(row.state <= 3), row.need, row.tier, row.zone, row.site, row.priority, row.waiting_on, row.accepted, row.mark,
-                 row.not_before, row.id)  # fmt: skip
-            )
+            live = int(row.state <= 3)
+            where = (row.need, row.tier, row.zone, row.site, row.priority)
+            old.append((row.state, live, *where, row.waiting_on, row.accepted, row.mark, row.not_before, row.id))
     db.executemany(
         "UPDATE task SET state = ?, live = ?, need = ?, tier = ?, zone = ?, site = ?, priority = ?, waiting_on = ?, accepted = ?, mark = ?, "
         "not_before = ? WHERE id = ?",

@@ -12,9 +12,9 @@ from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
 
 __all__ = [
     "agent_event",
+    "agent_row",
     "anything_there",
     "at_work",
-    "agent_row",
     "ensure_site",
     "fenced",
     "fences",
