@@ -2,8 +2,6 @@
 owner, lock and serials).
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +10,7 @@ import time
 
 from . import answers, faults, node, orders, spool
 from .disk import Disk, remove_tree
+from .lock import Busy, Lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Refused", "exchange", "main"]
 
-LOCK_TIMEOUT = 60.0
-"""Seconds to wait for another exchange that is applying orders."""
 _KEEP = 14 * 86400
 """Seconds that recalled cards and control files stay."""
 
@@ -50,7 +47,7 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
     try:
         hello, body, query = _listen(source, ledger)
         created = _prepare(where, hello, disk)
-        with Lock(where):
+        with Lock(where.root):
             owner, applied = _serve(where, hello, body, disk)
             listed = answers.agents(where, query.get("fenced") or [], disk)
             _forget_old(where)
@@ -69,6 +66,8 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
         return 0
     except Refused as refusal:
         answer.send("refused", refusal.meta)
+    except Busy as error:
+        answer.send("refused", {"why": "busy", "holder": str(error)})
     except spool.Unsafe as error:
         answer.send("refused", {"why": f"unsafe: {error}"})
     except (spool.BadName, orders.OrderError) as error:
@@ -133,32 +132,6 @@ def _prepare(where: spool.Spool, hello: "dict[str, Any]", disk: Disk) -> bool:
             if os.path.islink(folder):
                 raise spool.Unsafe(f"{folder} is a symbolic link") from None
     return created or not os.path.exists(where.owner)
-
-
-class Lock:
-    """The spool's lock, held while its content is changed."""
-
-    def __init__(self, where: spool.Spool) -> None:
-        self._path = where.lock
-        self._fd = -1
-
-    def __enter__(self) -> None:
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        deadline = time.time() + LOCK_TIMEOUT
-        while True:
-            try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                faults.visit("exchange.locked")
-                return
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise Refused(f"lock: {error.strerror}") from error
-            if time.time() > deadline:
-                raise Refused("busy")
-            time.sleep(0.05)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
 
 
 def _serve(

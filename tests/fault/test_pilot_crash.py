@@ -6,6 +6,8 @@ last sync of anything; bytes of a file that was not itself synced are lost.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from icp.pilot import exchange, spool
+from icp.pilot import exchange, lock, node, spool
 from icp.pilot.disk import Disk
 
 LEDGER = "0b6c1f6e-6a0e-4a53-9d8e-3f1f2f1f7c11"
@@ -100,7 +102,11 @@ class Recording(Disk):
         self._count()
         before = Path(path).read_bytes() if os.path.exists(path) else b""
         super().unlink(path)
-        self._undo.append(lambda: Path(path).write_bytes(before) and None)
+
+        def undo() -> None:
+            Path(path).write_bytes(before)
+
+        self._undo.append(undo)
 
 
 def orders() -> bytes:
@@ -149,3 +155,29 @@ def test_power_lost_at_every_operation(tmp_path: Path, monkeypatch: pytest.Monke
         assert os.listdir(where.recalled) == [spool.card_id(CARDS[0])]
         assert os.listdir(where.incoming) == []
         assert json.loads(Path(where.owner).read_bytes())["serial"] == 1
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setenv("ICP_NODE_DIR", str(tmp_path / "node"))
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "lockf", broken)
+        converse(str(tmp_path / "spool"), Disk(), 0, None)
+    spooled = Path(tmp_path / "spool")
+    assert (spooled / "lock.folder").exists()
+    assert not (spooled / "lock.d").exists()
+    with lock.Lock(str(spooled)), pytest.raises(lock.Busy, match=node.host()), lock.Lock(str(spooled)):
+        raise AssertionError("two at once")
+    # One that died on this host is broken, one of another host is not.
+    for host, free in ((node.host(), True), ("elsewhere", False)):
+        (spooled / "lock.d").mkdir()
+        (spooled / "lock.d/holder").write_text(json.dumps({"host": host, "boot": "00000000", "pid": 1, "start": 1}))
+        if free:
+            assert converse(str(spooled), Disk(), 1, orders()) is not None
+        else:
+            with pytest.raises(lock.Busy), lock.Lock(str(spooled)):
+                raise AssertionError("broken")
+    assert not [name for name in os.listdir(spooled) if name.startswith("lock.d.")]

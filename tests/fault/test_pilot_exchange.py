@@ -247,7 +247,8 @@ def test_an_answer_is_bounded_and_says_that_there_is_more(site: Site) -> None:
             number += 1
             data += spool.line({"n": number, "t": 1.0, "f": "beat", "x": "y" * 60000})
         (folder / "journal.1").write_bytes(data)
-    sizes, rounds = [], 0
+    sizes: list[tuple[int, bool]] = []
+    rounds = 0
     while not rounds or sizes[-1][1]:
         reply = site.tick()
         sizes.append((len(reply.raw), reply.one("end")["more"]))

@@ -157,7 +157,11 @@ def test_the_program_is_the_same_bytes_each_time_and_holds_only_the_pilot(tmp_pa
     with zipfile.ZipFile(io.BytesIO(program.data)) as archive:
         held = archive.namelist()
         assert archive.read("icp/__init__.py") == b""
-    assert {name for name in held if not name.startswith("icp/pilot/")} == {"__main__.py", "icp/__init__.py"}
+    assert {name for name in held if not name.startswith("icp/pilot/")} == {
+        "__main__.py",
+        "icp/__init__.py",
+        "icp/__init__.pyc",
+    }
     assert "icp/pilot/agent.py" in held
     assert ship.cached(tmp_path)[0] == path
 
@@ -181,7 +185,14 @@ def test_a_node_offers_something(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def spec(name: str, text: str, out: list[str], **more: Any) -> dict[str, Any]:
-    step = {"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, "argv": ["/bin/sh", "-e", "-c", text]}
+    step: dict[str, Any] = {
+        "tray": 0,
+        "iter": 0,
+        "module": 0,
+        "software": None,
+        "env": {},
+        "argv": ["/bin/sh", "-e", "-c", text],
+    }
     return {
         "a": f"{name:0>16}",
         "k": "k",
