@@ -50,7 +50,7 @@ test: $(VENV)/.installed-test
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy --no-error-summary
-	$(BIN)/lint-imports --no-logo --config pyproject.toml
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin --quiet --no-tips --target=3.6- --violations icp/pilot
 	$(BIN)/python tools/generated.py --check
 	@echo "check: clean"

@@ -10,7 +10,7 @@ from icp import cli
 
 HEAD = """# Commands
 
-Written from `icp COMMAND --help` by `make docs`.
+Every command with its options, as `icp COMMAND --help` prints it. Written by `make docs`.
 
 Exit codes: 0 ok, 1 failed, 2 usage or bad input, 3 not found, 4 refused (a lock, a copied ledger), 5 unknown (a site did not answer), 130 Ctrl-C.
 An error is one sentence and a hint on stderr; `--debug`, anywhere on the line, or `ICP_DEBUG=1` shows the traceback.

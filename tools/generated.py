@@ -28,6 +28,7 @@ def stale() -> list[str]:
 
 
 if __name__ == "__main__":
+    subprocess.run([sys.executable, str(ROOT / "tools" / "rooms.py"), *sys.argv[1:]], check=True)
     if sys.argv[1:] == ["--check"]:
         old = stale()
         if old:
