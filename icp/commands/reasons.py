@@ -39,6 +39,16 @@ class Answer:
     mend: str = ""
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A task, all its attempts, and the live one that counts."""
+
+    about: str
+    task: TaskView
+    tries: list[AttemptView]
+    live: AttemptView | None
+
+
 def last_lines(text: str, most: int = LAST) -> tuple[str, ...]:
     """The last lines that are not empty."""
     return tuple("| " + line for line in [line.rstrip() for line in text.splitlines() if line.strip()][-most:])
@@ -80,8 +90,9 @@ class Teller:
             return self._answer(f"it was cancelled{said}", evidence, f"icp show {self.name} --steering > again.toml && icp submit again.toml --name OTHER")
         if view.state == "suspended":
             stop_loss = (view.reason or "").startswith("stop-loss")
-            first = "look at the error below, then " if stop_loss else ""
-            return self._answer(f"{view.reason or 'it is suspended'}{'' if stop_loss else self._said('suspend')}", (*evidence, *((first + "`icp retry` sends what failed again",) if stop_loss else ())), f"icp resume {self.name}")
+            hint = ("look at the error below first; `icp retry` sends what failed again",) if stop_loss else ()
+            sentence = f"{view.reason or 'it is suspended'}{'' if stop_loss else self._said('suspend')}"
+            return self._answer(sentence, (*evidence, *hint), f"icp resume {self.name}")
         if view.state == "errors":
             return self._answer(f"nothing moves any more: {plural(view.failed, 'task')} failed", evidence, f"icp retry {self.name}")
         moving = view.processing + view.queued
@@ -116,7 +127,8 @@ class Teller:
                 answers.append(Answer(f"site {one.name}", "unreachable", sentence, why))
             if one.strange:
                 facts = plural(one.strange, "fact")
-                answers.append(Answer(f"site {one.name}", "strange", f"{facts} from there named no attempt of this ledger, or made no sense, and did not count"))
+                sentence = f"{facts} from there named no attempt of this ledger, or made no sense, and did not count"
+                answers.append(Answer(f"site {one.name}", "strange", sentence))
         return answers
 
     def _errors(self, only: TaskDefRow | None) -> list[Answer]:
@@ -170,13 +182,13 @@ class Teller:
                 mend = f"icp {'resume' if word == 'suspended' else 'reset'} {self.name} --jobs {low}-{high}"
                 said = self._said("suspend" if word == "suspended" else "cancel", low)
                 answers.append(Answer(f"jobs {low}-{high}", word, f"they were {word} before they began{said}", (), mend))
-        rows = self.view.suspended - sum(
-            (high - low + 1) * len(self.graph.tasks) for low, high, word in views_jobs.spans(self.db, self.view.number, 0, self.view.jobs - 1) if word == "suspended"
-        )
+        ranges = views_jobs.spans(self.db, self.view.number, 0, self.view.jobs - 1)
+        rows = self.view.suspended - sum((high - low + 1) * len(self.graph.tasks) for low, high, word in ranges if word == "suspended")
         if rows > 0 and self.view.state != "suspended":
             answers.append(self._answer(f"{plural(rows, 'task')} suspended{self._said('suspend')}", (), f"icp resume {self.name}", state="suspended"))
         if self.view.unreleased and self.view.state == "processing":
-            answers.append(self._answer(f"{plural(self.view.unreleased, 'task')} not released yet: jobs become rows as sites have room for them", state="unreleased"))
+            sentence = f"{plural(self.view.unreleased, 'task')} not released yet: jobs become rows as sites have room for them"
+            answers.append(self._answer(sentence, state="unreleased"))
         return answers
 
     def _idle(self, only: TaskDefRow | None) -> list[Answer]:
@@ -222,13 +234,14 @@ class Teller:
 
     def _no_rows(self, job: int, only: TaskDefRow | None) -> Answer:
         if job < 0:
-            group = next((one for one in views_jobs.unmade_finals(self.db, self.graph, 1 << 30) if one.group == -1 - job and (only is None or one.task == only.name)), None)
+            groups = views_jobs.unmade_finals(self.db, self.graph, 1 << 30)
+            group = next((one for one in groups if one.group == -1 - job and (only is None or one.task == only.name)), None)
             if group is None:
                 return Answer(f"job {job_text(job)}", "unknown", "this dataset has no such group of a final task, or none is counted yet")
             sentence = f"it waits for {plural(group.left, 'task')} of its {plural(group.jobs, 'job')}" if group.left else "the next tick makes it"
             return Answer(f"final task {group.task}", "unreleased", sentence, (), f"icp why {self.name}")
         about = f"job {job}"
-        low, high, word = views_jobs.spans(self.db, self.view.number, job, job)[0]
+        word = views_jobs.spans(self.db, self.view.number, job, job)[0][2]
         if word == "suspended":
             return Answer(about, word, f"it was suspended before it began{self._said('suspend', job)}", (), f"icp resume {self.name} --jobs {job}")
         if word == "cancelled":
@@ -237,14 +250,14 @@ class Teller:
             return Answer(about, "unreleased", f"the dataset is suspended: {self.view.reason}", (), f"icp resume {self.name}")
         waits = sum(one.n for one in self.snapshot.classes if one.dataset == self.view.number and one.state == Task.WAITING)
         evidence = (f"{plural(waits, 'task')} of the dataset {'waits' if waits == 1 else 'wait'} for a place before it",) if waits else ()
-        return Answer(about, "unreleased", "it is not released yet: jobs become rows as sites have room for them", evidence, f"icp set {self.name} priority 10 --jobs {job}")
+        sentence = "it is not released yet: jobs become rows as sites have room for them"
+        return Answer(about, "unreleased", sentence, evidence, f"icp set {self.name} priority 10 --jobs {job}")
 
     def _task(self, task: TaskView) -> Answer:
         tries = views_jobs.attempts(self.db, task.id)
         about = f"task {task.task} in job {job_text(task.job, task.group)}"
         live = [one for one in tries if one.since is not None and not one.void]
-        tell = getattr(self, f"_{task.state}_task")
-        answer: Answer = tell(about, task, tries, live[-1] if live else None)
+        answer: Answer = getattr(self, f"_{task.state}_task")(_Case(about, task, tries, live[-1] if live else None))
         return answer
 
     def _select(self, task: TaskView) -> str:
@@ -262,30 +275,31 @@ class Teller:
                 return (f"try {one.number} at site {one.site} was {one.state}",)
         return ()
 
-    def _waiting_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
-        error = self._last_error(tries)
+    def _waiting_task(self, case: _Case) -> Answer:
+        error = self._last_error(case.tries)
         if self.view.state == "suspended":
-            return Answer(about, "waiting", f"the dataset is suspended: {self.view.reason}", error, f"icp resume {self.name}")
-        if task.not_before is not None and task.not_before > self.now:
-            return Answer(about, "waiting", f"it failed, and goes again in {output.duration(task.not_before - self.now)}", error)
-        need = self.snapshot.needs.get(task.need) or (read_needs(self.db, [task.need])[task.need] if task.need else None)
-        return self._placing(about, "it", need, error)
+            return Answer(case.about, "waiting", f"the dataset is suspended: {self.view.reason}", error, f"icp resume {self.name}")
+        if case.task.not_before is not None and case.task.not_before > self.now:
+            return Answer(case.about, "waiting", f"it failed, and goes again in {output.duration(case.task.not_before - self.now)}", error)
+        need = self.snapshot.needs.get(case.task.need) or (read_needs(self.db, [case.task.need])[case.task.need] if case.task.need else None)
+        return self._placing(case.about, "it", need, error)
 
-    def _idle_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
-        if task.job is None:
-            return Answer(about, "idle", f"{plural(task.waiting_on, 'task')} of its jobs must be ok again first", (), f"icp why {self.name}")
-        definition = self.graph.by_name(task.task)
+    def _idle_task(self, case: _Case) -> Answer:
+        if case.task.job is None:
+            return Answer(case.about, "idle", f"{plural(case.task.waiting_on, 'task')} of its jobs must be ok again first", (), f"icp why {self.name}")
+        definition = self.graph.by_name(case.task.task)
         assert definition is not None
-        states = {one.task: one.state for one in views_jobs.tasks(self.db, self.graph, task.job, task.job)}
+        states = {one.task: one.state for one in views_jobs.tasks(self.db, self.graph, case.task.job, case.task.job)}
         parents = [(self.graph.defs[parent].name, states.get(self.graph.defs[parent].name, "?")) for parent in definition.parents]
         open_ = [(name, state) for name, state in parents if state != "ok"]
         said = " and ".join(f"{name} ({state})" for name, state in open_)
-        mend = f"icp retry {self.name} --jobs {task.job}" if any(state == "failed" for _, state in open_) else ""
-        return Answer(about, "idle", f"it waits for {said} of the same job", tuple(f"{name} is {state}" for name, state in parents), mend)
+        mend = f"icp retry {self.name} --jobs {case.task.job}" if any(state == "failed" for _, state in open_) else ""
+        return Answer(case.about, "idle", f"it waits for {said} of the same job", tuple(f"{name} is {state}" for name, state in parents), mend)
 
-    def _queued_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+    def _queued_task(self, case: _Case) -> Answer:
+        live = case.live
         if live is None:
-            return Answer(about, "queued", "it is queued, and no attempt of it is live", (), "icp ledger check")
+            return Answer(case.about, "queued", "it is queued, and no attempt of it is live", (), "icp ledger check")
         site = next((one for one in views.sites(self.db) if one.name == live.site), None)
         evidence = [f"card {live.card}, attempt {live.attempt}, queued for {output.duration(live.since or 0)} of observed time"]
         if site is not None:
@@ -295,56 +309,59 @@ class Teller:
                 evidence.append(f"the site does not answer since {output.clock(site.unreachable_since)}")
         if live.stopping:
             evidence.append("its card is being recalled")
-        return Answer(about, "queued", f"its card is at site {live.site} since {output.clock(live.made)}, and no agent has claimed it", tuple(evidence))
+        return Answer(case.about, "queued", f"its card is at site {live.site} since {output.clock(live.made)}, and no agent has claimed it", tuple(evidence))
 
-    def _processing_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+    def _processing_task(self, case: _Case) -> Answer:
+        live = case.live
         if live is None:
-            return Answer(about, "processing", "it is processing, and no attempt of it is live", (), "icp ledger check")
+            return Answer(case.about, "processing", "it is processing, and no attempt of it is live", (), "icp ledger check")
         where = f"at site {live.site}" + (f" on {live.host}" if live.host else "")
         evidence = [f"attempt {live.attempt}, {live.state} for {output.duration(live.since or 0)} of observed time", f"agent {live.agent}"]
         if live.agent_state is not None and live.agent_state != Agent.LIVE:
-            evidence.append(f"the agent is {Agent(live.agent_state).name.lower()}: no word of it for {output.duration(live.agent_silent or 0)} of observed time")
+            silent = output.duration(live.agent_silent or 0)
+            evidence.append(f"the agent is {Agent(live.agent_state).name.lower()}: no word of it for {silent} of observed time")
         if live.stopping:
             evidence.append("it was told to stop")
-        evidence.append(f"`icp logs {self._select(task)} -f` follows what it prints")
+        evidence.append(f"`icp logs {self._select(case.task)} -f` follows what it prints")
         verb = {"claimed": "claimed it", "copying_input": "copies its inputs", "running": "runs it", "copying_output": "copies its outputs"}[live.state]
-        return Answer(about, "processing", f"an agent {where} {verb} (card of {output.clock(live.made)})", tuple(evidence))
+        return Answer(case.about, "processing", f"an agent {where} {verb} (card of {output.clock(live.made)})", tuple(evidence))
 
-    def _ok_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
-        job = task.job if task.job is not None else -1 - (task.group or 0)
-        files = list(views_results.outputs(self.db, self.graph, first=job, last=job, task=self.graph.by_name(task.task), every=True))
+    def _ok_task(self, case: _Case) -> Answer:
+        job = case.task.job if case.task.job is not None else -1 - (case.task.group or 0)
+        files = list(views_results.outputs(self.db, self.graph, first=job, last=job, task=self.graph.by_name(case.task.task), every=True))
         evidence = tuple(
             f"{one.path} ({output.plain_size(one.bytes)}, verified)" if one.state == "home" and one.path
             else f"{one.name}: {one.state}" + (f" at site {one.site}, on its way to {one.path}" if one.path and one.state != "lost" else "")
             for one in files
         )  # fmt: skip
-        return Answer(about, "ok", f"it is done, by try {task.tries} at site {task.site}", evidence, f"icp outputs {self.name} --job {job_text(task.job, task.group)}" if files else "")
+        mend = f"icp outputs {self.name} --job {job_text(case.task.job, case.task.group)}" if files else ""
+        return Answer(case.about, "ok", f"it is done, by try {case.task.tries} at site {case.task.site}", evidence, mend)
 
-    def _failed_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
+    def _failed_task(self, case: _Case) -> Answer:
         kinds: dict[str, int] = {}
-        for one in tries:
+        for one in case.tries:
             word = one.kind or (one.state if one.state in ("lost", "evicted") else None)
             if word is not None and not one.void:
                 kinds[word] = kinds.get(word, 0) + 1
         said = ", ".join(f"{n} {word}" for word, n in kinds.items())
-        evidence = (*self._last_error(tries), f"`icp logs {self._select(task)}` has all it printed")
-        return Answer(about, "failed", f"it failed as often as it may ({said})", evidence, f"icp retry {self.name} {self._jobs_option(task)}")
+        evidence = (*self._last_error(case.tries), f"`icp logs {self._select(case.task)}` has all it printed")
+        return Answer(case.about, "failed", f"it failed as often as it may ({said})", evidence, f"icp retry {self.name} {self._jobs_option(case.task)}")
 
-    def _suspended_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
-        said = self._said("suspend", task.job)
-        evidence = (f"try {live.number} still runs at site {live.site}: if it ends well, that counts",) if live else ()
-        return Answer(about, "suspended", f"it was suspended{said}", evidence, f"icp resume {self.name} {self._jobs_option(task)}")
+    def _suspended_task(self, case: _Case) -> Answer:
+        said = self._said("suspend", case.task.job)
+        evidence = (f"try {case.live.number} still runs at site {case.live.site}: if it ends well, that counts",) if case.live else ()
+        return Answer(case.about, "suspended", f"it was suspended{said}", evidence, f"icp resume {self.name} {self._jobs_option(case.task)}")
 
-    def _cancelled_task(self, about: str, task: TaskView, tries: list[AttemptView], live: AttemptView | None) -> Answer:
-        said = self._said("cancel", task.job)
-        if task.job is None and not said:
-            return Answer(about, "cancelled", "none of its jobs is ok, so there is nothing for it to read", (), f"icp why {self.name}")
-        mend = "" if self.view.state == "cancelled" else f"icp reset {self.name} {self._jobs_option(task)}"
-        return Answer(about, "cancelled", f"it was cancelled{said}", (), mend)
+    def _cancelled_task(self, case: _Case) -> Answer:
+        said = self._said("cancel", case.task.job)
+        if case.task.job is None and not said:
+            return Answer(case.about, "cancelled", "none of its jobs is ok, so there is nothing for it to read", (), f"icp why {self.name}")
+        mend = "" if self.view.state == "cancelled" else f"icp reset {self.name} {self._jobs_option(case.task)}"
+        return Answer(case.about, "cancelled", f"it was cancelled{said}", (), mend)
 
 
 def _covers(detail: str, job: int) -> bool:
-    first, _, last = detail.split(":")[0].partition("-")
+    first, _, last = detail.partition(":")[0].partition("-")
     try:
         return int(first) <= job <= int(last or first)
     except ValueError:

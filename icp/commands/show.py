@@ -175,7 +175,8 @@ def _print_job(view: DatasetView, shown: dict[str, Any], *, wide: bool) -> None:
         tries: list[AttemptView] = entry["attempts"]
         say()
         waits = f", waits for {plural(task.waiting_on, 'task')}" if task.waiting_on else ""
-        say(f"{paint(clean(task.task), 'bold')} {paint(task.state, JOB_COLOURS.get(task.state, ''))}, {plural(task.tries, 'try').replace('trys', 'tries')}{waits}")
+        tried = f"{task.tries} {'try' if task.tries == 1 else 'tries'}"
+        say(f"{paint(clean(task.task), 'bold')} {paint(task.state, JOB_COLOURS.get(task.state, ''))}, {tried}{waits}")
         for one in tries[-3:] if wide else tries:
             _attempt(one)
         for file in shown["outputs"]:
@@ -187,7 +188,8 @@ def _attempt(one: AttemptView) -> None:
     void = ", void" if one.void else ""
     where = f"at {clean(one.site)}" + (f" on {clean(one.host)}" if one.host else "")
     exit_ = "" if one.exit is None else f", exit {one.exit}"
-    say(f"  try {one.number} {paint(one.state, JOB_COLOURS.get(one.state, 'red' if one.state in ('error', 'lost') else ''))}{void} {where}{exit_}  {one.attempt}")
+    state = paint(one.state, JOB_COLOURS.get(one.state, "red" if one.state in ("error", "lost") else ""))
+    say(f"  try {one.number} {state}{void} {where}{exit_}  {one.attempt}")
     if one.begun is not None:
         phases = [("inputs", one.copying_input), ("run", one.running), ("outputs", one.copying_output)]
         spent = ", ".join(f"{word} {output.duration(seconds)}" for word, seconds in phases if seconds is not None)

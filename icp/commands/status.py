@@ -29,11 +29,14 @@ COLOURS = {"processing": "cyan", "suspended": "yellow", "errors": "red", "comple
 
 def status(
     dataset: Annotated[
-        str | None, typer.Argument(metavar="[DATASET]", help="Only this one: name, number, or a unique beginning.", show_default=False, autocompletion=dataset_names)
+        str | None,
+        typer.Argument(metavar="[DATASET]", help="Only this one: name, number, or a unique beginning.", show_default=False, autocompletion=dataset_names),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard, until Ctrl-C.")] = False,
     until_done: Annotated[bool, typer.Option("--until-done", help="With --watch: end when nothing is left to do.")] = False,
-    state: Annotated[str | None, typer.Option("--state", metavar="STATE", help=f"Only datasets in this state: {', '.join(STATES)}.", show_default=False)] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="STATE", help=f"Only datasets in this state: {', '.join(STATES)}.", show_default=False)
+    ] = None,
     site: SiteName = None,
     category: Category = None,
     every: Annotated[bool, typer.Option("--all", help=f"All datasets that ended, not only the last {ENDED}.")] = False,

@@ -117,7 +117,8 @@ _FILES = (
     ),
     (
         "file {0} ({2}) of attempt {1} is neither home nor gone, and no site holds it",
-        f"SELECT f.id, f.attempt, f.name FROM file f WHERE f.id BETWEEN ? AND ? AND f.state IN ({int(File.PRODUCED)}, {int(File.RELAYING)}, {int(File.COLLECTING)}) "
+        "SELECT f.id, f.attempt, f.name FROM file f WHERE f.id BETWEEN ? AND ? "
+        f"AND f.state IN ({int(File.PRODUCED)}, {int(File.RELAYING)}, {int(File.COLLECTING)}) "
         "AND (f.live = 0 OR NOT EXISTS (SELECT 1 FROM replica r WHERE r.attempt = f.attempt AND r.dropping = 0))",
     ),
     (
@@ -139,7 +140,8 @@ _SMALL: tuple[tuple[str, str], ...] = (
     ),
     (
         "dataset {0} is complete, and jobs {1} to {2} are held by `{3}`",
-        f"SELECT d.id, r.first, r.last, r.action FROM dataset d JOIN range r ON r.dataset = d.id WHERE d.state = {int(Dataset.COMPLETE)} AND r.action IN ('suspend', 'release')",
+        "SELECT d.id, r.first, r.last, r.action FROM dataset d JOIN range r ON r.dataset = d.id "
+        f"WHERE d.state = {int(Dataset.COMPLETE)} AND r.action IN ('suspend', 'release')",
     ),
     (
         "dataset {0} is complete, and group {2} of final task {1} was never made",
@@ -318,9 +320,8 @@ def _final_groups(db: sqlite3.Connection) -> Found:
             ended, well = done.get(group, (0, 0))
             real = (size.get(group, 0), size.get(group, 0) * parents - ended - gone.get(group, 0) * parents, well)
             if (jobs, left, oks) != real:
-                yield (
-                    f"group {group} of final task {final} (dataset {dataset}) says {jobs} jobs, {left} left, {oks} ok; there are {real[0]}, {real[1]}, {real[2]}"
-                )
+                where = f"group {group} of final task {final} (dataset {dataset})"
+                yield f"{where} says {jobs} jobs, {left} left, {oks} ok; there are {real[0]}, {real[1]}, {real[2]}"
             if bool(made) != (task is not None):
                 yield f"group {group} of final task {final} (dataset {dataset}) says made {made}, and its row is {task}"
 

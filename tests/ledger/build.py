@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icp.ledger import cards, files, ranges, release, sites
+from icp.ledger import cards, files, ranges, release, sites, upkeep
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger, open_ledger
 from icp.ledger.definitions import Definitions
@@ -196,11 +196,14 @@ class World:
         return made
 
     def _renew(self, fold: Fold) -> None:
-        rows = self.db.execute("SELECT id FROM task WHERE live = 1 AND need = 0").fetchall()
-        fold.load_tasks([row[0] for row in rows])
-        for (number,) in rows:
-            fold.tasks[number].need = self.need()
-            fold.dirty_tasks[number] = fold.tasks[number]
+        for dataset, task_def in upkeep.needless(self.db):
+            rows = self.db.execute(
+                "SELECT id FROM task INDEXED BY task_live WHERE live = 1 AND dataset = ? AND task_def = ? AND need = 0", (dataset, task_def)
+            ).fetchall()
+            fold.load_tasks([row[0] for row in rows])
+            for (number,) in rows:
+                fold.tasks[number].need = self.need()
+                fold.dirty_tasks[number] = fold.tasks[number]
         fold.flush()
 
     # -- agents and facts ---------------------------------------------------------------------------------------
@@ -213,7 +216,8 @@ class World:
             sites.make_pilot(self.db, self.site_ids[site], key, cpus=cpus, memory=4 * 10**9, gpus=0, nodes=1, walltime=None, now=self.now)
         one = Agent(self, site, f"{key.hex()}.0.{self._key().hex()}")
         self.agents[one.name] = one
-        one.note({"f": "started", "host": "node-1", "boot": "b", "pid": 1, "cpus": cpus, "memory": 4 * 10**9, "disk": 10**10, "gpus": 0, "end": None, "attrs": {}})
+        node = {"cpus": cpus, "memory": 4 * 10**9, "disk": 10**10, "gpus": 0, "attrs": {}}
+        one.note({"f": "started", "host": "node-1", "boot": "b", "pid": 1, "end": None, **node})
         self.answer(one)
         return one
 
@@ -290,6 +294,11 @@ class World:
     def _of_card(self, card: str) -> list[Try]:
         return [one for one in self.tries.values() if one.card == card]
 
+    def live(self, site: str | None = None) -> list[Try]:
+        """Attempts at a site that have not ended, as the ledger knows."""
+        rows = self.db.execute("SELECT key FROM attempt WHERE live = 1 AND site = ? ORDER BY state, id", (self.site_ids[site or self.site],)).fetchall()
+        return [self.tries[row[0].hex()] for row in rows]
+
     # -- what follows -------------------------------------------------------------------------------------------
 
     def home(self) -> int:
@@ -327,10 +336,12 @@ class World:
         while True:
             self.release(dataset)
             self.finals()
-            tries = self.deal(dataset)
+            self.deal(dataset)
+            tries = self.live(agent.site)
             if not tries:
                 break
-            self.claim(agent, *tries)
+            taken = {card for one in self.agents.values() for card in one.cards}
+            self.claim(agent, *(one for one in tries if one.card not in taken))
             self.ended(agent, *tries, stats=stats)
             self.home()
         self.home()
