@@ -50,13 +50,21 @@ def build() -> Program:
 
 
 def _compiled(name: str, source: bytes) -> bytes:
-    """The module as this interpreter's byte code, found by zipimport before the source; another version's passes it over.
+    """The module as this interpreter's byte code, found by zipimport before the source; another version's passes it
+    over.
 
     An exchange would otherwise spend more time compiling than working: nothing is cached for modules in a zip.
     """
     code = compile(source, name, "exec", dont_inherit=True)
+    # Format 2 of marshal has no references: later ones depend on what else holds an object, and so on what was imported
+    # before.
     # PEP 552: magic, flags 1 (by hash, not checked), hash of the source
-    return importlib.util.MAGIC_NUMBER + (1).to_bytes(4, "little") + importlib.util.source_hash(source) + marshal.dumps(code)
+    return (
+        importlib.util.MAGIC_NUMBER
+        + (1).to_bytes(4, "little")
+        + importlib.util.source_hash(source)
+        + marshal.dumps(code, 2)
+    )
 
 
 def _collect(folder: Any, prefix: str, parts: dict[str, bytes]) -> None:

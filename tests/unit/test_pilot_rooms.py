@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -257,3 +258,10 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     assert "no-such-command" in fact["err"]
     assert spool.check_id(fact["a"])
     assert sys.executable
+
+
+def test_the_program_does_not_depend_on_what_else_was_imported() -> None:
+    text = "from icp.backends import ship; print(ship.build().sha256)"
+    bare = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True).stdout
+    many = "import asyncio, icp.pilot.agent, icp.pilot.exchange, icp.pilot.background, http.client; "
+    assert subprocess.run([sys.executable, "-c", many + text], capture_output=True, check=True).stdout == bare
