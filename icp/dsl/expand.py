@@ -7,25 +7,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from icp.dsl.command import compile_module
 from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
-from icp.dsl.shell import compile_command
-from icp.dsl.syntax import BadExpression, together
+from icp.dsl.syntax import BadExpression
 from icp.dsl.units import duration, size
-from icp.dsl.values import JobContext, Marked, Node, Scope, SiteContext, show
+from icp.dsl.values import JobContext, Scope, SiteContext, show
 from icp.errors import BadInput
-from icp.model.definition import Module, Quantity, Steering, TaskDef
+from icp.model.definition import Quantity, Steering, TaskDef
 from icp.model.need import Need
 
-__all__ = ["CannotRender", "JobContext", "Rendered", "Renderer", "SiteContext", "compile_module", "quantity_of"]
+__all__ = ["CannotRender", "JobContext", "Rendered", "Renderer", "SiteContext", "quantity_of"]
 
-SHELL = ("/bin/sh", "-e", "-c")
 MAX_ITERATIONS = 10_000
 _MAX_KEPT = 10_000
 _GROWTH = 1.5
-
-Argv = list[Any]
 
 
 class CannotRender(BadInput):
@@ -160,46 +157,6 @@ class Renderer:
 
 
 _NOBODY = JobContext("", 0, 0, 0, {})
-
-
-def compile_module(module: Module, compiler: Compiler, owner: str, field: str) -> Compiled:
-    """A module's command: ``run(scope)`` gives the argv of a step."""
-    if isinstance(module.command, str):
-        command = compile_command(module.command, compiler, Place(owner, f"{field}.command"))
-        run = command.run
-        return Compiled(module.command, lambda scope: [*SHELL, _argument(run(scope), command.text)], command.uses)
-    parts: list[str | Callable[[Any], Any]] = []
-    uses: frozenset[tuple[str, str]] = frozenset()
-    problems: list[BadExpression] = []
-    for number, text in enumerate(module.command):
-        try:
-            compiled = compiler.compile(text, Place(owner, f"{field}.command.{number}"))
-            uses |= compiled.uses
-            parts.append(_argument(compiled.run(None), text) if compiled.constant else _element(compiled))
-        except BadExpression as error:
-            problems.extend(error.all)
-    if problems:
-        raise together(problems)
-    return Compiled(
-        " ".join(module.command), lambda scope: [part(scope) if callable(part) else part for part in parts], uses
-    )
-
-
-def _element(compiled: Compiled) -> Callable[[Any], Any]:
-    run, text = compiled.run, compiled.text
-    return lambda scope: _argument(run(scope), text)
-
-
-def _argument(value: Any, expression: str) -> Any:
-    """One element of an argv: text, ``{"node": "tmp"}``, or a list of both."""
-    if isinstance(value, Node):
-        return {"node": value.name}
-    if isinstance(value, Marked):
-        return [{"node": part.name} if isinstance(part, Node) else part for part in value.parts]
-    text = show(value, expression)
-    if "\0" in text:
-        raise BadExpression(expression, "the value holds a NUL character, which no argument can hold")
-    return text
 
 
 def _quantity(kind: str, value: Quantity, compiler: Compiler, place: Place) -> Callable[[Any], int]:

@@ -7,42 +7,16 @@ after.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.syntax import START, BadExpression, Call, call_at, literal, together
-from icp.dsl.values import Marked, Node, show
 
-__all__ = ["Insert", "compile_command", "lex", "word"]
+__all__ = ["Insert", "lex", "lex_all"]
 
 _BLANK = " \t\n"
 _WORD_ENDS = _BLANK + ";&|()<>"
-_BARE = re.compile(r"[0-9][A-Za-z0-9_.:,/+@%-]*\Z")
-_BARE_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:,/+@%-]*\Z")
-_RESERVED = frozenset(
-    [
-        "if",
-        "then",
-        "else",
-        "elif",
-        "fi",
-        "do",
-        "done",
-        "case",
-        "esac",
-        "while",
-        "until",
-        "for",
-        "in",
-        "function",
-        "select",
-        "time",
-        "coproc",
-    ]
-)
 _HERE = re.compile(r"<<(-?)[ \t]*((?:\\.|'[^'\n]*'|\"[^\"\n]*\"|[^\s;&|()<>'\"\\])+)")
+_CASE = re.compile(r"(?<![A-Za-z0-9_])case[\s\\]")
 _FILE_HINT = "move the script to a file that is shipped with files = [...], and give it the value as an argument"
 
 
@@ -70,7 +44,7 @@ class _Lexer:
         self.pieces: list[str | Insert] = []
         self.plain_from = 0
         self.problems: list[BadExpression] = []
-        self.here: list[tuple[str, bool, int]] = []
+        self.here: list[tuple[str, bool, bool]] = []
         self.doubt = ""
         self.escaped = -2
         self.glued = 0  # where an expression or a substitution ends: its ')' ends no word
@@ -110,8 +84,22 @@ class _Lexer:
             call = call_at(self.text, match)
             self._refuse(call, f"a backslash stands before it; ${call.text} is this text itself, without a value")
             return
-        self.escaped = self.position + 1
+        if self.text.startswith("\n", self.position + 1):
+            self._continued(self.position)
+        else:
+            self.escaped = self.position + 1
         self.position += 2
+
+    def _continued(self, at: int) -> None:
+        """A line that goes on: harmless between words, but it can also make ``<<``, ``$(`` or ``case`` of two halves."""
+        before = self.text[at - 1 : at] or " "
+        if self.stack[-1].kind == "double":
+            split_up = before == "$"
+        else:
+            between = before in " \t\n;&|" and self.escaped != at - 1
+            split_up = not between and self.text[at + 2 : at + 3] not in ("", " ", "\t", "\n")
+        if split_up:
+            self._doubt("a line is continued in the middle of a word")
 
     def _dollar(self, frame: _Frame) -> None:
         text, at = self.text, self.position
@@ -134,6 +122,9 @@ class _Lexer:
             self.position += 2
         elif text.startswith("$'", at) and frame.kind == "plain":
             self._ansi(at)
+        elif text.startswith("$'", at) and frame.kind == "brace":
+            self._doubt("there is $'...' inside ${...}")
+            self.position += 1
         else:
             self.position += 2 if text.startswith("$$", at) else 1
 
@@ -237,7 +228,7 @@ class _Lexer:
             frame.depth += 1
         elif letter == ")":
             self._close(frame)
-        elif letter == "c" and starts_word and len(self.stack) > 1 and re.compile(r"case\s").match(text, at):
+        elif letter == "c" and len(self.stack) > 1 and _CASE.match(text, at):
             self._doubt("there is a 'case' inside $( ... )")
 
     def _close(self, frame: _Frame) -> None:
@@ -291,11 +282,11 @@ class _Lexer:
             self.position = at + 2
             return
         delimiter = re.sub(r"\\(.)|['\"]", r"\1", match.group(2))
-        self.here.append((delimiter, bool(match.group(1)), at))
+        self.here.append((delimiter, bool(match.group(1)), delimiter != match.group(2)))
         self.position = match.end()
 
     def _here_bodies(self) -> None:
-        for delimiter, tabs, _at in self.here:
+        for delimiter, tabs, quoted in self.here:
             found = False
             while self.position < len(self.text) and not found:
                 end = self.text.find("\n", self.position)
@@ -305,6 +296,8 @@ class _Lexer:
                 start, self.position = self.position, end + (end < len(self.text))
                 if not found:
                     self._here_line(start, end)
+                    if not quoted and line.endswith("\\"):
+                        self._doubt("a line of a here-document ends with a backslash")
             if not found:
                 self._doubt(f"the here-document does not end with a line {delimiter}")
         self.here = []
@@ -330,69 +323,15 @@ def lex(text: str) -> list[str | Insert]:
     BadExpression (with all of them) for expressions inside quotes, here-documents, ``${}``, ``$(())`` and backquotes,
     each with the right form. A comment stays as it is.
     """
-    pieces, problems = _lex(text)
-    _raise(problems)
+    pieces, problems = lex_all(text)
+    if problems:
+        raise together(problems)
     return pieces
 
 
-def _lex(text: str) -> tuple[list[str | Insert], list[BadExpression]]:
+def lex_all(text: str) -> tuple[list[str | Insert], list[BadExpression]]:
+    """As :func:`lex`, with the mistakes beside what could be understood."""
     if not any(not match.group(1) for match in START.finditer(text)):
         return [literal(text)], []
     lexer = _Lexer(text)
     return lexer.run(), lexer.problems
-
-
-def _raise(problems: list[BadExpression]) -> None:
-    if problems:
-        raise together(problems)
-
-
-def word(value: Any, insert: Insert) -> str:
-    """The value as one shell word, whatever is in it; what only the node knows becomes its environment variable."""
-    if isinstance(value, Node):
-        return f'"$ICP_{value.name.upper()}"'
-    if isinstance(value, Marked):
-        apart = Insert(insert.call, False, False)
-        return "".join(word(part, apart) for part in value.parts)
-    expression = insert.call.text
-    text = value if type(value) is str else show(value, expression)
-    if insert.number and _BARE.match(text):
-        return text
-    if insert.word and _BARE_WORD.match(text) and text not in _RESERVED:
-        return text
-    if "\0" in text:
-        raise BadExpression(expression, "the value holds a NUL character, which no argument can hold")
-    return "'" + text.replace("'", "'\"'\"'") + "'"
-
-
-def compile_command(text: str, compiler: Compiler, place: Place) -> Compiled:
-    """A string command: ``run(scope)`` gives the text for ``/bin/sh -e -c``."""
-    pieces: list[str | Callable[[Any], str]] = []
-    uses: frozenset[tuple[str, str]] = frozenset()
-    found, problems = _lex(text)
-    for piece in found:
-        if isinstance(piece, str):
-            pieces.append(piece)
-            continue
-        try:
-            compiled = compiler.call(piece.call, place)
-        except BadExpression as error:
-            problems.extend(error.all)
-            continue
-        uses |= compiled.uses
-        pieces.append(_inserter(compiled, piece))
-    _raise(problems)
-    if not uses:
-        fixed = "".join(piece if isinstance(piece, str) else piece(None) for piece in pieces)
-        return Compiled(text, lambda scope: fixed, uses)
-    return Compiled(
-        text, lambda scope: "".join([piece if isinstance(piece, str) else piece(scope) for piece in pieces]), uses
-    )
-
-
-def _inserter(compiled: Compiled, insert: Insert) -> Callable[[Any], str]:
-    run = compiled.run
-    if compiled.constant:
-        fixed = word(run(None), insert)
-        return lambda scope: fixed
-    return lambda scope: word(run(scope), insert)

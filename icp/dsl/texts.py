@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from icp.dsl.check import Mistakes
-from icp.dsl.expand import compile_module, quantity_of
+from icp.dsl.command import compile_module
+from icp.dsl.expand import quantity_of
 from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.locator import KeyPath
 from icp.dsl.names import unsafe
@@ -185,6 +186,10 @@ class _Texts:
 
     def _requirements(self) -> None:
         path = (*self.path, "requirements")
+        before = len(self.mistakes)
+        _strange(self.task.requirements, path, self.mistakes, certain=True)
+        if len(self.mistakes) > before:
+            return
         try:
             requirement = compile_requirement(
                 self.task.requirements, self.compiler, Place(self.task.name, "requirements")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from icp.dsl.expand import compile_module
+from icp.dsl.command import compile_module
 from icp.dsl.expressions import Compiler
 from icp.dsl.syntax import BadExpression
 from icp.dsl.values import JobContext, Scope
@@ -41,7 +41,7 @@ WANTED: dict[str, Any] = {
     ": <<-'E F'\n\t\"it's\n\tE F\nprintf '%s\\0' $args(x)": lambda x, y: [x],
     r"case z in z) printf '%s\0' $args(x) ;; esac; if :; then printf '%s\0' $args(y); fi": lambda x, y: [x, y],
     r"F=1; printf '%s\0' $F$args(x) $F.$args(y) \ $args(x)": lambda x, y: [f"1{x}", f"1.{y}", f" {x}"],
-    "F=1; printf '%s\\0' $F\\\n$args(x)": lambda x, y: [f"1{x}"],
+    "printf '%s\\0' \\\n$args(x) a\\\n $args(y) &&\\\n# it's\n :": lambda x, y: [x, "a", y],
     r"""printf '%s\0' "a \" b"$args(x)'c \'$args(y) '$$args(y)'""": lambda x, y: [f'a " b{x}c \\{y}', "$args(y)"],
     r"printf '%s\0' ${NONE:-'it}'} $args(x) $((1 + (2))) $args(y)": lambda x, y: ["it}", x, "3", y],
 }  # fmt: skip
@@ -72,6 +72,7 @@ def test_a_value_is_one_word_of_the_shell(command: str, x: str, y: str, shell: s
 FRAGMENTS = [
     "$args(x)", "$args(x)", "'", '"', "`", "\\", " ", " ", "\n", "#", "$(", ")", "(", "${F:-", "}", "$((", "))", "<<EOF\n", "<<-'EOF'\n", "\nEOF\n",
     "<<<", "echo ", ": ", "case a in a) ", ";; esac ", "if : ; then ", "fi ", "$", "$'", '$"', ";", "&&", "|", "{ ", "; } ", "F=", "a", "1", "$F", "$$", "<<",
+    "\\\n", " \\\n", "<\\\n<EOF\n", "$\\\n(", "\\\nEOF\n", "case ",
 ]  # fmt: skip
 hostile = st.permutations(
     [
@@ -95,6 +96,11 @@ hostile = st.permutations(
 
 
 @settings(deadline=None, max_examples=400)
+@example(": \\\n# $args(x)", "\n: > pwned", "/bin/sh")
+@example(": <\\\n<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
+@example(": <<EOF\na\\\nEOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
+@example(': "$\\\n(: "$args(x)")"', "'$(: > pwned)", "/bin/sh")
+@example(': $(:;\\\ncase a in a) : " $args(x) ";; esac)', "'$(: > pwned)", "/bin/sh")
 @example("$args(x)#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
 @example("$(:)#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")
 @example("$((1))#<<EOF\n$args(x)", "'$(: > pwned)", "/bin/sh")

@@ -180,3 +180,8 @@ def test_what_has_no_value_names_the_job_and_the_reason() -> None:
         made.render(job(1, d=0), SITE)
     with pytest.raises(CannotRender, match="leads out"):
         made.outputs(job(1, d=".."))
+
+
+def test_an_argument_that_no_kernel_takes_is_refused() -> None:
+    with pytest.raises(CannotRender, match="cannot be started"):
+        renderer("jobs.scan = { n = ['x'] }\ncommand = 'x $args(n)'").render(job(n="é" * 70_000), SITE)

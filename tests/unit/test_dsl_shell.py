@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from icp.dsl.command import compile_command
 from icp.dsl.expressions import Compiler, Place
-from icp.dsl.shell import compile_command
 from icp.dsl.syntax import BadExpression
 from icp.dsl.values import JobContext, Scope
 

@@ -196,3 +196,9 @@ def test_windows_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
     assert [mistake.split(": ")[0] for mistake in caught.value.mistakes] == [f"{file}:4:1"]
     file.write_bytes(file.read_bytes().replace(b"-1", b"1"))
     assert load(file).tasks[0].trays[0].modules[0].command == "a\nb"
+
+
+def test_a_misspelt_expression_in_requirements_is_named() -> None:
+    assert "$att(...) is no expression; did you mean $attr(...)?" in mistakes(
+        'command = "x"\nrequirements = "$att(GPU)"'
+    )
