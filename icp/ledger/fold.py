@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -490,18 +491,31 @@ class Fold:
 
 
 def attempt_fields(fact: dict[str, Any], attempt: AttemptRow) -> int:
-    """Copy what an ``ended`` fact measured into its attempt's row; the wall time in ms."""
+    """Copy what an ``ended`` fact measured into its attempt's row; the wall time in ms. All or nothing: ValueError, TypeError or OverflowError."""
     phases = fact.get("ph")
     wall = 0
+    begun, between = attempt.begun, (attempt.staging, attempt.running, attempt.storing)
     if isinstance(phases, list) and len(phases) == 4:
         marks = [float(mark) for mark in phases]
-        attempt.begun = marks[0]
-        attempt.staging, attempt.running, attempt.storing = (max(0, round((b - a) * 1000)) for a, b in zip(marks, marks[1:], strict=False))
-        wall = max(0, round((marks[3] - marks[0]) * 1000))
-    attempt.exit = fact.get("exit")
-    attempt.cpu = round(float(fact.get("cpu") or 0) * 1000)
-    attempt.rss = int(fact.get("rss") or 0) // 1024
+        begun = marks[0] if math.isfinite(marks[0]) else None
+        staging, running, storing = (whole(max(0, round((b - a) * 1000))) for a, b in zip(marks, marks[1:], strict=False))
+        between = staging, running, storing
+        wall = whole(max(0, round((marks[3] - marks[0]) * 1000)))
+    exit_ = None if fact.get("exit") is None else whole(fact["exit"])
+    cpu = whole(round(float(fact.get("cpu") or 0) * 1000))
+    rss = whole(int(fact.get("rss") or 0)) // 1024
     log = fact.get("log")
     if isinstance(log, list) and len(log) == 3:
-        attempt.log, attempt.out, attempt.err = log
+        attempt.log, attempt.out, attempt.err = (whole(one) for one in log)
+    attempt.begun, (attempt.staging, attempt.running, attempt.storing) = begun, between
+    attempt.exit, attempt.cpu, attempt.rss = exit_, cpu, rss
     return wall
+
+
+def whole(value: Any) -> int:
+    """A whole number that a column holds; OverflowError or TypeError for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    if not -(2**63) <= value < 2**63:
+        raise OverflowError(f"{value} is too large")
+    return value

@@ -7,7 +7,6 @@ was read, so that nothing is believed lost that the next line reports.
 from __future__ import annotations
 
 import fnmatch
-import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from icp.states import Agent, Attempt, Pilot
 __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested"]
 
 FACTS_AT_ONCE = 5000
+LARGEST = 1e150
+"""Statistics beyond this are left out: their squares could not be summed."""
 SECONDS_AT_ONCE = 0.25
 _PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
 
@@ -269,7 +270,7 @@ class Ingest:
                 sites.agent_event(self.db, agent, word)
             elif word != "beat":
                 self.result.strange += 1
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             # a fact whose fields have other types than the format says is evidence of nothing
             self.result.strange += 1
 
@@ -303,7 +304,7 @@ class Ingest:
                 fold.ok(attempt, outputs, _stats(fact.get("stats")), wall)
         elif result == "error":
             kind = str(fact.get("kind"))
-            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", str(fact.get("err") or "")[-4096:])
+            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", _text(fact.get("err") or "")[-4096:])
         elif result in ("evicted", "returned", "cancelled"):
             fold.ended(attempt, f"ended_{result}")
         else:
@@ -341,14 +342,19 @@ def _key(text: Any) -> bytes:
 
 
 def _stats(stats: Any) -> dict[str, float]:
-    """Numbers by name; what is not a finite number is left out."""
+    """Numbers by name; what is not a number, or too large to be summed, is left out."""
     if not isinstance(stats, dict):
         return {}
     return {
-        str(name)[:100]: float(value)
+        _text(name)[:100]: float(value)
         for name, value in stats.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
     }
+
+
+def _text(value: Any) -> str:
+    """Text that a column holds: half a surrogate pair, which JSON lets through, is shown as an escape."""
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int, str, int, bytes]] | None:
@@ -362,7 +368,7 @@ def _outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int, str, in
             sha256 = bytes.fromhex(digest)
         except (BadName, IndexError, TypeError, ValueError):
             return None
-        if len(sha256) != 32 or not isinstance(size, int) or size < 0 or name in names or index < 0:
+        if len(sha256) != 32 or not isinstance(size, int) or not 0 <= size < 2**63 or name in names or index < 0:
             return None
         if "$" not in row.name and not (fnmatch.fnmatchcase(name, row.name) if row.glob else name == row.name):
             return None

@@ -104,15 +104,19 @@ def agent_row(ledger: Ledger, site: int, name: str) -> tuple[int, Agent] | None:
 
 
 def started(ledger: Ledger, agent: int, fact: dict[str, Any]) -> None:
-    """Keep what an agent said of its node."""
+    """Keep what an agent said of its node; TypeError, ValueError or OverflowError where a field is not what the format says."""
     ledger.db.execute(
         "UPDATE agent SET host = ?, started = ?, until = ?, cpus = ?, memory = ?, disk = ?, gpus = ?, attrs = ? WHERE id = ?",
         (
-            ledger.name_id(str(fact.get("host", "?"))[:200]), fact.get("t"), fact.get("end"), int(fact.get("cpus") or 0),
+            ledger.name_id(str(fact.get("host", "?"))[:200]), _moment(fact.get("t")), _moment(fact.get("end")), int(fact.get("cpus") or 0),
             int(fact.get("memory") or 0), int(fact.get("disk") or 0), int(fact.get("gpus") or 0),
             json.dumps(fact.get("attrs") or {}, separators=(",", ":")), agent,
         ),
     )  # fmt: skip
+
+
+def _moment(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot, str | None]]:
