@@ -2,6 +2,7 @@
 but late cards of the fenced).
 """
 
+import errno
 import os
 import stat
 
@@ -133,34 +134,40 @@ def _journal(
 
 
 def _file(answer: Answer, where: spool.Spool, attempt: str, index: int, name: str, offset: int, length: int) -> None:
-    def absent(why: str) -> None:
-        answer.send("missing", {"attempt": attempt, "index": index, "name": name, "why": why})
-
     if answer.room < 2 * spool.LINE_LIMIT:
         answer.more = True
         return
+    meta: "dict[str, Any]" = {"attempt": attempt, "index": index, "name": name}
     try:
-        fd = _open_below(where.stored(attempt), spool.check_name(name))
-    except spool.BadName as error:
-        return absent(str(error))
+        data, size = _piece(where.stored(attempt), name, offset, min(length, answer.room - spool.LINE_LIMIT))
+    except (spool.BadName, _Absent) as error:
+        answer.send("missing", dict(meta, why=str(error)))
+        return
     except OSError as error:
-        return absent(error.strerror or "cannot be opened")
-    try:
-        with os.fdopen(fd, "rb") as source:
-            info = os.fstat(fd)
-            if not stat.S_ISREG(info.st_mode):
-                return absent("not a regular file")
-            if offset < 0 or offset > info.st_size:
-                return absent(f"shorter than {offset} bytes")
-            source.seek(offset)
-            data = source.read(max(0, min(length, answer.room - spool.LINE_LIMIT)))
-    except OSError as error:
-        return absent(error.strerror or "cannot be read")
-    answer.send(
-        "file", {"attempt": attempt, "index": index, "name": name, "offset": offset, "size": info.st_size}, data
-    )
-    if len(data) < min(length, info.st_size - offset):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            answer.send("missing", dict(meta, why=error.strerror))
+        # What a file system says while it is ill is no evidence: no answer, and the engine will ask again.
+        return
+    answer.send("file", dict(meta, offset=offset, size=size), data)
+    if len(data) < min(length, size - offset):
         answer.more = True
+
+
+class _Absent(Exception):
+    """What was asked for is there, but is not what an output is."""
+
+
+def _piece(folder: str, name: str, offset: int, length: int) -> "tuple[bytes, int]":
+    """(bytes from ``offset``, size of the whole file); BadName, _Absent, OSError."""
+    fd = _open_below(folder, spool.check_name(name))
+    with os.fdopen(fd, "rb") as source:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise _Absent("not a regular file")
+        if offset < 0 or offset > info.st_size:
+            raise _Absent(f"shorter than {offset} bytes")
+        source.seek(offset)
+        return source.read(max(0, length)), info.st_size
 
 
 def _open_below(folder: str, name: str) -> int:

@@ -30,7 +30,7 @@ def launch(folder: str) -> int:
             os._exit(0)
         try:
             os.close(reader)
-            _detached(folder, script, writer)
+            _detached(folder, writer)
         finally:
             os._exit(1)
     os.close(writer)
@@ -44,7 +44,7 @@ def launch(folder: str) -> int:
     return 0
 
 
-def _detached(folder: str, script: str, writer: int) -> None:
+def _detached(folder: str, writer: int) -> None:
     """The job: leads its session, runs the script, waits until everything that came of it has ended, writes
     ``exit``.
     """

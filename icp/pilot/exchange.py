@@ -46,7 +46,7 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
     where = spool.Spool(root)
     try:
         hello, body, query = _listen(source, ledger)
-        created = _prepare(where, hello, disk)
+        created = _prepare(where, disk)
         with Lock(where.root):
             owner, applied = _serve(where, hello, body, disk)
             listed = answers.agents(where, query.get("fenced") or [], disk)
@@ -115,7 +115,7 @@ def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], 
     return hello, body, query
 
 
-def _prepare(where: spool.Spool, hello: "dict[str, Any]", disk: Disk) -> bool:
+def _prepare(where: spool.Spool, disk: Disk) -> bool:
     """Makes the spool if there is none (whether it did), and checks that nobody else can write to it."""
     created = False
     if not os.path.lexists(where.root):

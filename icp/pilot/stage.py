@@ -275,14 +275,12 @@ def statistics(path: str) -> "tuple[dict[str, float], str | None]":
                 wrong = f"statistics: {row[:100]!r} is not 'name value' or 'name += value'"
     for name, sign, value in pairs:
         try:
-            if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-                raise ValueError
-            number = float(value)
+            number = math.nan if isinstance(value, bool) else float(value)
             if not math.isfinite(number):
                 raise ValueError
             if number == int(number) and abs(number) < 1 << 53:
                 number = int(number)
             found[name[:100]] = found.get(name[:100], 0) + number if sign == "+=" else number
-        except ValueError:
+        except (TypeError, ValueError):
             wrong = f"statistics: the value of {name[:100]!r} is not a number"
     return found, wrong

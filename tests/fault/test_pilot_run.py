@@ -293,10 +293,9 @@ def test_small_in_memory(here: Site) -> None:
     pilot = here.start(here.card(one), idle=1000)
     here.wait_fact("running", a=one["a"])
     total = sum(_pss(pid) for pid in here.pids())
-    print(f"agent and supervisor: {total / 1e6:.1f} MB PSS")
     os.kill(here.pids()[1], signal.SIGTERM)
     here.finish(pilot)
-    assert total < 25e6
+    assert total < 25e6, "proportional memory of agent and supervisor together"
 
 
 def _pss(pid: int) -> int:

@@ -283,7 +283,7 @@ def test_names_of_cards_sort_by_priority() -> None:
         spool.join_card_name(priority, "f317f042a01943ae", "c41f09b27d8e5a60") for priority in (0, 5000, -3, 17, 9999)
     ]
     assert names[0] == "5000-f317f042a01943ae-c41f09b27d8e5a60"
-    assert sorted(names)[0] == names[1] == names[4]
+    assert min(names) == names[1] == names[4]
     assert spool.split_card_name(names[3]) == ("4983", "f317f042a01943ae", "c41f09b27d8e5a60")
     assert spool.card_id(names[3]) == spool.card_id("c41f09b27d8e5a60") == "c41f09b27d8e5a60"
     with pytest.raises(spool.BadName):
