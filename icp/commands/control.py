@@ -174,6 +174,8 @@ def reset(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Ye
 def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Give up: everything that is not ok is cancelled at once, what runs is told to stop. Outputs that are home stay.
 
+    With --task: that task and what follows from it in the same job.
+
     Examples:
 
       icp cancel muons

@@ -220,10 +220,12 @@ class Control:
             newest = int(db.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
             only = None
             if task is not None:
-                only = {task, *(self.graph.descendants(task) if event == "reset" else [])}
+                # what waits for a cancelled task can never run: it goes, and comes back, with it
+                only = {task, *(self.graph.descendants(task) if event in ("reset", "cancel") else [])}
+            before = set(self.graph.ancestors(task)) if task is not None and event == "reset" else set()
             for job in jobs:
                 for one in sorted(fold.by_job[self.dataset, job].values(), key=lambda row: self.graph.defs[row.task_def].idx):
-                    if only is None or one.task_def in only:
+                    if only is None or one.task_def in only or (one.task_def in before and one.state == Task.CANCELLED):
                         self._one(fold, one, event, newest)
             fold.flush()
             if event == "reset":

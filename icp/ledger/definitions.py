@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 __all__ = ["Definitions", "Graph", "InputRow", "OutputRow", "TaskDefRow"]
@@ -61,13 +62,20 @@ class Graph:
 
     def descendants(self, task_def: int) -> list[int]:
         """All tasks of the same job that depend on it, however far."""
+        return self._follow(task_def, lambda one: one.children)
+
+    def ancestors(self, task_def: int) -> list[int]:
+        """All tasks that it depends on, however far."""
+        return self._follow(task_def, lambda one: one.parents)
+
+    def _follow(self, task_def: int, step: Callable[[TaskDefRow], list[int]]) -> list[int]:
         found: list[int] = []
         todo = [task_def]
         while todo:
-            for child in self.defs[todo.pop()].children:
-                if child not in found:
-                    found.append(child)
-                    todo.append(child)
+            for one in step(self.defs[todo.pop()]):
+                if one not in found:
+                    found.append(one)
+                    todo.append(one)
         return found
 
 

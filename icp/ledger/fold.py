@@ -280,6 +280,14 @@ class Fold:
             task.site = 0
             if task.waiting_on > 0:
                 self.task_event(task, "unready")
+                if self._parent_cancelled(task):
+                    self.task_event(task, "cancel")
+
+    def _parent_cancelled(self, task: TaskRow) -> bool:
+        """Whether a parent was given up, so that this task can never be ready."""
+        job = self.by_job.get((task.dataset, task.job), {})
+        parents = self.definitions.task_def(task.task_def).parents if task.job >= 0 else ()
+        return any(parent in job and job[parent].state == Task.CANCELLED for parent in parents)
 
     def void(self, task: TaskRow) -> None:
         """All live attempts of a task no longer count, and shall stop."""

@@ -108,6 +108,7 @@ class World:
         self.folder = folder
         self.ledger: Ledger = open_ledger(path or folder / "ledger.sqlite", create=True, now=NOW)
         self.db = self.ledger.db
+        self.db.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug on these
         self.definitions = Definitions(self.db)
         self.policy = policy or Policy(backoff=(0,))
         self.now = NOW

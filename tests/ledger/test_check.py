@@ -220,3 +220,21 @@ def test_a_final_task_whose_jobs_are_all_cancelled_at_last_is_cancelled(world):
     world.control(dataset).cancel_jobs(0, 1)
     clean(world)
     assert world.state(dataset, -1, "sum") == Task.CANCELLED
+
+
+def test_what_waits_for_a_cancelled_task_is_cancelled_with_it_and_comes_back_with_it(world):
+    dataset = world.submit(2, *FINAL)
+    agent = world.agent()
+    world.release(dataset)
+    graph = world.definitions.graph(dataset)
+    world.control(dataset).cancel_jobs(0, 0, graph.by_name("a").id)
+    clean(world)
+    assert world.state(dataset, 0, "b") == Task.CANCELLED
+    world.run(dataset, agent)
+    assert world.db.execute("SELECT state FROM dataset").fetchone()[0] == 2
+    world.control(dataset).reset_jobs(0, 0, graph.by_name("b").id)
+    clean(world)
+    assert (world.state(dataset, 0, "a"), world.state(dataset, 0, "b")) == (Task.WAITING, Task.IDLE)
+    world.run(dataset, agent)
+    clean(world)
+    assert world.state(dataset, -1, "sum") == Task.OK
