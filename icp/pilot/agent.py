@@ -67,11 +67,10 @@ class Agent:
         self.journal.before = self._sync_packs
         self.syncer = Syncer(self.journal)
         platform = offer.platform_name()
+        self.memory = offer.OutOfMemory()
         self.reaper = Reaper(self)
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs")
-        self.runner = Runner(
-            stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, offer.OutOfMemory().happened
-        )
+        self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame)
         self.lanes: list[Lane] = []
         self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
         self.finished: list[tuple[int, str]] = []
@@ -386,6 +385,13 @@ class Agent:
         if not self.fenced:
             self.finished.append((self.journal.added, lane.name))
         self._next_poll = 0.0
+
+    def _blame(self, code: int) -> "tuple[str, str | None, str] | None":
+        if code == -signal.SIGKILL and self.memory.happened():
+            return "error", "resource", "memory: killed by the kernel, the node or the batch job had no more"
+        if self.drain == "SIGTERM":
+            return "evicted", None, "ended when the batch system ended the pilot"
+        return None
 
     def _source_of(self, origin: "list[str]", name: str) -> str:
         if origin[0] == "cache":

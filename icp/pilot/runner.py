@@ -49,14 +49,13 @@ class Runner:
         scratch: str,
         platform: "Callable[[], str]",
         sweep: "Callable[[str], None]",
-        out_of_memory: "Callable[[], bool]" = lambda: False,
+        blame: "Callable[[int], tuple[str, str | None, str] | None]" = lambda code: None,
     ) -> None:
         """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session;
-        ``out_of_memory()`` tells whether the kernel has killed something here for want of memory since it was
-        asked last.
+        ``blame(exit)`` is the verdict on a task that failed for no reason of its own, as far as that can be seen.
         """
         self._stage, self._scratch, self._platform, self._sweep = stage, scratch, platform, sweep
-        self._out_of_memory = out_of_memory
+        self._blame = blame
         self.base = {
             name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")
         }
@@ -90,12 +89,10 @@ class Runner:
                 rss = max(rss, usage.ru_maxrss * 1024)
                 fact["exit"] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 if fact["exit"] != 0:
-                    if fact["exit"] == -signal.SIGKILL and task.verdict is None and self._out_of_memory():
-                        task.verdict = (
-                            "error",
-                            "resource",
-                            "memory: killed by the kernel, the node or the batch job had no more",
-                        )
+                    if fact["exit"] == -signal.SIGTERM and task.verdict is None:
+                        # A batch system that ends a job signals all its processes: ours may not have come yet.
+                        yield lambda: time.sleep(0.5)
+                    task.verdict = task.verdict or self._blame(fact["exit"])
                     break
             self._sweep(spec["a"])
             times[2] = round(task.enter("storing"), 3)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pilot_site import Site, attempt, old_python, shell, sites, until
 
-from icp.pilot import spool
+from icp.pilot import node, spool
 
 
 @pytest.fixture(params=["this", "3.6"])
@@ -191,6 +191,22 @@ def test_sigterm_returns_what_has_not_begun_and_lets_the_rest_end(site: Site) ->
     assert [one["why"] for one in site.of("drain")] == ["SIGTERM"]
     assert [one["why"] for one in site.of("stopped")] == ["SIGTERM"]
     site.assert_clean()
+
+
+def test_a_batch_system_that_signals_every_process_evicts(here: Site) -> None:
+    one, careful, waiting = attempt("sleep", "1000"), shell("trap 'exit 7' TERM; sleep 1000 & wait"), attempt("true")
+    pilot = here.start(here.card(one, waiting), here.card(careful))
+    here.wait_fact("running", a=one["a"])
+    here.wait_fact("running", a=careful["a"])
+    _, agent = here.pids()
+    tasks = [pid for pid in here.processes() if node.environment(pid, "ICP_ATTEMPT") in (one["a"], careful["a"])]
+    os.kill(agent, signal.SIGSTOP)
+    for pid in [*tasks, agent]:
+        os.kill(pid, signal.SIGTERM)
+    os.kill(agent, signal.SIGCONT)
+    here.finish(pilot)
+    assert [here.result(each)["r"] for each in (one, careful, waiting)] == ["evicted", "evicted", "returned"]
+    here.assert_clean()
 
 
 def test_at_the_end_of_the_walltime_what_runs_is_evicted(here: Site) -> None:
