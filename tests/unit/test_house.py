@@ -75,15 +75,14 @@ def test_table_of_documents_has_every_page(path: str) -> None:
 
 def old_pythons() -> list[str]:
     """Pythons before 3.10: in PATH, and where pyenv has them."""
-    names = ["python2.7", *(f"python3.{minor}" for minor in range(6, 10))]
-    candidates = [shutil.which(name) or "" for name in names]
-    candidates += [str(path) for name in names for path in sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))]
-    found: dict[str, str] = {}
-    for candidate in filter(None, candidates):
-        done = subprocess.run([candidate, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            found.setdefault(done.stdout.strip(), candidate)
-    return list(found.values())
+    found = []
+    for name in ("python2.7", *(f"python3.{minor}" for minor in range(6, 10))):
+        here = [str(path) for path in sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))]
+        for candidate in filter(None, [*here, shutil.which(name)]):
+            if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+                found.append(candidate)
+                break
+    return found
 
 
 @pytest.mark.parametrize("words", [["-m", "icp", "status"], [str(ROOT / "tools" / "one_file_main.py"), "status"]])
