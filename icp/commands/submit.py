@@ -45,7 +45,7 @@ def submit(
     if steering is None:
         raise BadInput("which steering file?", "`icp new > steering.toml` writes one to begin with, then `icp submit steering.toml`")
     config = configuration.load()
-    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs)
+    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values())
     try:
         ledger = open_ledger(config.ledger, create=not plan)
         check_name(ledger.db, prepared.steering.name)

@@ -7,11 +7,12 @@ import io
 import secrets
 import tarfile
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from icp.config import NAME
-from icp.dsl.expand import JobContext, Renderer
+from icp.config import NAME, Site
+from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
 from icp.errors import BadInput
 from icp.ledger.db import Ledger
@@ -68,8 +69,16 @@ def pack_files(directory: Path, names: tuple[str, ...]) -> bytes:
     return buffer.getvalue()
 
 
-def prepare(steering_file: Path, *, name: str | None = None, seed: int | None = None, outputs: Path | None = None, jobs: int | None = None) -> Submission:
-    """Read and check everything that can be wrong before a line is written."""
+def prepare(
+    steering_file: Path,
+    *,
+    name: str | None = None,
+    seed: int | None = None,
+    outputs: Path | None = None,
+    jobs: int | None = None,
+    sites: Iterable[Site] = (),
+) -> Submission:
+    """Read and check everything that can be wrong before a line is written; the first job is rendered for each of ``sites``."""
     steering = load(steering_file)
     if name is not None:
         if not NAME.match(name):
@@ -89,8 +98,24 @@ def prepare(steering_file: Path, *, name: str | None = None, seed: int | None = 
         data = pack_files(directory, steering.files)
         pack = (hashlib.sha256(data).digest(), data)
     first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.row(0))
-    needs = tuple((task, Renderer(steering, task).need(first)) for task in steering.tasks)
+    renderers = [(task, Renderer(steering, task)) for task in steering.tasks]
+    needs = tuple((task, renderer.need(first)) for task, renderer in renderers)
+    for task, renderer in renderers:
+        _renders_somewhere(renderer, task, first, list(sites))
     return Submission(steering, directory, home, chosen, str(uuid.uuid4()), pack, needs)
+
+
+def _renders_somewhere(renderer: Renderer, task: TaskDef, job: JobContext, sites: list[Site]) -> None:
+    """What only a site knows (``$system``, ``$attr``) must be known to one of them at the least."""
+    failed: BadInput | None = None
+    for site in sites:
+        try:
+            renderer.render(job, SiteContext(site.name, {"CPU": True, **site.attributes}, site.system))
+            return
+        except BadInput as error:
+            failed = error
+    if failed is not None:
+        raise BadInput(f"task {task.name} can be rendered for no site: {failed.message}", "`icp config set site.NAME.system.KEY VALUE` says what a site has")
 
 
 def check_outputs(home: Path) -> None:
