@@ -62,8 +62,12 @@ def width() -> int:
 
 
 def say(text: str = "") -> None:
-    """A line on standard output."""
-    sys.stdout.write(text + "\n")
+    """A line on standard output; the program ends where nobody reads it any more (`| head`)."""
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 def warn(text: str) -> None:
@@ -105,15 +109,19 @@ def show(
             say(line)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a table. Cells are cleaned already and may be painted; the widest text column gives way on a narrow terminal."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False) -> list[str]:
+    """Lines of a table. Cells are cleaned already and may be painted; the widest text column gives way on a narrow terminal.
+
+    ``tight``: one blank between columns of numbers instead of two.
+    """
     body = [list(row) for row in rows]
     right = [head.startswith(">") for head in heads]
     names = [head.lstrip(">") for head in heads]
     widths = [max([len(name), *(len(strip(row[i])) for row in body)]) for i, name in enumerate(names)]
     room = width()
     texts = [i for i in range(len(names)) if not right[i]]
-    over = sum(widths) + 2 * (len(widths) - 1) - room
+    gaps = ["", *(" " if tight and right[i] and right[i - 1] else "  " for i in range(1, len(names)))]
+    over = sum(widths) + sum(map(len, gaps)) - room
     while over > 0 and texts:
         widest = max(texts, key=lambda i: widths[i])
         if widths[widest] <= 8:
@@ -128,9 +136,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         pad = " " * (widths[i] - len(bare))
         return pad + text if right[i] else text + pad
 
-    lines = [paint("  ".join(cell(name, i) for i, name in enumerate(names)).rstrip(), "bold")]
-    lines += ["  ".join(cell(text, i) for i, text in enumerate(row)).rstrip() for row in body]
-    return lines
+    def line(cells: Sequence[str]) -> str:
+        return "".join(gaps[i] + cell(text, i) for i, text in enumerate(cells)).rstrip()
+
+    return [paint(line(names), "bold"), *(line(row) for row in body)]
 
 
 def bar(parts: Sequence[tuple[int, str, str]], total: int, cells: int) -> str:

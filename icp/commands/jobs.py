@@ -40,7 +40,7 @@ def jobs(
             "--state", metavar="STATE", show_default=False,
             help="Only jobs in this state: unreleased, waiting, queued, processing, ok, failed, suspended, cancelled.",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     site: SiteName = None,
     task: OneTask = None,
     limit: Limit = 100,

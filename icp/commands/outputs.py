@@ -74,10 +74,8 @@ def outputs(
         one = task_of(graph, task)
         view = one_dataset(db, number)
         at = job_number(job, view.jobs, one) if job is not None else None
-        if at is not None:
-            spans = [(at, at)]
-        else:
-            spans = [job_span(jobs_, view.jobs)] if jobs_ else [(0, view.jobs - 1), (all_jobs(view.jobs)[0], -1)]
+        everything = [(0, view.jobs - 1), (all_jobs(view.jobs)[0], -1)]
+        spans = [(at, at)] if at is not None else [job_span(jobs_, view.jobs)] if jobs_ else everything
         found: list[OutputView] = []
         for first, last in spans:
             room = None if most is None else most - len(found)

@@ -143,16 +143,16 @@ def dataset_bar(one: DatasetView, cells: int) -> str:
 
 
 def _table(datasets: list[DatasetView], now: float) -> None:
-    heads = [">#", "name", "state", ">jobs", "tasks", ">ok", ">running", ">queued", ">waiting", ">failed", ">age"]
+    heads = [">#", "name", "state", ">jobs", "tasks", ">ok", ">run", ">queued", ">wait", ">failed", ">age"]
     rows = []
     for one in datasets:
         number = output.number
         rows.append([
-            str(one.number), clean(one.name), paint(one.state, COLOURS[one.state]), number(one.jobs), dataset_bar(one, 10), number(one.ok),
+            str(one.number), clean(one.name), paint(one.state, COLOURS[one.state]), number(one.jobs), dataset_bar(one, 8), number(one.ok),
             number(one.processing), number(one.queued), number(one.waiting + one.idle + one.unreleased),
             paint(number(one.failed), "red" if one.failed else ""), output.duration(now - one.submitted),
         ])  # fmt: skip
-    for line in output.table(heads, rows):
+    for line in output.table(heads, rows, tight=True):
         output.say(line)
     for one in datasets:
         if one.reason and one.state == "suspended":

@@ -47,7 +47,7 @@ def tasks(
             "--state", metavar="STATE", show_default=False,
             help="Only tasks in this state: idle, waiting, queued, processing, ok, failed, suspended, cancelled.",
         ),
-    ] = None,  # fmt: skip
+    ] = None,
     site: SiteName = None,
     task: OneTask = None,
     limit: Limit = 100,

@@ -369,7 +369,7 @@ def definition_states(db: sqlite3.Connection, graph: Graph) -> list[DefinitionVi
             DefinitionView(
                 one.name, bool(one.final), tuple(graph.defs[parent].name for parent in one.parents), tuple(output.name for output in one.outputs),
                 states, median, row[1] * 1024 if row else 0, sites,
-            )  # fmt: skip
+            )
         )
     return views
 

@@ -70,7 +70,7 @@ def test_commands_on_a_dataset_half_done_and_what_comes_after_are_clean(world, d
 
 
 @pytest.mark.parametrize("defs", [CHAIN, FINAL, GROUPED], ids=["chain", "final", "grouped"])
-@pytest.mark.parametrize("commands", list(itertools.permutations(["cancel_jobs", "reset_jobs", "suspend_jobs"])), ids=lambda c: "-".join(c))
+@pytest.mark.parametrize("commands", list(itertools.permutations(["cancel_jobs", "reset_jobs", "suspend_jobs"])), ids="-".join)
 @pytest.mark.parametrize("released", [0, 3, 6])
 def test_commands_after_each_other_are_clean_and_a_reset_dataset_still_ends(world, defs, commands, released):
     dataset = world.submit(6, *defs)

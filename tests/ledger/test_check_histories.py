@@ -107,7 +107,7 @@ class History(RuleBasedStateMachine):
     def order_stops(self):
         with self.world.ledger.write():
             fold = self.world.fold()
-            recall, cancel = cards.stops(fold, 1)
+            recall, _ = cards.stops(fold, 1)
             fold.flush()
         self.asked += recall
 
