@@ -1,4 +1,4 @@
-"""One transaction's working set: events on attempts and tasks, folded in memory through icp.states, each row written once.
+"""One transaction's work: events on attempts and tasks, folded in memory through icp.states, each row written once.
 
 Hides the bookkeeping that every change of state drags along: kept counts, children's ``waiting_on``, final tasks, files,
 statistics, limits, back-off and stop-loss. Whoever uses it loads rows, sends events, and calls :meth:`Fold.flush` inside the
@@ -7,22 +7,19 @@ same write transaction.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections import Counter
 
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.kept import KeptCounts
 from icp.ledger.readers import drop_readerless
-from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, read_tasks, write_attempts, write_tasks
-from icp.states import ATTEMPT, DATASET, TASK, Attempt, Dataset, File, Task
+from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, write_attempts, write_tasks
+from icp.ledger.stop_loss import StopLoss, fingerprint
+from icp.ledger.working_set import WorkingSet
+from icp.states import ATTEMPT, TASK, Attempt, File, Task
 
-__all__ = ["BACKOFF", "LIMITS", "Fold", "fingerprint"]
+__all__ = ["BACKOFF", "LIMITS", "Fold"]
 
 BACKOFF = (0, 60, 300, 900, 3600)
 """Seconds before the next try, by the number of failures so far (the last for all that follow)."""
@@ -31,19 +28,8 @@ LIMITS = {"resource": 4, "stage": 8, "software": 8, "node": 8, "gone": 20}
 
 _MAY_HAVE_STORED = ("ended_error", "ended_evicted", "ended_cancelled", "agent_died")
 
-_HEX = re.compile(r"\b(?:0x)?[0-9a-fA-F]{8,}\b")
-_PATH = re.compile(r"(?<![\w.])/[^\s:'\",;)]+")
 
-
-def fingerprint(kind: str, exit_: int | None, text: str) -> bytes:
-    """What makes two errors the same: kind, exit and the last non-empty line without digits, hex runs and absolute paths."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else ""
-    last = re.sub(r"\d", "#", _HEX.sub("", _PATH.sub("", last)))
-    return hashlib.sha256(f"{kind}\0{exit_}\0{last}".encode()).digest()[:16]
-
-
-class Fold:
+class Fold(WorkingSet):
     """See the module. ``observed`` is the observed time (seconds) of the site whose answer is folded."""
 
     def __init__(
@@ -56,14 +42,10 @@ class Fold:
         backoff: tuple[float, ...] = BACKOFF,
         limits: dict[str, int] | None = None,
     ) -> None:
-        self.ledger, self.db, self.definitions, self.now, self.observed = ledger, ledger.db, definitions, now, observed
+        super().__init__(ledger, definitions)
+        self.now, self.observed = now, observed
         self.backoff, self.limits = backoff, {**LIMITS, **(limits or {})}
-        self.tasks: dict[int, TaskRow] = {}
-        self.by_job: dict[tuple[int, int], dict[int, TaskRow]] = {}
         self.new_tasks: list[TaskRow] = []
-        self.attempts: dict[int, AttemptRow] = {}
-        self.by_key: dict[bytes, AttemptRow] = {}
-        self.live_of: dict[int, list[AttemptRow]] = {}
         self.dirty_tasks: dict[int, TaskRow] = {}
         self.dirty_attempts: dict[int, AttemptRow] = {}
         self.kept = KeptCounts()
@@ -74,69 +56,8 @@ class Fold:
         self.touched: set[int] = set()
         self.refused = 0
         self.accepted = 0
-        self._errors_of_def: dict[int, tuple[bytes | None, int]] = {}
-        self._suspended: set[int] = set()
+        self.stop_loss = StopLoss(ledger.db, definitions)
         self._zones: dict[int, int] = {}
-
-    # -- loading ------------------------------------------------------------------------------------------------
-
-    def load_keys(self, keys: Iterable[bytes]) -> None:
-        self.load(read_attempts(self.db, "key", (key for key in keys if key not in self.by_key)))
-
-    def load(self, attempts: Iterable[AttemptRow]) -> None:
-        """Take attempts in, with their tasks, those tasks' other live attempts, and their jobs where a DAG asks for it."""
-        fresh = [row for row in attempts if row.id not in self.attempts]
-        for row in fresh:
-            self._keep_attempt(row)
-        self.load_tasks({row.task for row in fresh})
-
-    def _keep_attempt(self, row: AttemptRow) -> None:
-        self.attempts[row.id] = row
-        self.by_key[row.key] = row
-        if row.live and row.task in self.live_of and row not in self.live_of[row.task]:
-            self.live_of[row.task].append(row)
-
-    def load_tasks(self, ids: Iterable[int]) -> None:
-        self.take(read_tasks(self.db, "id", [one for one in ids if one not in self.tasks]))
-
-    def load_jobs(self, dataset: int, jobs: Iterable[int]) -> None:
-        """All tasks of these jobs (of the dataset; final tasks too, by their negative numbers) with their live attempts."""
-        wanted = [job for job in jobs if (dataset, job) not in self.by_job]
-        for job in wanted:
-            self.by_job[(dataset, job)] = {}
-        self.take(self._read_jobs(dataset, wanted))
-
-    def _read_jobs(self, dataset: int, jobs: list[int]) -> list[TaskRow]:
-        return read_tasks(self.db, f"dataset = {int(dataset)} AND job", jobs) if jobs else []
-
-    def take(self, rows: Iterable[TaskRow]) -> None:
-        """Take tasks in that were just read, with their live attempts, and with their whole job where it is a DAG."""
-        todo = list(rows)
-        while todo:
-            fresh = [row for row in todo if row.id not in self.tasks]
-            missing: dict[int, set[int]] = defaultdict(set)
-            for row in fresh:
-                self.tasks[row.id] = row
-                self.live_of[row.id] = []
-                if (row.dataset, row.job) not in self.by_job and row.job >= 0:
-                    definition = self.definitions.task_def(row.task_def)
-                    if definition.children or definition.parents:
-                        missing[row.dataset].add(row.job)
-            for row in todo:
-                job = self.by_job.get((row.dataset, row.job))
-                if job is not None:
-                    job[row.task_def] = self.tasks[row.id]
-            for attempt in read_attempts(self.db, "task", [row.id for row in fresh], "AND live = 1"):
-                known = self.attempts.get(attempt.id)
-                if known is None:
-                    self._keep_attempt(attempt)
-                elif known.live:
-                    self.live_of[known.task].append(known)
-            todo = []
-            for dataset, jobs in missing.items():
-                for number in jobs:
-                    self.by_job[dataset, number] = {}
-                todo += self._read_jobs(dataset, list(jobs))
 
     # -- events -------------------------------------------------------------------------------------------------
 
@@ -196,8 +117,7 @@ class Fold:
             (attempt.id, task.task_def, kind, mark, text, self.now),
         ).lastrowid
         if not attempt.void:
-            same, n = self._stop_loss_of(task.task_def)
-            self._errors_of_def[task.task_def] = (mark, n + 1 if same == mark else 1)
+            self.stop_loss.error(task.task_def, mark)
             self.touched.add(task.dataset)
         return self.ended(attempt, "ended_error")
 
@@ -234,8 +154,7 @@ class Fold:
             attempt.stats = json.dumps(stats, separators=(",", ":"), sort_keys=True)
             self.kept.statistics(task.dataset, task.task_def, stats)
         self.kept.runtime(task.task_def, wall, attempt.rss or 0)
-        if self._stop_loss_of(task.task_def)[1]:
-            self._errors_of_def[task.task_def] = (None, 0)
+        self.stop_loss.ok(task.task_def)
         self._children(task, definition, attempt.site)
         self.inputs_done(task, definition)
         return True
@@ -402,17 +321,7 @@ class Fold:
         if rows:
             self.replicas.append((attempt.id, attempt.site, 1))
 
-    def _stop_loss_of(self, task_def: int) -> tuple[bytes | None, int]:
-        if task_def not in self._errors_of_def:
-            row = self.db.execute("SELECT same_error, same_errors FROM task_def WHERE id = ?", (task_def,)).fetchone()
-            self._errors_of_def[task_def] = (row[0], row[1])
-        return self._errors_of_def[task_def]
-
     # -- writing ------------------------------------------------------------------------------------------------
-
-    def take_attempt(self, row: AttemptRow) -> None:
-        """A live attempt that was just inserted."""
-        self._keep_attempt(row)
 
     def add_task(self, row: TaskRow) -> None:
         """A new row (its ``id`` is given at flush)."""
@@ -439,7 +348,7 @@ class Fold:
             self.final_moved(*final)
         if self.maybe_drop:
             drop_readerless(self.db, self.definitions, self.maybe_drop)
-        self._stop_losses()
+        self.stop_loss.write()
         for row in self.dirty_tasks.values():
             row.was = (row.need, row.zone, row.site, row.state)
         for row in self.new_tasks:
@@ -476,54 +385,3 @@ class Fold:
             for attempt in inner.live_of[task.id]:
                 inner.stop(attempt, 1)
         inner.flush()
-
-    def _stop_losses(self) -> None:
-        for task_def, (mark, n) in self._errors_of_def.items():
-            self.db.execute("UPDATE task_def SET same_error = ?, same_errors = ? WHERE id = ?", (mark, n, task_def))
-            dataset = self.definitions.task_def(task_def).dataset
-            if not n or dataset in self._suspended:
-                continue
-            state, bar = self.db.execute("SELECT state, stop_loss FROM dataset WHERE id = ?", (dataset,)).fetchone()
-            if bar and n >= bar and DATASET.knows(Dataset(state), "stop_loss"):
-                name = self.definitions.task_def(task_def).name
-                self.db.execute(
-                    "UPDATE dataset SET state = ?, reason = ? WHERE id = ?",
-                    (int(Dataset.SUSPENDED), f"stop-loss: the last {n} errors of task {name} are the same and none was ok since", dataset),
-                )
-                self.db.execute(
-                    "UPDATE attempt SET stop = 1 WHERE live = 1 AND state = 0 AND stop = 0 AND task IN "
-                    "(SELECT id FROM task WHERE dataset = ? AND live = 1 AND state = ?)",
-                    (dataset, int(Task.QUEUED)),
-                )
-                self._suspended.add(dataset)
-
-
-def attempt_fields(fact: dict[str, Any], attempt: AttemptRow) -> int:
-    """Copy what an ``ended`` fact measured into its attempt's row; the wall time in ms. All or nothing: ValueError, TypeError or OverflowError."""
-    phases = fact.get("ph")
-    wall = 0
-    begun, between = attempt.begun, (attempt.staging, attempt.running, attempt.storing)
-    if isinstance(phases, list) and len(phases) == 4:
-        marks = [float(mark) for mark in phases]
-        begun = marks[0] if math.isfinite(marks[0]) else None
-        staging, running, storing = (whole(max(0, round((b - a) * 1000))) for a, b in zip(marks, marks[1:], strict=False))
-        between = staging, running, storing
-        wall = whole(max(0, round((marks[3] - marks[0]) * 1000)))
-    exit_ = None if fact.get("exit") is None else whole(fact["exit"])
-    cpu = whole(round(float(fact.get("cpu") or 0) * 1000))
-    rss = whole(int(fact.get("rss") or 0)) // 1024
-    log = fact.get("log")
-    if isinstance(log, list) and len(log) == 3:
-        attempt.log, attempt.out, attempt.err = (whole(one) for one in log)
-    attempt.begun, (attempt.staging, attempt.running, attempt.storing) = begun, between
-    attempt.exit, attempt.cpu, attempt.rss = exit_, cpu, rss
-    return wall
-
-
-def whole(value: Any) -> int:
-    """A whole number that a column holds; OverflowError or TypeError for anything else."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{value!r} is not a whole number")
-    if not -(2**63) <= value < 2**63:
-        raise OverflowError(f"{value} is too large")
-    return value

@@ -6,7 +6,6 @@ was read, so that nothing is believed lost that the next line reports.
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,19 +13,18 @@ from typing import Any
 
 from icp.ledger import sites
 from icp.ledger.db import Ledger
-from icp.ledger.definitions import Definitions, TaskDefRow
-from icp.ledger.fold import Fold, attempt_fields
+from icp.ledger.definitions import Definitions
+from icp.ledger.facts import attempt_fields, declared_outputs, statistics, text
+from icp.ledger.fold import Fold
 from icp.ledger.rows import AttemptRow, read_attempts
 from icp.model.exchange import Answer
 from icp.model.plan import Policy
-from icp.pilot.spool import BadName, Position, check_name, take
-from icp.states import Agent, Attempt, Pilot
+from icp.pilot.spool import Position, take
+from icp.states import Agent, Attempt
 
 __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested"]
 
 FACTS_AT_ONCE = 5000
-LARGEST = 1e150
-"""Statistics beyond this are left out: their squares could not be summed."""
 SECONDS_AT_ONCE = 0.25
 _PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
 
@@ -233,7 +231,7 @@ class Ingest:
                 fold.load(self._of_card(card))
             done = 0
             for fact in facts:
-                self._fact(fold, agent, stream, fact)
+                self._fact(fold, agent, fact)
                 done += 1
                 if done % 500 == 0 and time.monotonic() - begin > SECONDS_AT_ONCE:
                     break
@@ -249,7 +247,7 @@ class Ingest:
         self.result.facts += done
         return after
 
-    def _fact(self, fold: Fold, agent: int, stream: str, fact: dict[str, Any]) -> None:
+    def _fact(self, fold: Fold, agent: int, fact: dict[str, Any]) -> None:
         word = fact.get("f")
         try:
             if word == "ended":
@@ -297,14 +295,14 @@ class Ingest:
         wall = attempt_fields(fact, attempt)
         if result == "ok":
             definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
-            outputs = _outputs(definition, fact.get("out") or [])
+            outputs = declared_outputs(definition, fact.get("out") or [])
             if outputs is None:
                 fold.error(attempt, "stage", "the site reported outputs that the task does not declare")
             else:
-                fold.ok(attempt, outputs, _stats(fact.get("stats")), wall)
+                fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
         elif result == "error":
             kind = str(fact.get("kind"))
-            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", _text(fact.get("err") or "")[-4096:])
+            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", text(fact.get("err") or "")[-4096:])
         elif result in ("evicted", "returned", "cancelled"):
             fold.ended(attempt, f"ended_{result}")
         else:
@@ -339,39 +337,3 @@ def _key(text: Any) -> bytes:
         return bytes.fromhex(text)
     except (TypeError, ValueError):
         return b""
-
-
-def _stats(stats: Any) -> dict[str, float]:
-    """Numbers by name; what is not a number, or too large to be summed, is left out."""
-    if not isinstance(stats, dict):
-        return {}
-    return {
-        _text(name)[:100]: float(value)
-        for name, value in stats.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= LARGEST
-    }
-
-
-def _text(value: Any) -> str:
-    """Text that a column holds: half a surrogate pair, which JSON lets through, is shown as an escape."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int, str, int, bytes]] | None:
-    """Outputs of an ``ok``, each name held against its declaration; None if one of them is not declared so."""
-    outputs: list[tuple[int, str, int, bytes]] = []
-    names: set[str] = set()
-    for index, name, size, digest in said:
-        try:
-            check_name(name)
-            row = definition.outputs[index]
-            sha256 = bytes.fromhex(digest)
-        except (BadName, IndexError, TypeError, ValueError):
-            return None
-        if len(sha256) != 32 or not isinstance(size, int) or not 0 <= size < 2**63 or name in names or index < 0:
-            return None
-        if "$" not in row.name and not (fnmatch.fnmatchcase(name, row.name) if row.glob else name == row.name):
-            return None
-        names.add(name)
-        outputs.append((index, name, size, sha256))
-    return outputs
