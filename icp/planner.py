@@ -106,11 +106,14 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
 class _Plan:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
         self.snapshot, self.policy, self.now = snapshot, policy, now
-        self.fit: dict[tuple[int, int], bool] = {}
+        self.able: dict[int, list[SiteView]] = {}
         self.width: dict[tuple[int, int], int] = {}
         self.room: dict[int, float] = {}
         self.places: dict[int, int] = {}
         self.wanted: dict[int, float] = defaultdict(float)
+        """site -> seconds of work that wait for it: what pilots are asked for."""
+        self.backlog: dict[int, float] = defaultdict(float)
+        """need -> seconds of work for which no site has room."""
 
     def actions(self) -> list[Action]:
         sites = [site for site in self.snapshot.sites if site.reachable and site.paused is None]
@@ -118,26 +121,49 @@ class _Plan:
         self._rooms(sites)
         waiting = [one for one in self.snapshot.classes if one.state == Task.WAITING and one.need and one.dataset in priority]
         # the highest priority first, then the oldest dataset, then what finishes jobs before what begins them
-        waiting.sort(key=lambda one: (-priority[one.dataset], one.dataset, -self._def(one).idx, one.need))
+        waiting.sort(key=lambda one: (-priority[one.dataset], one.dataset, -self._def(one).idx, one.need, one.zone))
         actions: list[Action] = []
         unplaced: set[int] = set()
         for one in waiting:
-            left = one.n
-            for site in sorted(sites, key=lambda site: (one.zone not in (0, site.zone), -self.room[site.id])):
-                if left <= 0:
-                    break
-                if not self._fits(one.need, site):
-                    continue
-                self.wanted[site.id] += left * self._seconds(one)
-                deal = self._deal(one, left, site)
-                if deal is not None:
-                    actions.append(deal)
-                    left -= deal.n
+            left = self._place(one, sites, actions)
             if left:
                 unplaced.add(one.dataset)
+        for need, work in self.backlog.items():
+            for site in self._able(need, sites):
+                self.wanted[site.id] += work
         actions = [*self._releases(sites, unplaced), *actions]
         actions += self._submits(sites)
         return actions
+
+    def _place(self, one: ClassView, sites: list[SiteView], actions: list[Action]) -> int:
+        """Deal a class to the sites with room, those where its inputs are first; how many tasks are left over."""
+        able = self._able(one.need, sites)
+        room, places = self.room, self.places
+        open_ = [site for site in able if room[site.id] > 0 and places[site.id] > 0]
+        left, seconds = one.n, self._seconds(one)
+        if not open_:
+            # the usual case of a long queue: all sites that could do it share the wish for pilots
+            self.backlog[one.need] += left * seconds
+            return left
+        for site in sorted(open_, key=lambda site: (one.zone not in (0, site.zone), -room[site.id])):
+            self.wanted[site.id] += left * seconds
+            deal = self._deal(one, left, site)
+            if deal is not None:
+                actions.append(deal)
+                left -= deal.n
+            if left <= 0:
+                return 0
+        for site in able:
+            if site not in open_:
+                self.wanted[site.id] += left * seconds
+        return left
+
+    def _able(self, need: int, sites: list[SiteView]) -> list[SiteView]:
+        """The sites that this need may run at."""
+        found = self.able.get(need)
+        if found is None:
+            found = self.able[need] = [site for site in sites if may_fit(self.snapshot.needs[need], site)]
+        return found
 
     def _def(self, one: ClassView) -> DefView:
         return self.snapshot.defs[one.task_def]
@@ -145,12 +171,6 @@ class _Plan:
     def _seconds(self, one: ClassView) -> float:
         known = self._def(one).seconds
         return GUESS if known is None else max(known, 0.0005)
-
-    def _fits(self, need: int, site: SiteView) -> bool:
-        key = (need, site.id)
-        if key not in self.fit:
-            self.fit[key] = may_fit(self.snapshot.needs[need], site)
-        return self.fit[key]
 
     def _slots(self, need: int, site: SiteView) -> int:
         key = (need, site.id)
