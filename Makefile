@@ -69,7 +69,7 @@ bench: $(VENV)/.installed-test $(VENV)/.installed-bench
 
 dist: $(VENV)/.installed-test
 	@rm -rf dist
-	@$(BIN)/python -m build --outdir dist . > /dev/null
+	@said=$$($(BIN)/python -m build --outdir dist . 2>&1) || { echo "$$said" >&2; exit 1; }
 	@$(BIN)/python tools/one_file.py dist
 	@ls -l dist
 
