@@ -1,0 +1,219 @@
+"""What a batch system says of our jobs: one question for all of them, and pure parsers of the answers (hides its words and its lies).
+
+SLURM. ``squeue`` knows what waits and runs, and for MinJobAge seconds what ended; ``sacct``, where there is accounting, knows what
+ended, a while later. So:
+
+- A command that failed tells nothing: slurmctld may be down, or busy.
+- Jobs are found by their name, in a full listing, never by asking for ids: one purged id makes ``squeue -j`` fail for all.
+- ``sacct`` is believed for ends only. It says PENDING or RUNNING of jobs long gone (slurmdbd was down when they ended), knows new
+  jobs late, and calls them ``allocation`` until it has heard their name. Its ids come round again: the name must be ours.
+- A cancelled job's exit code is 0:0. That is no success.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from icp.backends.base import Unknown
+
+__all__ = ["NEVER", "SLURM", "Known", "batch_name", "combine", "name_pattern", "parse_sacct", "parse_squeue", "sacct_argv", "squeue_argv"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the batch system says of one pilot's job."""
+
+    word: str
+    """``pending``, ``running``, ``ended``; ``unknown`` where it left the listing and accounting could not be asked."""
+    reason: str = ""
+    """Why it waits, or how it ended, in the batch system's words."""
+    exit: int | None = None
+    """As a shell gives it (128 + signal); None where it is not known or means nothing."""
+    job: str = ""
+    """The batch system's id."""
+    others: tuple[str, ...] = ()
+    """Further jobs of the same pilot that have not ended: one too many was submitted, and they should be cancelled."""
+
+
+def batch_name(ledger: str, pilot: str) -> str:
+    """The name of a pilot's batch job."""
+    return f"icp-{ledger[:8]}-{pilot}"
+
+
+def name_pattern(ledger: str) -> re.Pattern[str]:
+    """Matches names of this ledger's batch jobs whole; group 1 is the pilot. Parsl adds a time to names."""
+    return re.compile(rf"icp-{re.escape(ledger[:8])}-([0-9a-f]{{16}})(?:\.[0-9.]+)?\Z")
+
+
+SLURM: Mapping[str, str] = {
+    # base states of slurm.h
+    "PENDING": "pending",
+    "RUNNING": "running",
+    "SUSPENDED": "running",  # by an operator or for another job: it goes on later
+    "COMPLETED": "ended",
+    "CANCELLED": "ended",
+    "FAILED": "ended",
+    "TIMEOUT": "ended",
+    "NODE_FAIL": "ended",
+    "PREEMPTED": "ended",
+    "BOOT_FAIL": "ended",
+    "DEADLINE": "ended",
+    "OUT_OF_MEMORY": "ended",
+    # flags, printed in place of the base state
+    "CONFIGURING": "pending",  # nodes boot
+    "POWER_UP_NODE": "pending",
+    "REQUEUED": "pending",
+    "REQUEUE_FED": "pending",
+    "REQUEUE_HOLD": "pending",
+    "RESV_DEL_HOLD": "pending",
+    "SPECIAL_EXIT": "pending",  # requeued and held
+    "COMPLETING": "running",  # processes may still be there
+    "RESIZING": "running",
+    "SIGNALING": "running",
+    "STAGE_OUT": "running",
+    "STOPPED": "running",
+    "UPDATE_DB": "running",
+    "EXPEDITING": "pending",
+    "LAUNCH_FAILED": "ended",
+    "RECONFIG_FAIL": "ended",
+    "REVOKED": "unknown",  # another cluster of the federation has it
+}
+"""Every word that ``squeue -o %T`` and ``sacct -o State`` may print -> ours."""
+
+NEVER: Mapping[str, str] = {
+    "PartitionTimeLimit": "the walltime is over the partition's limit: lower site.NAME.pilot.walltime or choose another partition",
+    "PartitionNodeLimit": "the partition has not so many nodes for one job: lower site.NAME.pilot.nodes",
+    "PartitionConfig": "no node of the partition has so many cpus, so much memory or such gpus: ask for less in site.NAME.pilot",
+    "PartitionDown": "the partition is down: the site has to raise it, or choose another one",
+    "PartitionInactive": "the partition is closed: the site has to open it, or choose another one",
+    "BadConstraints": "no node has what site.NAME.pilot.constraint asks for",
+    "AccountNotAllowed": "the partition is not open to this account: set site.NAME.pilot.account",
+    "QOSNotAllowed": "the partition is not open to this QOS: set site.NAME.pilot.qos",
+    "InvalidAccount": "the account does not exist any more: set site.NAME.pilot.account",
+    "InvalidQOS": "the QOS does not exist any more: set site.NAME.pilot.qos",
+    "JobHeldUser": "you hold the job: `scontrol release` it there",
+    "JobHeldAdmin": "an operator of the site holds the job: ask the site",
+    "DependencyNeverSatisfied": "it waits for a job that failed",
+    "QOSMaxWallDurationPerJobLimit": "the walltime is over the QOS's limit: lower site.NAME.pilot.walltime",
+    "AssocMaxWallDurationPerJobLimit": "the walltime is over the account's limit: lower site.NAME.pilot.walltime",
+    "QOSMaxCpuPerJobLimit": "so many cpus are over the QOS's limit for one job: lower site.NAME.pilot.cpus",
+    "QOSMaxNodePerJobLimit": "so many nodes are over the QOS's limit for one job: lower site.NAME.pilot.nodes",
+    "QOSMaxMemoryPerJob": "so much memory is over the QOS's limit for one job: lower site.NAME.pilot.memory",
+    "QOSMaxGRESPerJob": "so many gpus are over the QOS's limit for one job: lower site.NAME.pilot.gpus",
+    "AssocMaxCpuPerJobLimit": "so many cpus are over the account's limit for one job: lower site.NAME.pilot.cpus",
+    "AssocMaxNodePerJobLimit": "so many nodes are over the account's limit for one job: lower site.NAME.pilot.nodes",
+}
+"""Reasons with which a job waits for ever -> what it means and what mends it (SLURM: job_reason_codes)."""
+
+_SQUEUE_FILTERS = ("SQUEUE_ACCOUNT", "SQUEUE_LICENSES", "SQUEUE_NAMES", "SQUEUE_PARTITION", "SQUEUE_QOS", "SQUEUE_STATES", "SQUEUE_USERS")
+_SACCT_FIELDS = "JobIDRaw,JobName,State,ExitCode,Elapsed,AllocCPUS"
+
+
+def squeue_argv(user: str | None = None) -> list[str]:
+    """All jobs of ours, in whatever partition and state. ``user``: for squeue before 20.11, which has no ``--me``.
+
+    The person's own SQUEUE_PARTITION and the like would make jobs look gone.
+    """
+    unset = [word for name in _SQUEUE_FILTERS for word in ("-u", name)]
+    whose = ["--me"] if user is None else ["-u", user]
+    return ["env", *unset, "squeue", *whose, "-a", "-h", "-t", "all", "-o", "%i|%T|%r|%j"]
+
+
+def sacct_argv(jobs: Iterable[str]) -> list[str]:
+    """These jobs in the accounting: those of live pilots that the last listing did not have. At most a few hundred ids."""
+    return ["sacct", "-nXP", "-j", ",".join(jobs), "-o", _SACCT_FIELDS]
+
+
+_JOB = re.compile(r"[0-9]+\Z")
+_ORDER = {"running": 0, "pending": 1, "unknown": 2, "ended": 3}
+
+
+def parse_squeue(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
+    """Pilot -> what squeue lists. A pilot that is not there is absent now: waiting, running, or ended long ago it is not."""
+    if code != 0:
+        return Unknown(_why("squeue", code, err))
+    if out and not out.endswith("\n"):
+        return Unknown("squeue's answer is cut off")
+    pattern = name_pattern(ledger)
+    found: dict[str, list[Known]] = {}
+    for line in out.splitlines():
+        job, state, reason, name = [*line.split("|", 3), "", "", ""][:4]
+        match = pattern.match(name)
+        if match is None or not _JOB.match(job):
+            continue  # another job of the same person; its name may hold anything
+        word = SLURM.get(state, "unknown")
+        reason = reason if reason != "None" else ""
+        exit_ = 0 if state == "COMPLETED" else None
+        if word == "ended":
+            reason = state if not reason else f"{state}: {reason}"
+        elif word == "unknown" or state not in ("PENDING", "RUNNING"):
+            reason = reason or state
+        found.setdefault(match[1], []).append(Known(word, reason, exit_, job))
+    return {pilot: _best(several) for pilot, several in found.items()}
+
+
+def _best(several: list[Known]) -> Known:
+    """Of several jobs of one pilot the one that lives counts; of those that ended, the last."""
+    several.sort(key=lambda one: (_ORDER[one.word], -int(one.job) if one.word == "ended" else int(one.job)))
+    first = several[0]
+    others = tuple(one.job for one in several[1:] if one.word in ("pending", "running"))
+    return Known(first.word, first.reason, first.exit, first.job, others)
+
+
+def parse_sacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
+    """Pilot -> how its job ended, for those that accounting knows to have ended. Not being there means nothing."""
+    if code != 0:
+        return Unknown(_why("sacct", code, err))
+    if out and not out.endswith("\n"):
+        return Unknown("sacct's answer is cut off")
+    pattern = name_pattern(ledger)
+    found: dict[str, list[Known]] = {}
+    for line in out.splitlines():
+        parts = line.split("|")
+        if len(parts) < 4 or not _JOB.match(parts[0]):
+            continue
+        match = pattern.match(parts[1])
+        state = parts[2].split(" ")[0].rstrip("+")  # "CANCELLED by 1001"
+        if match is None or SLURM.get(state) != "ended":
+            continue
+        found.setdefault(match[1], []).append(Known("ended", parts[2], _exit(state, parts[3]), parts[0]))
+    return {pilot: _best(several) for pilot, several in found.items()}
+
+
+def _exit(state: str, text: str) -> int | None:
+    """``7:0`` is exit 7, ``0:9`` died of signal 9; a job that somebody else ended has no exit code worth the name."""
+    match = re.match(r"([0-9]+):([0-9]+)\Z", text)
+    if match is None or (state != "COMPLETED" and match[0] == "0:0"):
+        return None
+    return 128 + int(match[2]) if int(match[2]) else int(match[1])
+
+
+def combine(
+    listed: dict[str, Known] | Unknown, accounted: dict[str, Known] | Unknown | None, asked: Sequence[str] = ()
+) -> dict[str, Known] | Unknown:
+    """Both answers as one. A pilot that is in neither is absent from the result: gone, if two ticks in a row say so.
+
+    ``accounted``: None where there is no accounting. ``asked``: the pilots that it was asked for; where it failed they are ``unknown``.
+    What squeue lists as alive counts more than what accounting says has ended.
+    """
+    if isinstance(listed, Unknown):
+        return listed
+    found = dict(listed)
+    if isinstance(accounted, Unknown):
+        for pilot in asked:
+            found.setdefault(pilot, Known("unknown", accounted.why))
+    elif accounted is not None:
+        for pilot, known in accounted.items():
+            if pilot not in found or (found[pilot].word == "ended" and found[pilot].job == known.job):
+                found[pilot] = known
+    return found
+
+
+def _why(program: str, code: int | None, err: str) -> str:
+    if code is None:
+        return f"{program} did not answer in time"
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    said = "".join(char if char.isprintable() else "?" for char in lines[-1])[:200] if lines else f"exit {code}"
+    return f"{program} failed: {said}"
