@@ -68,7 +68,16 @@ def held(db: sqlite3.Connection, dataset: int, action: str) -> int:
 
 
 def set_priority(db: sqlite3.Connection, dataset: int, first: int, last: int, value: int) -> None:
-    """Jobs first..last that are not rows yet will have this priority; the last word counts."""
+    """Jobs first..last that are not rows yet will have this priority; the last word counts, and what it covers goes."""
+    earlier = db.execute(
+        "SELECT id, first, last, value FROM range WHERE dataset = ? AND action = 'priority' AND first <= ? AND last >= ?", (dataset, last, first)
+    ).fetchall()
+    for number, low, high, old in earlier:
+        db.execute("DELETE FROM range WHERE id = ?", (number,))
+        if low < first:
+            _insert(db, dataset, low, first - 1, "priority", old)
+        if high > last:
+            _insert(db, dataset, last + 1, high, "priority", old)
     _insert(db, dataset, first, last, "priority", value)
 
 

@@ -34,12 +34,25 @@ class Crash(BaseException):
 class Scene:
     """One user's ledger, engine and sites in ``folder``."""
 
-    def __init__(self, folder: Path, *, sites: Sequence[str] = ("near",), policy: Policy = QUICK, pilots: int = 2, walltime: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        sites: Sequence[str] = ("near",),
+        policy: Policy = QUICK,
+        pilots: int = 2,
+        walltime: int | None = None,
+    ) -> None:
         self.folder = folder
         self.now = NOW
-        spec = PilotSpec(cpus=2, memory=1000 * GB, disk=1000 * GB, gpus=0, max=pilots, max_pending=pilots, walltime=walltime)
+        spec = PilotSpec(
+            cpus=2, memory=1000 * GB, disk=1000 * GB, gpus=0, max=pilots, max_pending=pilots, walltime=walltime
+        )
         configured = {
-            name: Site(name=name, zone=name, root=None, attributes={}, system={}, env={}, scratch=None, paused=None, pilot=spec) for name in sites
+            name: Site(
+                name=name, zone=name, root=None, attributes={}, system={}, env={}, scratch=None, paused=None, pilot=spec
+            )
+            for name in sites
         }
         places = Places(folder / "config.toml", folder, folder, folder / "cache")
         self.config = Config(places, folder / "ledger.sqlite", configured, policy, 1.0, 30.0)
@@ -48,7 +61,11 @@ class Scene:
         self.late: list[tuple[str, object, object]] = []
         self.crash: tuple[str, int] | None = None
         self.patches = [
-            patch.object(LocalSpool, "install", classmethod(lambda cls, base, ledger: cls(base / ledger, base / "pilot.pyz", "python3"))),
+            patch.object(
+                LocalSpool,
+                "install",
+                classmethod(lambda cls, base, ledger: cls(base / ledger, base / "pilot.pyz", "python3")),
+            ),
             patch("os.fsync", lambda fd: None),
             patch.object(faults, "visit", self._visit),
             patch.object(ledger_db, "_connect", _quick(ledger_db._connect)),
@@ -148,7 +165,9 @@ class Scene:
         rows = dict(self.db.execute("SELECT id, accepted FROM task WHERE accepted IS NOT NULL").fetchall())
         for number, attempt in rows.items():
             before = self.accepted.get(number)
-            assert before in (None, attempt) or self._was_taken_back(before), f"task {number}: {before} and {attempt} were accepted"
+            assert before in (None, attempt) or self._was_taken_back(before), (
+                f"task {number}: {before} and {attempt} were accepted"
+            )
         self.accepted = rows
         for dataset, n in self.db.execute("SELECT dataset, sum(n) FROM dataset_tally GROUP BY dataset").fetchall():
             jobs = self.db.execute("SELECT jobs FROM dataset WHERE id = ?", (dataset,)).fetchone()[0]
@@ -171,7 +190,9 @@ class Scene:
         stale = set(self.db.execute("SELECT dataset, task_def FROM summary WHERE stale = 1").fetchall())
         kept = {
             (row[0], row[1], row[2]): row[3:]
-            for row in self.db.execute("SELECT s.dataset, s.task_def, n.text, s.n, s.sum, s.min, s.max FROM summary s JOIN name n ON n.id = s.stat").fetchall()
+            for row in self.db.execute(
+                "SELECT s.dataset, s.task_def, n.text, s.n, s.sum, s.min, s.max FROM summary s JOIN name n ON n.id = s.stat"
+            ).fetchall()
         }
         for key in {*said, *kept}:
             if key[:2] in stale:
@@ -185,7 +206,8 @@ class Scene:
         return {
             (row[0], row[1]): Task(row[2])
             for row in self.db.execute(
-                "SELECT t.job, d.name, t.state FROM task t JOIN task_def d ON d.id = t.task_def WHERE t.dataset = ? ORDER BY t.job, d.idx", (dataset,)
+                "SELECT t.job, d.name, t.state FROM task t JOIN task_def d ON d.id = t.task_def WHERE t.dataset = ? ORDER BY t.job, d.idx",
+                (dataset,),
             ).fetchall()
         }
 
@@ -215,11 +237,19 @@ class Scene:
     def moving(self) -> list[tuple[object, ...]]:
         """What is still live: classes of tasks, files on their way, jobs that could be rows."""
         found: list[tuple[object, ...]] = []
-        for dataset, jobs, released, coming in self.db.execute("SELECT id, jobs, released, coming FROM dataset WHERE state = 0").fetchall():
-            rows = self.db.execute("SELECT task_def, state, site, n FROM live_class WHERE dataset = ? AND state > 0 AND n > 0", (dataset,)).fetchall()
+        for dataset, jobs, released, coming in self.db.execute(
+            "SELECT id, jobs, released, coming FROM dataset WHERE state = 0"
+        ).fetchall():
+            rows = self.db.execute(
+                "SELECT task_def, state, site, n FROM live_class WHERE dataset = ? AND state > 0 AND n > 0", (dataset,)
+            ).fetchall()
             found += [("class", *row) for row in rows]
-            ready = self.db.execute("SELECT count(*) FROM final_left WHERE dataset = ? AND left = 0 AND made = 0", (dataset,)).fetchone()[0]
-            again = self.db.execute("SELECT count(*) FROM range WHERE dataset = ? AND action = 'release'", (dataset,)).fetchone()[0]
+            ready = self.db.execute(
+                "SELECT count(*) FROM final_left WHERE dataset = ? AND left = 0 AND made = 0", (dataset,)
+            ).fetchone()[0]
+            again = self.db.execute(
+                "SELECT count(*) FROM range WHERE dataset = ? AND action = 'release'", (dataset,)
+            ).fetchone()[0]
             if coming or released < jobs or again or ready:
                 found.append(("dataset", dataset, jobs, released, coming, again, ready))
         return found

@@ -69,14 +69,17 @@ class SimulatedAgent:
     def tear(self, again: int) -> None:
         """Half a line, then the next segment, which repeats the last ``again`` facts."""
         self.segments[-1] += line({"n": self.n + 1, "f": "beat"})[:17]
-        self.segments.append(b"".join(line(fact) for fact in self.durable[len(self.durable) - min(again, len(self.durable)) :]))
+        self.segments.append(
+            b"".join(line(fact) for fact in self.durable[len(self.durable) - min(again, len(self.durable)) :])
+        )
 
     def begun(self) -> set[str]:
         """Attempts that a fact which the site can see says were begun."""
         return {
             str(fact.get("a"))
             for fact in self.durable
-            if fact.get("f") in ("staging", "running", "storing") or (fact.get("f") == "ended" and fact.get("r") != "returned")
+            if fact.get("f") in ("staging", "running", "storing")
+            or (fact.get("f") == "ended" and fact.get("r") != "returned")
         }
 
     @property
@@ -157,9 +160,19 @@ class SimulatedSite:
             listed.append([agent.name, agent.place, streams, list(agent.claimed), list(agent.recalled)])
         parts.append(frame("agents", listed))
         if query.batch:
-            lines = [json.dumps({"pilot": job.pilot, "id": f"job:{job.pilot}", "state": job.state, "exit": job.exit}) for job in self.jobs.values() if job.state != "absent"]
+            lines = [
+                json.dumps({"pilot": job.pilot, "id": f"job:{job.pilot}", "state": job.state, "exit": job.exit})
+                for job in self.jobs.values()
+                if job.state != "absent"
+            ]
             text = "".join(one + "\n" for one in lines)
-            parts.append(frame("batch", {"index": 0, "rc": 0 if self.asked_batch else 1, "err": ""}, text.encode() if self.asked_batch else b""))
+            parts.append(
+                frame(
+                    "batch",
+                    {"index": 0, "rc": 0 if self.asked_batch else 1, "err": ""},
+                    text.encode() if self.asked_batch else b"",
+                )
+            )
         more = False
         for agent in self.agents.values():
             more |= self._journal(parts, agent, "journal", agent.first, agent.segments, query)
@@ -168,14 +181,27 @@ class SimulatedSite:
         for want in query.want:
             data = self.store.get((want.attempt, want.name))
             if data is None:
-                parts.append(frame("missing", {"attempt": want.attempt, "index": want.index, "name": want.name, "why": "No such file"}))
+                parts.append(
+                    frame(
+                        "missing",
+                        {"attempt": want.attempt, "index": want.index, "name": want.name, "why": "No such file"},
+                    )
+                )
                 continue
-            meta = {"attempt": want.attempt, "index": want.index, "name": want.name, "offset": want.offset, "size": len(data)}
+            meta = {
+                "attempt": want.attempt,
+                "index": want.index,
+                "name": want.name,
+                "offset": want.offset,
+                "size": len(data),
+            }
             parts.append(frame("file", meta, data[want.offset : want.offset + want.length]))
         parts.append(frame("end", {"more": more}))
         return b"".join(parts)
 
-    def _journal(self, parts: list[bytes], agent: SimulatedAgent, stream: str, first: int, segments: list[bytes], query: Query) -> bool:
+    def _journal(
+        self, parts: list[bytes], agent: SimulatedAgent, stream: str, first: int, segments: list[bytes], query: Query
+    ) -> bool:
         segment, offset, _ = query.streams.get(f"{agent.name}/{stream}") or (0, 0, 0)
         for i, data in enumerate(segments):
             number = first + i
@@ -183,7 +209,9 @@ class SimulatedSite:
             if number < segment or len(data) <= begin:
                 continue
             part = data[begin : begin + self.chunk]
-            parts.append(frame("journal", {"agent": agent.name, "stream": stream, "segment": number, "offset": begin}, part))
+            parts.append(
+                frame("journal", {"agent": agent.name, "stream": stream, "segment": number, "offset": begin}, part)
+            )
             if begin + len(part) < len(data):
                 return True
         return False
@@ -241,7 +269,9 @@ class SimulatedSite:
                 answer["submit"][meta["pilot"]] = self._submit(meta["pilot"])
             elif kind == "ack":
                 agent = self.agents.get(meta["agent"])
-                assert agent is None or agent.muted or not agent.alive or not agent.todo, "an agent at work was acknowledged away"
+                assert agent is None or agent.muted or not agent.alive or not agent.todo, (
+                    "an agent at work was acknowledged away"
+                )
                 if agent is not None and meta["stream"] == "journal" and not agent.muted:
                     del self.agents[meta["agent"]]
             else:
@@ -315,7 +345,9 @@ class SimulatedSite:
             return None
         for card, (need, attempts) in list(self.inbox.items()):
             asked = self.needs[need]
-            if asked.cpus > agent.cpus or not compare([[list(t) for t in clause] for clause in asked.any], {"CPU": True}):
+            if asked.cpus > agent.cpus or not compare(
+                [[list(t) for t in clause] for clause in asked.any], {"CPU": True}
+            ):
                 continue
             del self.inbox[card]
             agent.claimed[card] = [Work(spec, card) for spec in attempts]
@@ -342,7 +374,15 @@ class SimulatedSite:
             return False
         return True
 
-    def end(self, agent: SimulatedAgent, work: Work, result: str, kind: str = "payload", stats: dict[str, float] | None = None, err: str = "boom") -> str:
+    def end(
+        self,
+        agent: SimulatedAgent,
+        work: Work,
+        result: str,
+        kind: str = "payload",
+        stats: dict[str, float] | None = None,
+        err: str = "boom",
+    ) -> str:
         """The attempt ends; what it came to (an input that is not there makes an ``ok`` an error of kind stage)."""
         if work.over:
             return work.over
@@ -436,6 +476,7 @@ class SimulatedSite:
             if not agent.alive:
                 continue
             agent.unmute()
+            agent.tell({"f": "beat", "t": self.clock})
             for work in agent.todo:
                 self._finish(agent, work)
             while self.claim(agent) is not None:
@@ -447,4 +488,9 @@ class SimulatedSite:
                 self.stop(agent, "drained")
 
     def _finish(self, agent: SimulatedAgent, work: Work) -> None:
-        self.end(agent, work, "cancelled" if work.spec["a"] in self.cancels else "ok", stats={"n": 1.0, "job": float(work.spec["job"])})
+        self.end(
+            agent,
+            work,
+            "cancelled" if work.spec["a"] in self.cancels else "ok",
+            stats={"n": 1.0, "job": float(work.spec["job"])},
+        )

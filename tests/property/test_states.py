@@ -179,7 +179,9 @@ def test_a_diagram_shows_every_move_and_begins_and_ends(machine):
     drawn = machine.diagram().splitlines()
     for event, before, after in machine.edges():
         if before != after:
-            line = next(line for line in drawn if line.startswith(f"    {before.name.lower()} --> {after.name.lower()}: "))
+            line = next(
+                line for line in drawn if line.startswith(f"    {before.name.lower()} --> {after.name.lower()}: ")
+            )
             assert event in line.partition(": ")[2].split(", ")
     assert sum("[*] -->" in line for line in drawn) == len(machine.start)
 
