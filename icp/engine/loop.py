@@ -80,7 +80,8 @@ def run(
             seen(ticked)
         if until is not None and until(ledger):
             return
-        if not ticked.more:
+        # what just ended may let something else begin, and nothing waits at the site: no pause then
+        if not ticked.more and not (ticked.accepted and _idle(engine)):
             pause = config.pause_local if ticked.working else config.pause
             _wait(engine, begin, pause)
 
@@ -109,11 +110,12 @@ def _signs(engine: Engine) -> tuple[object, ...]:
 
 
 def _idle(engine: Engine) -> bool:
-    """Whether some inbox is empty: only then is a tick before its time worth its cost."""
+    """Whether a tick before its time is worth its cost: agents have nothing to claim, and more could be dealt or nothing is at work."""
     for site in engine.sites.values():
         inbox = site.spool.root / "inbox"
         if not inbox.is_dir() or not _any(inbox):
-            return True
+            at_work = any(_any(folder) for folder in (site.spool.root / "agents").glob("*/claimed"))
+            return not at_work or datasets.something_waits(engine.db)
     return False
 
 

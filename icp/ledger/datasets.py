@@ -23,6 +23,7 @@ __all__ = [
     "priority",
     "read_dataset",
     "something_to_do",
+    "something_waits",
 ]
 
 
@@ -110,6 +111,14 @@ _LIVELY = (
 def something_to_do(db: sqlite3.Connection) -> bool:
     """Whether some dataset can go on by itself: what waits for a person does not count."""
     query = f"SELECT 1 FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 AND {_LIVELY} LIMIT 1"
+    return db.execute(query).fetchone() is not None
+
+
+def something_waits(db: sqlite3.Connection) -> bool:
+    """Whether tasks wait to be dealt, or for a parent that may end any moment, or jobs to be released."""
+    if db.execute("SELECT 1 FROM live_class WHERE n > 0 AND state IN (?, ?) LIMIT 1", (int(Task.IDLE), int(Task.WAITING))).fetchone():
+        return True
+    query = "SELECT 1 FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1) AND state = 0 AND released < jobs LIMIT 1"
     return db.execute(query).fetchone() is not None
 
 
