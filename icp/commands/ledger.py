@@ -65,7 +65,7 @@ def backup(
 
 
 @app.command()
-def adopt(yes: Yes = False) -> None:
+def adopt(yes: Yes = False, as_json: AsJson = False) -> None:
     """Make this ledger the one that the sites obey, after a restore or a copy: read again all that happened there.
 
     Every other copy of it is refused from then on.
@@ -76,8 +76,19 @@ def adopt(yes: Yes = False) -> None:
     """
     from icp import config
     from icp.engine import adopt as take_over
+    from icp.engine.loop import engine_lock
 
     ledger = open_here()
+    configuration = config.load()
     confirm(f"Make {ledger.path} the ledger that the sites obey? Every other copy is refused from then on.", yes)
-    sites = take_over(ledger, config.load())
-    output.say(f"{plural(len(sites), 'site')} adopted: {', '.join(map(output.clean, sites))}; `icp ledger check` recounts it")
+    with engine_lock(configuration):
+        found = take_over(ledger, configuration)
+    if as_json:
+        output.print_json(found)
+        return
+    for one in found:
+        told = f"{plural(one.facts, 'fact')} read, {plural(one.accepted, 'result')} taken, {plural(one.remade, 'attempt')} made again, {one.gone} given up"
+        output.say(f"site {output.clean(one.site)} obeys this ledger (epoch {one.epoch}): {told}")
+        if one.unknown:
+            output.say(f"  {plural(len(one.unknown), 'card')} of datasets that this ledger does not know are called back")
+    output.say("`icp run` goes on; `icp ledger check` recounts everything")
