@@ -156,8 +156,13 @@ class Teller:
                 sums[one.task_def, one.need] = sums.get((one.task_def, one.need), 0) + one.n
         answers = []
         for (task_def, need), n in sums.items():
-            name = self.graph.defs[task_def].name
-            answers.append(self._placing(f"task {name}", plural(n, "task"), self.snapshot.needs.get(need)))
+            about = f"task {self.graph.defs[task_def].name}"
+            later, first = views_jobs.backing_off(self.db, self.graph, task_def, need, self.now)
+            if later and first is not None:
+                sentence = f"{plural(later, 'task')} failed before, and the first goes again in {output.duration(first - self.now)}"
+                answers.append(Answer(about, "waiting", sentence))
+            if n > later:
+                answers.append(self._placing(about, plural(n - later, "task"), self.snapshot.needs.get(need)))
         return answers
 
     def _placing(self, about: str, what: str, need: Need | None, since: tuple[str, ...] = ()) -> Answer:

@@ -25,6 +25,7 @@ __all__ = [
     "JobView",
     "TaskView",
     "attempts",
+    "backing_off",
     "commands",
     "definition_states",
     "job_states",
@@ -372,6 +373,16 @@ def definition_states(db: sqlite3.Connection, graph: Graph) -> list[DefinitionVi
             )
         )
     return views
+
+
+def backing_off(db: sqlite3.Connection, graph: Graph, task_def: int, need: int, now: float, most: int = 1000) -> tuple[int, float | None]:
+    """(how many waiting tasks of a class go again only later, when the first of them does), counted up to ``most``."""
+    row = db.execute(
+        "SELECT count(*), min(not_before) FROM (SELECT not_before FROM task INDEXED BY task_live "
+        "WHERE live = 1 AND dataset = ? AND task_def = ? AND need = ? AND state = 1 AND not_before > ? LIMIT ?)",
+        (graph.dataset, task_def, need, now, most),
+    ).fetchone()
+    return int(row[0]), row[1]
 
 
 def unmade_finals(db: sqlite3.Connection, graph: Graph, limit: int = 5) -> list[FinalView]:

@@ -225,6 +225,9 @@ def test_why_a_task_waits_is_what_the_planner_says(world, run):
     world.db.execute("UPDATE task SET not_before = ? WHERE job = 0", (time.time() + 300,))
     (first, *_) = why(run, "--job", "0", "--task", "a")
     assert re.search(r"goes again in 5 min|goes again in 299 s", first["sentence"])
+    said = [one["sentence"] for one in why(run) if one["state"] == "waiting"]
+    assert said[0].startswith("1 task failed before, and the first goes again in")
+    assert said[1].startswith("1 task waits for a place")
 
 
 def test_why_of_a_dataset_names_what_holds_it_up(world, muons, run):

@@ -341,6 +341,7 @@ def test_no_query_of_views_control_or_ingest_scans_a_big_table(world, tmp_path):
         views_jobs.tasks(world.db, graph, -5, 5, state=state)
     views_jobs.definition_states(world.db, graph)
     views_jobs.unmade_finals(world.db, graph)
+    views_jobs.backing_off(world.db, graph, graph.tasks[0].id, 1, world.now)
     views_jobs.commands(world.db, dataset)
     views_results.statistics(world.db, graph)
     views_results.usage(world.db, graph)
