@@ -297,7 +297,7 @@ class Engine:
         done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now)(answer)
         if answer.batch:
             with self.ledger.write() as db:
-                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now)
+                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now, self.config.policy.margin)
         arrived = self._home(site, answer, now)
         faults.visit("engine.ingested")
         result.facts += done.facts

@@ -57,6 +57,7 @@ class Ingest:
         self._journals(answer)
         with self.ledger.write():
             self._ends(listed)
+            sites.ended_by_clock(self.db, self.site, self.policy)
             sites.overdue(self.db, self.site, self.observed, self.policy)
             self.db.execute("UPDATE site SET strange = strange + ? WHERE id = ?", (self.result.strange, self.site))
         self.result.datasets = frozenset(self._touched)
@@ -329,6 +330,9 @@ class Ingest:
             fold.load(read_attempts(self.db, "agent", [agent], "AND live = 1"))
             for attempt in [one for one in fold.attempts.values() if one.agent == agent and one.live]:
                 fold.ended(attempt, "gone" if fenced and attempt.state != Attempt.CLAIMED else "agent_died")
+        for attempt in read_attempts(self.db, "id", sites.in_no_place(self.db, self.site, self.observed, self.policy)):
+            fold.load([attempt])
+            fold.ended(fold.attempts[attempt.id], "gone")
         self._close(fold)
 
 

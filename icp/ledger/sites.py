@@ -15,9 +15,11 @@ __all__ = [
     "agent_row",
     "anything_there",
     "at_work",
+    "ended_by_clock",
     "ensure_site",
     "fenced",
     "fences",
+    "in_no_place",
     "make_pilot",
     "overdue",
     "pilot_event",
@@ -125,7 +127,7 @@ def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot
     return [(row[0], row[1], Pilot(row[2]), row[3]) for row in rows]
 
 
-def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str, int | None]] | None, now: float) -> None:
+def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str, int | None]] | None, now: float, margin: float = 600.0) -> None:
     """Move pilots by what the batch system says: pilot key (hex) -> (``pending`` | ``running`` | ``ended`` | ``unknown``, exit).
 
     None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
@@ -143,6 +145,8 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str,
             pilot_event(db, pilot, "batch_running", now, observed)
         elif word == "ended":
             _batch_end(db, site, pilot, ended, live, exit_, now, observed)
+        elif word == "unknown" and ended and not live and _past_walltime(db, pilot, margin):
+            _batch_end(db, site, pilot, ended, live, None, now, observed, forgot=True)
         elif word == "absent":
             db.execute("UPDATE pilot SET missing = missing + 1 WHERE id = ?", (pilot,))
             missing, since = db.execute("SELECT missing, since FROM pilot WHERE id = ?", (pilot,)).fetchone()
@@ -151,11 +155,22 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str,
                     pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
             elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
                 # an agent that still talks is better evidence than a batch system that forgot it
-                _batch_end(db, site, pilot, ended, live, None, now, observed)
+                _batch_end(db, site, pilot, ended, live, None, now, observed, forgot=True)
 
 
-def _batch_end(db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, exit_: int | None, now: float, observed: float) -> None:
-    """The batch job is gone: agents that did not say goodbye are fenced first, then the pilot ends."""
+def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
+    """Whether all its agents must be over by the login node's clock."""
+    left = db.execute(
+        "SELECT count(*) FROM agent a JOIN site s ON s.id = a.site WHERE a.pilot = ? AND (a.until IS NULL OR a.until + ? >= coalesce(s.remote, 0))",
+        (pilot, margin),
+    ).fetchone()[0]
+    return not left
+
+
+def _batch_end(
+    db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, exit_: int | None, now: float, observed: float, *, forgot: bool = False
+) -> None:
+    """The batch job is gone (``forgot``: nobody knows how): agents that did not say goodbye are fenced first, then the pilot ends."""
     if live:
         db.execute("UPDATE agent SET fence = 1 WHERE pilot = ? AND live = 1 AND fence = 0 AND state IN (0, 1)", (pilot,))
         for (agent,) in db.execute("SELECT id FROM agent WHERE pilot = ? AND state = ?", (pilot, int(Agent.FENCED))).fetchall():
@@ -165,7 +180,13 @@ def _batch_end(db: sqlite3.Connection, site: int, pilot: int, ended: int, live: 
     if stopping:
         pilot_event(db, pilot, "end_ordered", now, observed)
     elif ended:
-        pilot_event(db, pilot, "end_clean", now, observed) or pilot_event(db, pilot, "end_unclean", now, observed)
+        mute = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND fence > 0", (pilot,)).fetchone()[0]
+        if not mute:
+            pilot_event(db, pilot, "end_clean", now, observed)
+        elif forgot:
+            pilot_event(db, pilot, "vanished", now, observed, "the batch system does not know it any more, and its agent fell silent")
+        else:
+            pilot_event(db, pilot, "end_unclean", now, observed, "its batch job ended, and its agent said no last word")
         db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
     else:
         pilot_event(db, pilot, "batch_running", now, observed)
@@ -205,7 +226,8 @@ def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) 
     for states, limit, stop in limits:
         for state in states:
             db.execute(
-                "UPDATE attempt SET stop = ? WHERE site = ? AND live = 1 AND state = ? AND stop = 0 AND since < ?",
+                # a recall that came too late (3) is no reason not to cancel
+                f"UPDATE attempt SET stop = ? WHERE site = ? AND live = 1 AND state = ? AND stop IN ({'0' if stop == 1 else '0, 1, 3'}) AND since < ?",
                 (stop, site, int(state), observed - limit),
             )
             if state != Attempt.QUEUED:
@@ -214,6 +236,25 @@ def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) 
                     "(SELECT agent FROM attempt WHERE site = ? AND live = 1 AND state = ? AND stop = 4 AND since < ?)",
                     (site, int(state), observed - 2 * limit),
                 )
+
+
+def ended_by_clock(db: sqlite3.Connection, site: int, policy: Policy) -> None:
+    """Fenced agents past their walltime and the margin are over, whatever the batch system says or does not say."""
+    rows = db.execute(
+        "SELECT a.id FROM agent a JOIN site s ON s.id = a.site WHERE a.site = ? AND a.live = 1 AND a.state = ? AND a.until + ? < s.remote",
+        (site, int(Agent.FENCED), policy.margin),
+    ).fetchall()
+    for (agent,) in rows:
+        agent_event(db, agent, "batch_end")
+
+
+def in_no_place(db: sqlite3.Connection, site: int, observed: float, policy: Policy) -> list[int]:
+    """Attempts whose card was asked back, is not in the inbox, and was seen with no agent for as long again: the spool lost it."""
+    rows = db.execute(
+        "SELECT id FROM attempt WHERE site = ? AND live = 1 AND state = ? AND stop IN (3, 4) AND since < ?",
+        (site, int(Attempt.QUEUED), observed - 2 * policy.queued),
+    ).fetchall()
+    return [int(row[0]) for row in rows]
 
 
 def unreachable(db: sqlite3.Connection, site: int, why: str, now: float) -> None:
