@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +15,6 @@ from icp.places import places
 from icp.states import Task
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from icp.ledger.db import Ledger
     from icp.ledger.definitions import Graph, TaskDefRow
 
@@ -70,10 +70,25 @@ def open_here() -> Ledger:
 
 
 def ledger_path() -> Path:
-    """The ledger's file; the configuration is loaded only where there is one, because looking is to be quick."""
+    """The ledger's file. Looking is to be quick: only this key of the configuration is read, and all of it only to tell its mistakes."""
     where = places()
     if not where.config.exists():
         return where.ledger
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        with where.config.open("rb") as file:
+            table = tomllib.load(file)
+    except (OSError, ValueError):
+        table = {"ledger": None}
+    said = table.get("ledger", {})
+    path = said.get("path") if isinstance(said, dict) else None
+    if said == {}:
+        return where.ledger
+    if isinstance(path, str) and path and Path(path).expanduser().is_absolute():
+        return Path(path).expanduser()
     from icp import config
 
     return config.load().ledger
@@ -161,7 +176,5 @@ def plural(n: int, one: str) -> str:
 
 def confirm(question: str, yes: bool) -> None:
     """Ask on a terminal, unless ``--yes``; what is not a terminal is not asked."""
-    import sys
-
     if not yes and sys.stdin.isatty() and sys.stdout.isatty() and not typer.confirm(question, default=False):
         raise BadInput("nothing was changed")

@@ -9,11 +9,11 @@ def _names(query: str, incomplete: str) -> list[str]:
     import sqlite3
     from contextlib import closing
 
-    from icp import config
+    from icp.commands.arguments import ledger_path
     from icp.errors import IcpError
 
     try:
-        path = config.load().ledger
+        path = ledger_path()
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=0.2)) as db:
             return [row[0] for row in db.execute(query).fetchall() if row[0].startswith(incomplete)]
     except (sqlite3.Error, OSError, IcpError):

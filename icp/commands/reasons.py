@@ -235,7 +235,8 @@ class Teller:
         found = [self._task(one) for one in (tasks if only is not None or not open_ else open_)]
         if self.view.state == "suspended" and open_:
             found.insert(0, self._state())
-        return found + (self._engine() if open_ and self.view.state in ("processing", "errors") else [])
+        moving = any(one.state in ("idle", "waiting", "queued", "processing") for one in open_)
+        return found + (self._engine() if moving and self.view.state == "processing" else [])
 
     def _no_rows(self, job: int, only: TaskDefRow | None) -> Answer:
         if job < 0:

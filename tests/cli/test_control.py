@@ -177,6 +177,18 @@ def test_names_of_datasets_are_completed(world, dataset):
     assert dataset_names("") == []
 
 
+def test_the_ledger_is_where_the_configuration_says(world, dataset, run, tmp_path):
+    home = Path(os.environ["ICP_HOME"])
+    (home / "config.toml").write_text("[run]\npause = 3\n")
+    assert run("status", "-q") == "muons\n"
+    (home / "config.toml").write_text(f'ledger.path = "{tmp_path}/other.sqlite"\n')
+    assert f"there is no ledger at {tmp_path}/other.sqlite" in run("status", code=3)
+    for text, part in (('ledger.path = "relative"', "absolute path"), ("ledger = 3", "no such key"), ("[", "not TOML")):
+        (home / "config.toml").write_text(text)
+        assert part in run("status", code=2)
+    (home / "config.toml").unlink()
+
+
 def test_configuration_is_shown_set_and_explained(run):
     home = os.environ["ICP_HOME"]
     assert f"ledger  {home}/ledger.sqlite" in run("config", "show")
