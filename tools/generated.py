@@ -28,10 +28,11 @@ def stale() -> list[str]:
 
 
 if __name__ == "__main__":
-    subprocess.run([sys.executable, str(ROOT / "tools" / "rooms.py"), *sys.argv[1:]], check=True)
+    rooms = subprocess.run([sys.executable, str(ROOT / "tools" / "rooms.py"), *sys.argv[1:]], check=False).returncode
     if sys.argv[1:] == ["--check"]:
         old = stale()
         if old:
             sys.exit(f"docs/ is not current: {', '.join(old)}; run `make docs`")
     else:
         generate(ROOT / "docs")
+    sys.exit(rooms)
