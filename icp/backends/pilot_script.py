@@ -1,0 +1,96 @@
+"""The batch body of a pilot, as POSIX sh: finds a Python, sets up what the site needs, becomes the agent (hides how sites differ)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from icp.errors import BadInput
+
+__all__ = ["PYTHONS", "Body", "pilot_body"]
+
+PYTHONS: tuple[str, ...] = (
+    "python3", "/usr/bin/python3", "/usr/local/bin/python3", "/usr/libexec/platform-python",
+    *(f"{name}3.{minor}" for minor in range(14, 5, -1) for name in ("python", "/usr/bin/python")),
+    "/opt/rh/rh-python38/root/usr/bin/python3", "/opt/rh/rh-python36/root/usr/bin/python3",
+    "/opt/conda/bin/python3", "$HOME/miniconda3/bin/python3", "$HOME/.local/bin/python3", "python",
+)  # fmt: skip
+"""Where a Python 3.6 or newer usually is, best first; shell words that are expanded at the site."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a pilot needs to know of its site."""
+
+    spool: str
+    """The ledger's spool, absolute, as workers see it."""
+    program: str
+    """The pilot's zipapp, absolute, as workers see it."""
+    pilot: str
+    """16 hex digits."""
+    python: str | None = None
+    """Tried first: a path, or a name in PATH."""
+    modules: Sequence[str] = ()
+    """For ``module load``, before Python is looked for."""
+    setup: Sequence[str] = ()
+    """Lines of the person's, in sh; they may do anything. A failing last line is told, and the pilot goes on."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None
+    """Where $TMPDIR is not what it should be: a directory on the node's own disk; variables of the site's are expanded (``/scratch/$USER``)."""
+
+
+def pilot_body(body: Body) -> str:
+    """The text of ``pilot.sh``; the same for the same Body. Exit 127: no Python was found, which stderr says.
+
+    It ends by ``exec``: signals of the batch system reach the supervisor, and no shell lies in between. The node's index comes from
+    what starts one copy per node (srun, mpiexec), 0 where nothing did.
+    """
+    mistakes = [f"site.env: {name!r} is no name of a variable" for name in body.env if not _VARIABLE.match(name)]
+    mistakes += [f"site.modules: {name!r} is no name of a module" for name in body.modules if not re.match(r"[A-Za-z0-9][\w.+/:-]*\Z", name)]
+    if body.scratch is not None and not re.match(r"[/$][\w./${}+@:-]*\Z", body.scratch):
+        mistakes.append(f"site.scratch: {body.scratch!r} is no absolute path without blanks")
+    if mistakes:
+        raise BadInput(mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} values cannot stand in a pilot's script", None, tuple(mistakes))
+    lines = ["#!/bin/sh", f"# pilot {body.pilot}"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(body.env.items())]
+    if body.modules:
+        # batch shells often have no `module` yet: it is a function of the login shell
+        lines += [
+            "if ! command -v module >/dev/null 2>&1; then",
+            '  for f in /etc/profile.d/modules.sh /etc/profile.d/lmod.sh /etc/profile.d/z00_lmod.sh "${LMOD_PKG:-/usr/share/lmod/lmod}/init/sh" '
+            '"${MODULESHOME:-/usr/share/modules}/init/sh"; do',
+            '    if [ -r "$f" ]; then . "$f"; break; fi',
+            "  done",
+            "fi",
+            *(f"module load {name} || echo \"pilot: module load {name} failed\" >&2" for name in body.modules),
+        ]
+    if body.setup:
+        lines += ["# setup of the site, as configured", *body.setup]
+        lines.append('[ "$?" = 0 ] || echo "pilot: the last line of the site\'s setup failed" >&2')
+    if body.scratch is not None:
+        lines += [
+            f'scratch="{body.scratch}"',
+            'if mkdir -p "$scratch" 2>/dev/null && [ -w "$scratch" ]; then TMPDIR=$scratch; export TMPDIR',
+            'else echo "pilot: scratch $scratch cannot be written on $(hostname), using ${TMPDIR:-/tmp}" >&2; fi',
+        ]
+    first = [] if body.python is None else [shlex.quote(body.python)]
+    candidates = " ".join(first + [f'"{one}"' if "$" in one else one for one in PYTHONS])
+    lines += [
+        "python=",
+        f"for p in {candidates}; do",
+        "  # the version is asked for: stubs of that name exist that run and do nothing",
+        "  if [ \"$(\"$p\" -I -S -c 'import sys; print(sys.version_info >= (3, 6))' 2>/dev/null)\" = True ]; then python=$p; break; fi",
+        "done",
+        'if [ -z "$python" ]; then',
+        '  echo "pilot: no Python 3.6 or newer on $(hostname): set site.NAME.python or site.NAME.modules" >&2; exit 127',
+        "fi",
+        "# in a batch script that nothing spread over nodes Slurm says 0 too",
+        "node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}",
+        'echo "pilot: node $node on $(hostname), python $(command -v "$python")"',
+        f'exec "$python" -I -S {shlex.quote(body.program)} run --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"',
+    ]
+    return "\n".join(lines) + "\n"
