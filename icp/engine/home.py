@@ -26,12 +26,18 @@ class Home:
         self.incoming = incoming
         self.wanted: dict[tuple[str, int, str], Coming] = {}
         self.asked: list[Want] = []
+        self.present: list[Coming] = []
+        """What is home under its name already, verified: an engine died before it could note it, or the ledger was restored."""
         self.failed: list[tuple[Coming, str]] = []
         """(file, why) of those that the site has not, or not with these bytes."""
         room = BUDGET
         for one in wanted:
             if room <= 0:
                 break
+            if _is_home(one):
+                self._part(one).unlink(missing_ok=True)
+                self.present.append(one)
+                continue
             have = self._have(one)
             length = min(PIECE, one.size - have, room)
             self.wanted[one.attempt, one.index, one.name] = one
@@ -81,11 +87,7 @@ class Home:
             if file.tell() < one.size:
                 return False
             os.fsync(file.fileno())
-        digest = hashlib.sha256()
-        with part.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-        if digest.digest() != one.sha256:
+        if _digest(part) != one.sha256:
             part.unlink()
             self.failed.append((one, "its sha256 is another than when it was made"))
             return False
@@ -101,6 +103,27 @@ class Home:
         """Remove the folder of partial files when nothing is in it."""
         with contextlib.suppress(OSError):
             incoming.rmdir()
+
+
+def _is_home(one: Coming) -> bool:
+    """Whether these very bytes have their name at home; they are durable then."""
+    try:
+        if one.target.stat().st_size != one.size or _digest(one.target) != one.sha256:
+            return False
+        with one.target.open("rb") as file:
+            os.fsync(file.fileno())
+        _sync_folder(one.target.parent)
+    except OSError:
+        return False
+    return True
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.digest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -273,7 +273,8 @@ class Engine:
             return None, Query()
         site.home = Home(wanted, self.incoming)
         with self.ledger.write():
-            files.set_collecting(db, [one.file for one in site.home.wanted.values()])
+            files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present)])
+            files.arrived(db, self.definitions, site.home.present)
         hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
         if hello.orders is not None:
             assert hashlib.sha256(hello.orders[0]).hexdigest() == hello.orders[1]

@@ -12,7 +12,7 @@ from icp.ledger.fold import Fold
 from icp.ledger.readers import drop_readerless
 from icp.states import FILE, Agent, File
 
-__all__ = ["Coming", "arrived", "coming", "drops", "final_folder", "home_path", "job_folder", "missing", "set_collecting", "sweep"]
+__all__ = ["Coming", "arrived", "coming", "drops", "final_folder", "gone", "home_path", "job_folder", "missing", "set_collecting", "sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +75,49 @@ def arrived(db: sqlite3.Connection, definitions: Definitions, files: Iterable[Co
 
 def missing(fold: Fold, one: Coming) -> bool:
     """The site has not got it, or not these bytes; at the second time it is lost, and its task runs again. True if lost."""
+    return _missing(fold, one.file)
+
+
+def _missing(fold: Fold, file: int) -> bool:
     db = fold.db
-    row = db.execute("SELECT state, misses, attempt FROM file WHERE id = ?", (one.file,)).fetchone()
+    row = db.execute(
+        "SELECT f.state, f.misses, f.attempt, f.kept, a.task FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)
+    ).fetchone()
     if row is None or not FILE.knows(File(row[0]), "missing"):
         return False
-    if row[1] == 0:
-        db.execute("UPDATE file SET misses = 1, state = ? WHERE id = ?", (int(File.PRODUCED), one.file))
+    _, misses, attempt, kept, task = row
+    if misses == 0:
+        db.execute("UPDATE file SET misses = 1, state = ? WHERE id = ?", (int(File.PRODUCED), file))
         return False
-    db.execute("UPDATE file SET misses = 2, state = ?, live = 0 WHERE id = ?", (int(File.LOST), one.file))
-    fold.coming[one.dataset] -= 1
-    task = db.execute("SELECT task FROM attempt WHERE id = ?", (row[2],)).fetchone()[0]
+    db.execute("UPDATE file SET misses = 2, state = ?, live = 0 WHERE id = ?", (int(File.LOST), file))
     fold.load_tasks([task])
-    if fold.tasks[task].accepted == row[2]:
+    fold.coming[fold.tasks[task].dataset] -= kept
+    if fold.tasks[task].accepted == attempt:
         fold.unaccept(fold.tasks[task], "output_lost")
     return True
+
+
+def gone(fold: Fold, site: int, origin: list[str]) -> None:
+    """A task found that its site lacks an input, ["store", attempt, name] or ["cache", sha256]: what is home is sent there (again)."""
+    db = fold.db
+    try:
+        kind, key, *name = origin
+        digest = bytes.fromhex(key)
+    except ValueError:
+        return
+    if kind == "cache":
+        db.execute("DELETE FROM cached WHERE site = ? AND sha256 = ?", (site, digest))
+        return
+    row = db.execute(
+        "SELECT f.id, f.state, f.attempt FROM attempt a JOIN file f ON f.attempt = a.id WHERE a.key = ? AND a.site = ? AND f.name = ?",
+        (digest, site, "".join(name)),
+    ).fetchone()
+    if row is None:
+        return
+    if row[1] == File.HOME:
+        db.execute("DELETE FROM replica WHERE attempt = ? AND site = ?", (row[2], site))
+    else:
+        _missing(fold, row[0])
 
 
 def sweep(db: sqlite3.Connection, definitions: Definitions, jobs_at_once: int = 500) -> bool:

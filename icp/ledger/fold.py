@@ -12,6 +12,7 @@ from collections import Counter
 
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
+from icp.ledger.inputs import inputs_again
 from icp.ledger.kept import KeptCounts
 from icp.ledger.readers import drop_readerless
 from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, write_attempts, write_tasks
@@ -105,8 +106,8 @@ class Fold(WorkingSet):
         if self.definitions.task_def(task.task_def).outputs:
             self.replicas.append((attempt.id, attempt.site, 1))
 
-    def error(self, attempt: AttemptRow, kind: str, text: str) -> bool:
-        """A live attempt ended with an error of this kind."""
+    def error(self, attempt: AttemptRow, kind: str, text: str, *, blameless: bool = False) -> bool:
+        """A live attempt ended with an error of this kind; ``blameless``: one that tells nothing against its task definition."""
         if not ATTEMPT.knows(Attempt(attempt.state), "ended_error"):
             self.refused += 1
             return False
@@ -116,9 +117,9 @@ class Fold(WorkingSet):
             "INSERT INTO error (attempt, task_def, kind, fingerprint, text, at) VALUES (?, ?, ?, ?, ?, ?)",
             (attempt.id, task.task_def, kind, mark, text, self.now),
         ).lastrowid
-        if not attempt.void:
+        if not attempt.void and not blameless:
             self.stop_loss.error(task.task_def, mark)
-            self.touched.add(task.dataset)
+        self.touched.add(task.dataset)
         return self.ended(attempt, "ended_error")
 
     def ok(self, attempt: AttemptRow, outputs: list[tuple[int, str, int, bytes]], stats: dict[str, float], wall: int) -> bool:
@@ -176,6 +177,8 @@ class Fold(WorkingSet):
         self.sweep_again(task)
         self._children(task, definition, None)
         self.settle(task)
+        if event == "output_lost":
+            inputs_again(self, task)
 
     def sweep_again(self, task: TaskRow) -> None:
         """A final task that runs anew will read its inputs: they stay until it ends again."""
@@ -209,10 +212,13 @@ class Fold(WorkingSet):
         return any(parent in job and job[parent].state == Task.CANCELLED for parent in parents)
 
     def void(self, task: TaskRow) -> None:
-        """All live attempts of a task no longer count, and shall stop."""
-        for row in self.live_of[task.id]:
-            if row.live:
+        """No attempt of a task counts any more, nor could one that is believed lost; those that live shall stop."""
+        self.load(read_attempts(self.db, "task", [task.id], f"AND void = 0 AND state IN ({int(Attempt.LOST)}, {int(Attempt.RECALLED)})"))
+        for row in [one for one in self.attempts.values() if one.task == task.id]:
+            if row.live or row.state in (Attempt.LOST, Attempt.RECALLED):
                 row.void = 1
+                self.dirty_attempts[row.id] = row
+            if row.live:
                 self.stop(row, 2)
 
     def stop(self, attempt: AttemptRow, how: int) -> None:
@@ -231,6 +237,7 @@ class Fold(WorkingSet):
     def _void_others(self, task: TaskRow) -> None:
         for row in list(self.live_of[task.id]):
             row.void = 1
+            self.dirty_attempts[row.id] = row
             self.stop(row, 2)
 
     def _after_failure(self, attempt: AttemptRow, task: TaskRow) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from icp.ledger import sites
+from icp.ledger import files, sites
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.facts import attempt_fields, declared_outputs, statistics, text
@@ -303,7 +303,11 @@ class Ingest:
                 fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
         elif result == "error":
             kind = str(fact.get("kind"))
-            fold.error(attempt, kind if kind in ("payload", "resource", "stage", "software", "node") else "node", text(fact.get("err") or "")[-4096:])
+            gone = fact.get("gone") or ()
+            kind = kind if kind in ("payload", "resource", "stage", "software", "node") else "node"
+            fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(gone))
+            for origin in gone:
+                files.gone(fold, self.site, [str(part) for part in origin])
         elif result in ("evicted", "returned", "cancelled"):
             fold.ended(attempt, f"ended_{result}")
         else:

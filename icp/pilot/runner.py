@@ -102,6 +102,8 @@ class Runner:
                 complete = True
         except Problem as error:
             problem = (error.kind, str(error))
+            if error.gone:
+                fact["gone"] = error.gone
         except OSError as error:
             problem = ("node", f"the task cannot be run in {slot.folder}: {error}")
         times[3] = round(time.time(), 3)

@@ -21,15 +21,18 @@ __all__ = ["Problem", "Stage", "declared_outputs", "statistics"]
 STORE_PATIENCE = 300.0
 """Seconds for which an output that cannot be stored is tried again."""
 _BLOCK = 1 << 20
+_GONE = 300
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
 
 
 class Problem(Exception):
     """An attempt ends with an error of this ``kind`` (payload, stage, node, software); the text is one sentence."""
 
-    def __init__(self, kind: str, text: str) -> None:
+    def __init__(self, kind: str, text: str, gone: "list[list[str]] | None" = None) -> None:
         Exception.__init__(self, text)
         self.kind = kind
+        self.gone = gone
+        """What the site lacks, though it should have it: ["store", attempt, name] or ["cache", sha256]."""
 
 
 class Stage:
@@ -64,19 +67,27 @@ class Stage:
             folder = f"{self._packs}/{sha256}"
             for name in self._unpack(sha256, folder):
                 os.symlink(f"{folder}/{name}", f"{work}/{name}")
-        names = []
+        names, gone, first = [], [], ""
         for one in spec.get("in") or ():
             name, origin = spool.check_name(one["name"]), one["from"]
             names.append(name)
-            source = self._source_of(origin, origin[2] if len(origin) > 2 else name)
-            expected = one.get("sha256") or known.get((origin[1], origin[2] if len(origin) > 2 else name))
+            stored = origin[2] if len(origin) > 2 else name
+            source = self._source_of(origin, stored)
+            expected = one.get("sha256") or known.get((origin[1], stored))
             try:
                 os.makedirs(os.path.dirname(f"{work}/{name}"), exist_ok=True)
                 found = copy(source, f"{work}/{name}")
+                wrong = f"({source}) has sha256 {found}, expected {expected}" if expected and found != expected else ""
             except OSError as error:
-                raise Problem("stage", f"input {name} cannot be copied from {source}: {error.strerror}") from error
-            if expected and found != expected:
-                raise Problem("stage", f"input {name} ({source}) has sha256 {found}, expected {expected}")
+                wrong = f"cannot be copied from {source}: {error.strerror}"
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                    raise Problem("stage", f"input {name} {wrong}") from error
+            if wrong:
+                # All that is gone is told at once: what made it runs again, and that should not take a try for each.
+                first = first or f"input {name} {wrong}"
+                gone.append(["store", origin[1], stored] if origin[0] == "store" else ["cache", origin[1]])
+        if gone:
+            raise Problem("stage", first, gone[:_GONE])
         if spec.get("list"):
             with open(work + "/inputs.list", "w", encoding="utf-8") as stream:
                 stream.write("".join(name + "\n" for name in names))
@@ -88,7 +99,8 @@ class Stage:
             try:
                 names = self._unpack_once(self._pack_of(sha256), sha256, folder)
             except (OSError, ValueError) as error:
-                raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}") from error
+                gone = [["cache", sha256]] if getattr(error, "errno", None) == errno.ENOENT else None
+                raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}", gone) from error
             self._unpacked[sha256] = names
         return self._unpacked[sha256]
 
