@@ -13,9 +13,10 @@ from icp.ledger import ranges
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, Graph
 from icp.ledger.fold import Fold
+from icp.ledger.inputs import inputs_again
 from icp.ledger.kept import change_dataset_tally
 from icp.ledger.rows import TaskRow
-from icp.states import DATASET, Dataset, File, Task
+from icp.states import DATASET, Dataset, Task
 
 __all__ = ["Control", "job_range"]
 
@@ -246,7 +247,7 @@ class Control:
                 task.not_before = None
                 fold.sweep_again(task)
                 fold.settle(task)
-            self._inputs_again(fold, task)
+            inputs_again(fold, task)
             return
         fold.task_event(task, event)
         if event == "suspend":
@@ -261,38 +262,6 @@ class Control:
             fold.settle(task)
         elif event == "resume":
             fold.settle(task)
-
-    def _inputs_again(self, fold: Fold, task: TaskRow) -> None:
-        """A parent whose output was dropped because nobody needed it any more has to run again."""
-        definition = self.definitions.task_def(task.task_def)
-        if definition.final:
-            self._members_again(fold, task)
-            return
-        for one in definition.inputs:
-            parent = fold.by_job[task.dataset, task.job].get(one.parent)
-            if parent is None or parent.accepted is None:
-                continue
-            gone = self.db.execute(
-                "SELECT 1 FROM file WHERE attempt = ? AND output = ? AND state IN (?, ?)",
-                (parent.accepted, one.output, int(File.DROPPED), int(File.LOST)),
-            ).fetchone()
-            if gone:
-                fold.unaccept(parent, "output_lost")
-                self._inputs_again(fold, parent)
-
-    def _members_again(self, fold: Fold, task: TaskRow) -> None:
-        """The same for a final task: members whose output is neither at home nor at a site run again."""
-        definition = self.definitions.task_def(task.task_def)
-        for one in definition.inputs:
-            rows = self.db.execute(
-                "SELECT t.id FROM task t JOIN file f ON f.attempt = t.accepted WHERE t.dataset = ? AND t.task_def = ? AND f.output = ? "
-                "AND f.state IN (?, ?) AND (? = 1 OR t.job IN (SELECT job FROM job_group WHERE task_def = ? AND grp = ?))",
-                (self.dataset, one.parent, one.output, int(File.DROPPED), int(File.LOST), definition.final, definition.id, -1 - task.job),
-            ).fetchall()
-            fold.load_tasks([row[0] for row in rows])
-            for (number,) in rows:
-                fold.unaccept(fold.tasks[number], "output_lost")
-                self._inputs_again(fold, fold.tasks[number])
 
     def _finals_follow(self, first: int, last: int, only: set[int] | None) -> None:
         """Final tasks over reset jobs are reset with them."""
