@@ -89,6 +89,8 @@ def parse_answer(data: bytes) -> Answer:
             answer.logs.append((meta["name"], meta["offset"], meta["size"] or 0, one.body))
         elif one.kind == "card":
             answer.cards.append((f"{meta['place']}/{meta['name']}", one.body))
+        elif one.kind == "stored":
+            answer.stored += meta
         elif one.kind == "health":
             answer.health = meta
         elif one.kind == "end":

@@ -90,7 +90,7 @@ def _cards(engine: Engine, site: int, answer: Answer, done: Adopted) -> set[byte
             done.unknown.append(card["card"])
         else:
             done.remade += made
-    adoption.order_away(engine.ledger, site, done.unknown)
+    adoption.order_away(engine.ledger, site, done.unknown, answer.stored)
     return seen
 
 

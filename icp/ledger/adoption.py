@@ -92,10 +92,21 @@ def _some_need(db: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
-def order_away(ledger: Ledger, site: int, cards: list[str]) -> None:
-    """Cards of datasets that this ledger does not know are recalled with the next exchange."""
-    if cards:
-        put_outbox(ledger.db, site, [frame("recall", {"card": card}) for card in cards], 0.0)
+def order_away(ledger: Ledger, site: int, cards: list[str], stored: list[str]) -> None:
+    """Cards of datasets that this ledger does not know are recalled with the next exchange; what attempts stored that it does not know is removed."""
+    unknown = [
+        one for one in stored if not ledger.db.execute("SELECT 1 FROM attempt WHERE key = ?", (_key(one),)).fetchone()
+    ]
+    orders = [frame("recall", {"card": card}) for card in cards] + [frame("drop", {"attempt": one}) for one in unknown if _key(one)]
+    if orders:
+        put_outbox(ledger.db, site, orders, 0.0)
+
+
+def _key(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        return b""
 
 
 def forget_unseen(fold: Fold, site: int, seen: set[bytes]) -> int:

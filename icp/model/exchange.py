@@ -54,6 +54,8 @@ class Answer:
     """(name, offset, size, bytes)"""
     cards: list[tuple[str, bytes]] = field(default_factory=list)
     """(place/name, body) of cards at the site, when asked for"""
+    stored: list[str] = field(default_factory=list)
+    """attempts with outputs in the site's store, when cards were asked for"""
     health: Mapping[str, Any] | None = None
     more: bool = False
     whole: bool = False

@@ -83,6 +83,9 @@ def reply(answer: Answer, where: spool.Spool, listed: "list[list[Any]]", query: 
         _log(answer, where, name, offset, length)
     if query.get("cards"):
         _cards(answer, where, listed)
+        stored = sorted(os.listdir(where.store))
+        for at in range(0, len(stored), 50000):
+            answer.send("stored", stored[at : at + 50000])
 
 
 def _cards(answer: Answer, where: spool.Spool, listed: "list[list[Any]]") -> None:
