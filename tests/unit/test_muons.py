@@ -7,8 +7,8 @@ import random
 import shutil
 import subprocess
 import sys
-from xml.etree import ElementTree as ET
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
