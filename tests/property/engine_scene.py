@@ -162,7 +162,8 @@ class Scene:
 
     def verify(self) -> None:
         """What no sequence of events may break."""
-        assert check(self.desk) == []
+        wrong = check(self.desk)
+        assert not wrong, wrong
         rows = dict(self.db.execute("SELECT id, accepted FROM task WHERE accepted IS NOT NULL").fetchall())
         for number, attempt in rows.items():
             before = self.accepted.get(number)

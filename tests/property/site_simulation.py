@@ -386,12 +386,13 @@ class SimulatedSite:
         """The attempt ends; what it came to (an input that is not there makes an ``ok`` an error of kind stage)."""
         if work.over:
             return work.over
-        if result not in ("returned",) and not self._ready(agent, work):
+        if result != "returned" and not self._ready(agent, work):
             return work.over
         if work.spec["a"] in self.cancels and result == "ok" and work.phase == "claimed":
             result = "cancelled"
-        if result == "ok" and (why := self._absent_input(work)):
-            result, kind, err = "error", "stage", why
+        gone = self._absent_inputs(work) if result == "ok" else []
+        if gone:
+            result, kind, err = "error", "stage", f"input {gone[0][-1]} cannot be copied"
         work.over = result
         fact: dict[str, Any] = {"r": result, "exit": {"ok": 0, "error": 1}.get(result), "cpu": 1.5, "rss": 10**7}
         fact["ph"] = [self.clock - 3, self.clock - 2.9, self.clock - 0.1, self.clock]
@@ -401,24 +402,27 @@ class SimulatedSite:
             self.stats[work.spec["a"]] = stats or {}
         elif result == "error":
             fact.update(kind=kind, err=err)
+            if gone:
+                fact["gone"] = gone
         self.said(agent, work, "ended", **fact)
         if all(one.over for one in agent.claimed[work.card]) and not agent.muted:
             del agent.claimed[work.card]
         return result
 
-    def _absent_input(self, work: Work) -> str:
+    def _absent_inputs(self, work: Work) -> list[list[str]]:
+        """What this site should have and has not, or not with these bytes: ["store", attempt, name] or ["cache", sha256]."""
+        gone = []
         for one in work.spec["in"]:
             source, key, *rest = one["from"]
             if source == "cache":
                 if key not in self.blobs:
-                    return f"input {one['name']}: no such blob"
+                    gone.append([source, key])
                 continue
-            data = self.store.get((key, rest[0] if rest else one["name"]))
-            if data is None:
-                return f"input {one['name']} cannot be copied"
-            if one["sha256"] is not None and digest(data) != one["sha256"]:
-                return f"input {one['name']} has another sha256"
-        return ""
+            name = rest[0] if rest else one["name"]
+            data = self.store.get((key, name))
+            if data is None or (one["sha256"] is not None and digest(data) != one["sha256"]):
+                gone.append([source, key, name])
+        return gone
 
     def _outputs(self, work: Work) -> list[list[Any]]:
         out = []

@@ -63,6 +63,7 @@ AGENT = st.sampled_from((
     "claim", "claim", "claim", "claim silently", "staging", "running", "storing", "ok", "ok", "ok", "payload", "resource", "stage", "node", "evicted",
     "returned", "cancelled", "stop", "die", "crash", "mute", "mute", "unmute", "tear", "beat", "strange", "bent", "wrong passkey", "other site", "twice",
 ))  # fmt: skip
+CRASHES = ("engine.intent", "engine.outbox", "engine.sent", "engine.answered", "engine.ingested", "engine.home_renamed")
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("tick"), st.sampled_from((0.5, 1.0, 30.0, 61.0, 120.0, 400.0, 4000.0, 43200.0))),
@@ -81,7 +82,7 @@ STEPS = st.lists(
             st.sampled_from(("suspend", "resume", "cancel", "retry", "reset", "priority", "suspend all", "resume all", "raise")),
             SMALL, SMALL, st.integers(0, 7),
         ),
-        st.tuples(st.just("crash"), st.sampled_from(("engine.intent", "engine.outbox", "engine.sent", "engine.answered", "engine.ingested", "engine.home_renamed")), st.integers(1, 3)),
+        st.tuples(st.just("crash"), st.sampled_from(CRASHES), st.integers(1, 3)),
         st.tuples(st.just("restart")),
         st.tuples(st.just("quiet"), st.integers(1, 12)),
     ),
@@ -137,20 +138,12 @@ class History:
         if what == "late":
             self.scene.deliver_late()
         elif what in ("lose", "spoil") and site.store:
-            # an output that nobody has read yet: those that children read are lost to `icp reset` alone
-            kept = {
-                bytes(row[0]).hex()
-                for row in self.scene.db.execute(
-                    "SELECT a.key FROM attempt a JOIN file f ON f.attempt = a.id AND f.kept = 1"
-                ).fetchall()
-            }
-            keys = [key for key in site.store if key[0] in kept]
-            if keys:
-                key = keys[i % len(keys)]
-                if what == "lose":
-                    del site.store[key]
-                else:
-                    site.store[key] = b"spoiled" + site.store[key][7:]
+            keys = list(site.store)
+            key = keys[i % len(keys)]
+            if what == "lose":
+                del site.store[key]
+            else:
+                site.store[key] = b"spoiled" + site.store[key][7:]
         elif what == "batch down":
             site.asked_batch = not site.asked_batch
         elif what == "small":
@@ -165,9 +158,7 @@ class History:
         if not jobs:
             return
         site, job = jobs[i % len(jobs)]
-        if what == "start" and job.state == "pending":
-            site.start(job, walltime=self.walltime)
-        elif what == "again" and job.agents:
+        if (what == "start" and job.state == "pending") or (what == "again" and job.agents):
             site.start(job, walltime=self.walltime)
         elif what in ("end", "cut", "vanish"):
             job.state, job.exit = ("absent", None) if what == "vanish" else ("ended", i)
@@ -272,7 +263,8 @@ def finish(scene: Scene, dataset: int) -> None:
             for name, data in files.items()
         }
         for key, name, job in scene.db.execute(
-            "SELECT a.key, f.name, t.job FROM file f JOIN attempt a ON a.id = f.attempt JOIN task t ON t.accepted = a.id WHERE f.kept = 1 AND f.state = 3 AND t.dataset = ?",
+            "SELECT a.key, f.name, t.job FROM file f JOIN attempt a ON a.id = f.attempt JOIN task t ON t.accepted = a.id "
+            "WHERE f.kept = 1 AND f.state = 3 AND t.dataset = ?",
             (dataset,),
         ).fetchall():
             folder = f"{job:06d}" if job >= 0 else f"final/{-1 - job:06d}"
