@@ -1,0 +1,143 @@
+"""What ssh prints becomes one sentence with a remedy; hosts that refuse are left alone; commands pass every login shell."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icp.backends.base import Unknown
+from icp.backends.openssh import OpenSSH, control_folder, remote_command
+from icp.backends.ssh_trouble import BACKOFF, Memory, Trouble, classify
+from icp.errors import BadInput
+
+SAID = [
+    ("alice@10.0.0.1: Permission denied (publickey,password).", "auth", "refuses the login"),
+    ("Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures", "auth", "too many keys"),
+    ("@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@\nHost key verification failed.", "hostkey", "is not the one in known_hosts"),
+    ("No ED25519 host key is known for nsa and you have requested strict checking.\nHost key verification failed.", "hostkey", "is not in known_hosts"),
+    ("ssh: connect to host nsa port 22: Connection refused", "refused", "no sshd is listening"),
+    ("ssh: connect to host nsa port 22: Connection timed out", "timeout", "does not answer"),
+    ("Connection timed out during banner exchange", "timeout", "does not answer"),
+    ("ssh: connect to host nsa port 22: No route to host", "unreachable", "no way to"),
+    ("ssh: Could not resolve hostname nsa: Name or service not known", "name", "cannot be resolved"),
+    ("kex_exchange_identification: Connection closed by remote host\nConnection closed by 10.0.0.1 port 22", "closed", "closes the connection"),
+    ("mux_client_request_session: session request failed: Session open refused by peer", "sessions", "one more session"),
+    ("/home/a/.ssh/config: line 3: Bad configuration option: hots", "config", "its own configuration"),
+    ("Bad owner or permissions on /home/a/.ssh/config", "config", "its own configuration"),
+    ("something \x1b[31mnew", "other", "something ?[31mnew"),
+    ("", "other", "it said nothing"),
+]
+
+
+@pytest.mark.parametrize(("printed", "kind", "sentence"), SAID)
+def test_sentence_and_remedy(printed: str, kind: str, sentence: str) -> None:
+    found = classify("nsa", printed)
+    assert found.kind == kind
+    assert sentence in found.sentence
+    assert found.hint
+    assert found.text.isprintable()
+    assert "{" not in found.text
+
+
+def test_cron_without_a_key_agent_is_told() -> None:
+    assert "SSH_AUTH_SOCK" in classify("nsa", "a@b: Permission denied (publickey).", key_agent=False).hint
+    assert "SSH_AUTH_SOCK" not in classify("nsa", "a@b: Permission denied (publickey).").hint
+
+
+@given(st.text())
+def test_whatever_ssh_prints_is_one_line_of_a_known_kind(printed: str) -> None:
+    found = classify("nsa", printed)
+    assert found.kind in BACKOFF
+    assert found.text.isprintable()
+
+
+def test_back_off_grows_lasts_over_processes_and_ends(tmp_path: Path) -> None:
+    memory, trouble = Memory(tmp_path / "t"), Trouble("auth", "no", "do")
+    assert memory.wait(0.0) == 0
+    for count, wait in enumerate([60, 300, 900, 3600, 3600], 1):
+        memory.remember(trouble, 1000.0)
+        assert Memory(tmp_path / "t").wait(1000.0) == wait
+        standing = Memory(tmp_path / "t").standing()
+        assert standing is not None
+        assert (standing.count, standing.since) == (count, 1000.0)
+    assert memory.wait(4601.0) == 0
+    memory.forget()
+    assert memory.standing() is None
+
+
+def test_clock_set_back_does_not_lock_a_host_for_years(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "t")
+    memory.remember(Trouble("refused", "no", "do"), 2e9)
+    assert memory.wait(1e9) == 0
+
+
+def test_torn_memory_is_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "t").write_text('{"kind": "au')
+    assert Memory(tmp_path / "t").standing() is None
+    assert Memory(tmp_path / "t").wait(0) == 0
+
+
+def test_host_is_left_alone_while_it_is_backed_off(tmp_path: Path) -> None:
+    marker = tmp_path / "called"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho x >> {marker}\necho 'a@b: Permission denied (publickey).' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    now = [1000.0]
+    transport = OpenSSH("nsa", control_folder(tmp_path / "s"), program=str(ssh), clock=lambda: now[0])
+    for _ in range(3):
+        outcome = transport.run(["true"], b"", 10)
+        assert isinstance(outcome, Unknown)
+        assert "refuses the login" in outcome.why
+    assert marker.read_text() == "x\n"
+    now[0] += 61
+    transport.run(["true"], b"", 10)
+    assert marker.read_text() == "x\nx\n"
+
+
+def test_ssh_that_hangs_is_ended_in_time(tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\nexec sleep 60\n")
+    ssh.chmod(0o755)
+    outcome = OpenSSH("nsa", control_folder(tmp_path / "s"), program=str(ssh)).run(["true"], b"", 0.5)
+    assert isinstance(outcome, Unknown)
+    assert "did not complete a login" in outcome.why
+
+
+def test_no_ssh_here_says_so(tmp_path: Path) -> None:
+    outcome = OpenSSH("nsa", control_folder(tmp_path / "s"), program="/no/ssh").run(["true"], b"", 5)
+    assert isinstance(outcome, Unknown)
+    assert "/no/ssh: No such file" in outcome.why
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=x", "", "a b", "a;b", "a@-b", "$x", "a\n"])
+def test_name_that_could_be_an_option_is_refused(host: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        OpenSSH(host, tmp_path)
+
+
+def test_control_folder_is_private_short_and_ours(tmp_path: Path) -> None:
+    folder = control_folder(tmp_path)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    assert len(str(control_folder(deep, {"XDG_RUNTIME_DIR": "/run/nowhere/" + "x" * 90}))) < 40
+
+
+def test_host_keys_are_never_waved_through(tmp_path: Path) -> None:
+    words = " ".join([*OpenSSH("nsa", tmp_path).login_argv(), *OpenSSH("nsa", tmp_path)._work])
+    assert "StrictHostKeyChecking" not in words
+    assert "UserKnownHostsFile" not in words
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "dash", "csh", "tcsh", "zsh", "fish", "ksh"])
+def test_command_passes_every_login_shell(shell: str) -> None:
+    path = shutil.which(shell)
+    if path is None:
+        pytest.skip(f"no {shell} here")
+    script = "printf '%s|' 'a!b' \"$((1+1))\" '\\' \"it's\" '\n' 'é^' `echo x` '%s'"
+    done = subprocess.run([path, "-c", remote_command(script)], capture_output=True, check=True)
+    assert done.stdout.decode() == "a!b|2|\\|it's|\n|é^|x|%s|"
