@@ -389,7 +389,7 @@ class Agent:
     def _blame(self, code: int) -> "tuple[str, str | None, str] | None":
         if code == -signal.SIGKILL and self.memory.happened():
             return "error", "resource", "memory: killed by the kernel, the node or the batch job had no more"
-        if self.drain == "SIGTERM":
+        if self.drain == "SIGTERM" or signal.SIGTERM in self._signals:
             return "evicted", None, "ended when the batch system ended the pilot"
         return None
 
