@@ -13,7 +13,7 @@ from typing import Any
 
 from icp.errors import BadInput
 from icp.model.plan import PilotSpec, Policy
-from icp.places import Places, places
+from icp.places import Places, check_host, places
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -241,9 +241,11 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
             paused=own.get("paused"),
             pilot=PilotSpec(**pilot),
         )
+    ledger = said.get("ledger.path", where.ledger)
+    check_host(where, ledger)
     return Config(
         places=where,
-        ledger=said.get("ledger.path", where.ledger),
+        ledger=ledger,
         sites=sites,
         policy=Policy(**table("policy.")),
         pause_local=float(said.get("run.pause_local", 1.0)),

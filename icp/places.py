@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Places", "places"]
+from icp.errors import Refused
+
+__all__ = ["Places", "check_host", "note_host", "places"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,31 @@ def places(environ: Mapping[str, str] | None = None) -> Places:
         xdg("XDG_STATE_HOME", ".local/state"),
         xdg("XDG_CACHE_HOME", ".cache"),
     )
+
+
+def note_host(where: Places, ledger: Path) -> None:
+    """Remember, beside the configuration, which host's disk holds a ledger that was put elsewhere."""
+    import json
+    import socket
+
+    where.config.parent.mkdir(parents=True, exist_ok=True)
+    pointer = where.config.with_name("ledger.host")
+    part = pointer.with_name(f".{pointer.name}.{os.getpid()}")
+    part.write_text(json.dumps({"ledger": str(ledger), "host": socket.gethostname()}))
+    part.replace(pointer)
+
+
+def check_host(where: Places, ledger: Path) -> None:
+    """Refuse on a host that cannot have the ledger: a home may be shared, a local disk is not."""
+    pointer = where.config.with_name("ledger.host")
+    if not pointer.exists():
+        return
+    import json
+    import socket
+
+    try:
+        said = json.loads(pointer.read_text())
+    except (OSError, ValueError):
+        return
+    if said.get("ledger") == str(ledger) and said.get("host") != socket.gethostname():
+        raise Refused(f"the ledger {ledger} is on a disk of host {said.get('host')}, and this is {socket.gethostname()}", f"run icp on {said.get('host')}")

@@ -11,7 +11,7 @@ import typer
 
 from icp.commands.complete import dataset_names, site_names
 from icp.errors import BadInput, NotFound
-from icp.places import places
+from icp.places import check_host, places
 from icp.states import Task
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def ledger_path() -> Path:
     if said == {}:
         return where.ledger
     if isinstance(path, str) and path and Path(path).expanduser().is_absolute():
+        check_host(where, Path(path).expanduser())
         return Path(path).expanduser()
     from icp import config
 

@@ -39,8 +39,9 @@ def submit(
     from icp import config as configuration
     from icp.engine import submission
     from icp.errors import BadInput, NotFound, Refused
-    from icp.ledger.db import open_ledger
+    from icp.ledger.db import is_network, open_ledger
     from icp.ledger.submit import check_name
+    from icp.places import note_host
 
     if steering is None:
         raise BadInput("which steering file?", "`icp new > steering.toml` writes one to begin with, then `icp submit steering.toml`")
@@ -57,6 +58,8 @@ def submit(
     if plan or ledger is None:
         _plan(prepared, as_json)
         return
+    if config.ledger != config.places.ledger and not is_network(config.ledger):
+        note_host(config.places, config.ledger)
     number = submission.submit(ledger, prepared, time.time())
     sites = ", ".join(config.sites)
     if as_json:

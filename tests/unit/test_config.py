@@ -1,0 +1,66 @@
+"""The configuration: mistakes named, edits that keep the rest, a ledger on another host's disk."""
+
+import json
+
+import pytest
+
+from icp import config
+from icp.errors import BadInput, Refused
+from icp.places import note_host, places
+
+
+@pytest.fixture
+def where(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    return {"ICP_HOME": str(home)}
+
+
+def write(where, text):
+    places(where).config.write_text(text)
+
+
+def test_without_a_file_this_machine_is_the_one_site(where):
+    loaded = config.load(where)
+    assert list(loaded.sites) == ["local"]
+    assert loaded.ledger == places(where).data / "ledger.sqlite"
+    assert loaded.sites["local"].pilot.cpus >= 1
+
+
+def test_every_mistake_is_named_at_once_with_the_nearest_key(where):
+    write(where, '[site.local.pilot]\nmemry = "2 GB"\ncpus = "many"\n[polcy]\ndepth = 3\n')
+    with pytest.raises(BadInput) as caught:
+        config.load(where)
+    said = "\n".join(caught.value.mistakes)
+    assert len(caught.value.mistakes) == 3
+    assert "did you mean site.local.pilot.memory?" in said
+    assert "site.local.pilot.cpus = 'many': expected a whole number" in said
+
+
+def test_set_keeps_comments_and_everything_else(where):
+    write(where, "# mine\n[policy]\ndepth = 60 # short\n")
+    config.set_value(places(where), "policy.card_seconds", "30")
+    config.set_value(places(where), "site.local.pilot.memory", "2 GB")
+    text = places(where).config.read_text()
+    assert text.startswith("# mine\n[policy]\n") and "depth = 60 # short" in text
+    loaded = config.load(where)
+    assert (loaded.policy.depth, loaded.policy.card_seconds) == (60, 30)
+    assert loaded.sites["local"].pilot.memory == 2_000_000_000
+
+
+def test_a_value_of_the_wrong_kind_changes_nothing(where):
+    write(where, "[policy]\ndepth = 60\n")
+    with pytest.raises(BadInput, match="expected a number"):
+        config.set_value(places(where), "policy.depth", "soon")
+    assert places(where).config.read_text() == "[policy]\ndepth = 60\n"
+
+
+def test_a_ledger_on_the_disk_of_another_host_is_refused_with_its_name(where, tmp_path):
+    elsewhere = tmp_path / "disk" / "ledger.sqlite"
+    write(where, f'[ledger]\npath = "{elsewhere}"\n')
+    note_host(places(where), elsewhere)
+    assert config.load(where).ledger == elsewhere
+    pointer = places(where).config.with_name("ledger.host")
+    pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "lab7"}))
+    with pytest.raises(Refused, match="on a disk of host lab7"):
+        config.load(where)
