@@ -9,7 +9,7 @@ TESTS  ?=
 WORKERS ?= 4
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture bench dist clean
+.PHONY: help demo test check docs torture lab lab-test lab-down bench dist clean
 
 help:
 	@echo "make demo      virtual environment, installation, a whole dataset on this machine, its result"
@@ -17,6 +17,8 @@ help:
 	@echo "make check     ruff, mypy, imports, the pilot's Python, generated pages"
 	@echo "make docs      write the generated pages of docs/ anew"
 	@echo "make torture   hundreds of kills by the wall clock, new seeds each time"
+	@echo "make lab       two SLURM clusters to try things at (root, Debian): ssh -F /run/icp-lab/client/ssh_config nsa; make lab-down ends them"
+	@echo "make lab-test  the tests that need a lab; they bring up sites of their own"
 	@echo "make bench     the figures of bench/"
 	@echo "make dist      wheel, source distribution and the one file dist/icp.pyz"
 	@echo "make clean     remove what was made here"
@@ -63,6 +65,19 @@ docs: $(VENV)/.installed-test
 
 torture: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q -m torture --timeout 3600 $(TESTS)
+
+lab:
+	@WITH_DBD=1 tests/lab/install.sh
+	@tests/lab/site-up.sh nsa 11 slurm 2 8
+	@ACCT=dbd tests/lab/site-up.sh nsb 12 slurm 2 8
+
+lab-down:
+	@tests/lab/down.sh --purge
+
+# one process: what these tests measure and break, they do not share
+lab-test: $(VENV)/.installed-test
+	@WITH_DBD=1 tests/lab/install.sh > /dev/null
+	@ICP_LAB=1 $(BIN)/python -m pytest -q -m lab $(TESTS)
 
 bench: $(VENV)/.installed-test $(VENV)/.installed-bench
 	@for one in bench/*.py; do echo "== $$one"; $(BIN)/python $$one || exit 1; done

@@ -16,7 +16,16 @@ import pytest
 
 import icp.backends.parsl_provider as provider
 from icp.backends.base import Result, Unknown
-from icp.backends.parsl_provider import NotSubmitted, Submitted, Wanted, cancel_argv, cancel_name_argv, job_id, options_of, render
+from icp.backends.parsl_provider import (
+    NotSubmitted,
+    Submitted,
+    Wanted,
+    cancel_argv,
+    cancel_name_argv,
+    job_id,
+    options_of,
+    render,
+)
 from icp.errors import BadInput
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slurm"

@@ -31,10 +31,9 @@ def make() -> Iterator[Make]:
     made: list[OpenSSH] = []
 
     def one(site: LabSite, *, host: str | None = None, config: Path | None = None, patient: bool = False) -> OpenSSH:
-        made.append(
-            OpenSSH(host or site.name, control_folder(places().state), config=config or site.lab.ssh_config, connect_timeout=3,
-                    **({} if patient else {"backoff": NO_WAITING}))  # fmt: skip
-        )
+        backoff = BACKOFF if patient else NO_WAITING
+        folder = control_folder(places().state)
+        made.append(OpenSSH(host or site.name, folder, config=config or site.lab.ssh_config, connect_timeout=3, backoff=backoff))
         return made[-1]
 
     yield one

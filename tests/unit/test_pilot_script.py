@@ -25,7 +25,10 @@ def test_as_recorded(name: str, body: Body) -> None:
     assert pilot_body(body) == (GOLDEN / name).read_text()
 
 
-@pytest.mark.parametrize("change", [{"env": {"A B": "x"}}, {"env": {"A=$(id)": "x"}}, {"modules": ("a; id",)}, {"scratch": "/a b"}, {"scratch": '/a"; id'}, {"scratch": "a"}])
+@pytest.mark.parametrize("change", [
+    {"env": {"A B": "x"}}, {"env": {"A=$(id)": "x"}}, {"modules": ("a; id",)},
+    {"scratch": "/a b"}, {"scratch": '/a"; id'}, {"scratch": "a"},
+])  # fmt: skip
 def test_values_that_are_no_values_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(BadInput):
         pilot_body(Body(BODY.spool, BODY.program, BODY.pilot, **change))  # type: ignore[arg-type]
