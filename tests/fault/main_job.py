@@ -85,6 +85,7 @@ cpus = 2
 memory = "4 GB"
 disk = "1 GB"
 idle = {idle}
+{more}
 """
 
 
@@ -127,7 +128,7 @@ def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any
 class Home:
     """An ICP_HOME with one dataset, everything that it starts marked as its own; the node's registry and scratch are its own too."""
 
-    def __init__(self, base: Path, *, idle: float = 0.3, policy: str = "", root: Path | None = None) -> None:
+    def __init__(self, base: Path, *, idle: float = 0.3, policy: str = "", root: Path | None = None, more: str = "") -> None:
         self.base = base
         self.home, self.node, self.scratch = base / "home", base / "node", base / "scratch"
         for folder in (self.home, self.scratch):
@@ -135,7 +136,7 @@ class Home:
         self.mark = secrets.token_hex(8)
         self.env = {key: value for key, value in os.environ.items() if not key.startswith("ICP_")}
         self.env.update(ICP_HOME=str(self.home), ICP_NODE_DIR=str(self.node), TMPDIR=str(self.scratch), ICP_TEST_MARK=self.mark)
-        text = CONFIG.format(idle=idle, policy=policy, root="" if root is None else f'root = "{root}"')
+        text = CONFIG.format(idle=idle, policy=policy, more=more, root="" if root is None else f'root = "{root}"')
         (self.home / "config.toml").write_text(text)
         self.outputs = self.home / "outputs"
         self.kills = 0
@@ -178,20 +179,20 @@ class Home:
         """The engine as a process of its own."""
         return subprocess.Popen([sys.executable, str(ENGINE)], env={**self.env, **env}, stderr=subprocess.PIPE, text=True, cwd=self.home)
 
-    def finish(self, engine: subprocess.Popen[str]) -> int:
+    def finish(self, engine: subprocess.Popen[str], patience: float = PATIENCE) -> int:
         """Wait for its end: its exit code, negative if it was killed."""
         try:
-            self.said = engine.communicate(timeout=PATIENCE)[1]
+            self.said = engine.communicate(timeout=patience)[1]
         except subprocess.TimeoutExpired:
             engine.kill()
             said = engine.communicate()[1]
             raise AssertionError(f"the engine did not come to its end:\n{said[-3000:]}\n{self.story()}") from None
         return engine.returncode
 
-    def run(self, **env: str) -> None:
+    def run(self, patience: float = PATIENCE, **env: str) -> None:
         """Run the engine, again whenever it was killed, until the dataset is complete and nothing of it is left at the site."""
         while True:
-            code = self.finish(self.start(**env))
+            code = self.finish(self.start(**env), patience)
             if code == -signal.SIGKILL:
                 self.kills += 1
                 continue
