@@ -105,7 +105,10 @@ NEVER: Mapping[str, str] = {
     "AssocMaxCpuPerJobLimit": "so many cpus are over the account's limit for one job: lower site.NAME.pilot.cpus",
     "AssocMaxNodePerJobLimit": "so many nodes are over the account's limit for one job: lower site.NAME.pilot.nodes",
 }
-"""Reasons with which a job waits for ever -> what it means and what mends it (SLURM: job_reason_codes)."""
+"""Reasons with which a job waits for ever -> what it means and what mends it (SLURM: job_reason_codes).
+
+To be believed when it is still said minutes later: while nodes come back after a restart, every waiting job is told PartitionConfig.
+"""
 
 _SQUEUE_FILTERS = ("SQUEUE_ACCOUNT", "SQUEUE_LICENSES", "SQUEUE_NAMES", "SQUEUE_PARTITION", "SQUEUE_QOS", "SQUEUE_STATES", "SQUEUE_USERS")
 _SACCT_FIELDS = "JobIDRaw,JobName,State,ExitCode,Elapsed,AllocCPUS"
