@@ -60,7 +60,7 @@ def statistics(stats: Any) -> dict[str, float]:
 
 
 def declared_outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int, str, int, bytes]] | None:
-    """Outputs of an ``ok``, each name held against its declaration; None if one of them is not declared so."""
+    """Outputs of an ``ok``, each name held against its declaration; None if one of them is not declared so, or one that must be there is not."""
     outputs: list[tuple[int, str, int, bytes]] = []
     names: set[str] = set()
     for index, name, size, digest in said:
@@ -76,7 +76,8 @@ def declared_outputs(definition: TaskDefRow, said: list[Any]) -> list[tuple[int,
             return None
         names.add(name)
         outputs.append((index, name, size, sha256))
-    return outputs
+    there = {index for index, *_ in outputs}
+    return outputs if all(row.optional or row.idx in there for row in definition.outputs) else None
 
 
 def text(value: Any) -> str:

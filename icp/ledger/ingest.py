@@ -298,7 +298,7 @@ class Ingest:
             definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
             outputs = declared_outputs(definition, fact.get("out") or [])
             if outputs is None:
-                fold.error(attempt, "stage", "the site reported outputs that the task does not declare")
+                fold.error(attempt, "stage", "the site reported other outputs than the task declares")
             else:
                 fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
         elif result == "error":

@@ -92,10 +92,18 @@ class Scene:
 
     def restart(self) -> None:
         """The engine's process ends wherever it is, and another one begins."""
+        self.crash = None
         if self.ledger is not None:
             self.ledger.close()
         self.ledger = open_ledger(self.config.ledger)
         self.ledger.take_lease(self.now)
+        plain = self.ledger.write
+
+        def write():
+            self._visit("between transactions")
+            return plain()
+
+        self.ledger.write = write  # type: ignore[method-assign]
         self.engine = Engine(self.ledger, self.config, clock=lambda: self.now, exchanger=self._exchange)
 
     def submit(self, jobs: int, *defs: TaskDef, name: str = "d", stop_loss: int = 0) -> int:
@@ -135,6 +143,7 @@ class Scene:
         if self.crash is not None and name == self.crash[0]:
             self.crash = (name, self.crash[1] - 1)
             if self.crash[1] <= 0:
+                self.crash = None
                 raise Crash(name)
 
     def _exchange(self, config, hello, query):
@@ -183,13 +192,17 @@ class Scene:
     def _statistics(self) -> None:
         """What the sites say that accepted attempts reported, against what is kept."""
         said: dict[tuple[int, int, str], list[float]] = defaultdict(list)
+        stale = set(self.db.execute("SELECT dataset, task_def FROM summary WHERE stale = 1").fetchall())
+        bent = {key for site in self.sites.values() for key in site.bent}
         reports = {key: stats for site in self.sites.values() for key, stats in site.stats.items()}
         for dataset, task_def, key in self.db.execute(
             "SELECT t.dataset, t.task_def, a.key FROM task t JOIN attempt a ON a.id = t.accepted"
         ).fetchall():
+            if key.hex() in bent:
+                stale.add((dataset, task_def))
+                continue
             for name, value in reports[key.hex()].items():
                 said[dataset, task_def, name].append(value)
-        stale = set(self.db.execute("SELECT dataset, task_def FROM summary WHERE stale = 1").fetchall())
         kept = {
             (row[0], row[1], row[2]): row[3:]
             for row in self.db.execute(

@@ -125,6 +125,8 @@ class SimulatedSite:
         self.seen: list[Hello] = []
         self.stats: dict[str, dict[str, float]] = {}
         """What each attempt reported, when it reported ok."""
+        self.bent: set[str] = set()
+        """Attempts of which something was reported that no agent says."""
         self.produced: dict[str, dict[str, bytes]] = {}
 
     # -- the exchange -------------------------------------------------------------------------------------------

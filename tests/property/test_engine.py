@@ -63,7 +63,15 @@ AGENT = st.sampled_from((
     "claim", "claim", "claim", "claim silently", "staging", "running", "storing", "ok", "ok", "ok", "payload", "resource", "stage", "node", "evicted",
     "returned", "cancelled", "stop", "die", "crash", "mute", "mute", "unmute", "tear", "beat", "strange", "bent", "wrong passkey", "other site", "twice",
 ))  # fmt: skip
-CRASHES = ("engine.intent", "engine.outbox", "engine.sent", "engine.answered", "engine.ingested", "engine.home_renamed")
+CRASHES = (
+    "engine.intent",
+    "engine.outbox",
+    "engine.sent",
+    "engine.answered",
+    "engine.ingested",
+    "engine.home_renamed",
+    "between transactions",
+)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("tick"), st.sampled_from((0.5, 1.0, 30.0, 61.0, 120.0, 400.0, 4000.0, 43200.0))),
@@ -82,7 +90,7 @@ STEPS = st.lists(
             st.sampled_from(("suspend", "resume", "cancel", "retry", "reset", "priority", "suspend all", "resume all", "raise")),
             SMALL, SMALL, st.integers(0, 7),
         ),
-        st.tuples(st.just("crash"), st.sampled_from(CRASHES), st.integers(1, 3)),
+        st.tuples(st.just("crash"), st.sampled_from(CRASHES), st.integers(1, 9)),
         st.tuples(st.just("restart")),
         st.tuples(st.just("quiet"), st.integers(1, 12)),
     ),
@@ -204,6 +212,7 @@ class History:
         elif what == "returned" and work.phase == "claimed":
             site.end(agent, work, what)
         elif what == "bent":
+            site.bent.add(work.spec["a"])
             site.said(agent, work, "ended", **BENT[(i * 6 + j) % len(BENT)])
         elif what == "wrong passkey":
             agent.tell({"f": "ended", "a": work.spec["a"], "k": "00" * 8, "r": "ok", "out": []})
