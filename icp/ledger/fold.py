@@ -343,9 +343,9 @@ class Fold(WorkingSet):
         self.db.executemany(
             "INSERT INTO file (attempt, output, name, bytes, sha256, kept, state) VALUES (?, ?, ?, ?, ?, ?, ?)", self.files
         )
+        # the last word counts: a late ok may be accepted of what was to be dropped a moment ago
         self.db.executemany(
-            "INSERT INTO replica (attempt, site, dropping) VALUES (?, ?, ?) "
-            "ON CONFLICT (attempt, site) DO UPDATE SET dropping = max(dropping, excluded.dropping)",
+            "INSERT INTO replica (attempt, site, dropping) VALUES (?, ?, ?) ON CONFLICT (attempt, site) DO UPDATE SET dropping = excluded.dropping",
             self.replicas,
         )
         self.db.executemany("UPDATE dataset SET coming = coming + ? WHERE id = ?", [(n, one) for one, n in self.coming.items() if n])
