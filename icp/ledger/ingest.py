@@ -200,6 +200,9 @@ class Ingest:
                     break
                 position = self._transaction(agent, stream, facts, position, after, parts)
             reached[agent, stream] = position
+            if stream == "journal" and _unreadable(position, parts):
+                with self.ledger.write() as db:
+                    sites.drain_of(db, agent)
 
     def _all_read(self, agent: int, name: str, answer: Answer, reached: dict[tuple[int, str], Position]) -> bool:
         for listed, _, streams, _, _ in answer.agents:
@@ -338,6 +341,12 @@ class Ingest:
             fold.load([attempt])
             fold.ended(fold.attempts[attempt.id], "gone")
         self._close(fold)
+
+
+def _unreadable(position: Position, parts: list[tuple[int, int, bytes]]) -> bool:
+    """Whether whole lines lie behind what could be read: what the writer tells from here on is lost, as long as it lives."""
+    segment, offset, data = parts[-1]
+    return segment >= position.segment and b"\n" in (data[max(0, position.offset - offset) :] if segment == position.segment else data)
 
 
 def _key(text: Any) -> bytes:

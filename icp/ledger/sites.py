@@ -13,6 +13,7 @@ from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
 __all__ = [
     "agent_event",
     "agent_row",
+    "drain_of",
     "anything_there",
     "at_work",
     "ended_by_clock",
@@ -288,6 +289,15 @@ def read_streams(db: sqlite3.Connection, site: int, before: float) -> list[tuple
     ).fetchall()
     db.executemany("UPDATE stream SET acked = 1 WHERE agent = ? AND kind = ?", [(row[0], row[2]) for row in rows])
     return [(row[1], row[2], row[3]) for row in rows]
+
+
+def drain_of(db: sqlite3.Connection, agent: int) -> None:
+    """The journal of this agent is damaged: its pilot shall end soon, so that what it holds is done by others."""
+    db.execute(
+        "UPDATE pilot SET stopping = 1, reason = coalesce(reason, 'the journal of its agent is damaged') "
+        "WHERE stopping = 0 AND live = 1 AND id = (SELECT pilot FROM agent WHERE id = ? AND live = 1)",
+        (agent,),
+    )
 
 
 def pilots_to_end(db: sqlite3.Connection, site: int) -> list[str]:

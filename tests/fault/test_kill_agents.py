@@ -82,6 +82,27 @@ def test_torn_journals(home: Home, golden: Result) -> None:
     home.assert_result(golden)
 
 
+def test_a_living_agent_whose_journal_is_damaged_is_drained(make_home: Callable[..., Home], golden: Result) -> None:
+    """What it goes on to tell cannot be read: others shall do what it holds, and not only when it has nothing left to do."""
+    home = make_home(idle=1000)
+    home.submit()
+    engine = home.start(ICP_TEST_NAP=NAP)
+    until(lambda: at_work(home) and b"ended" in journal(home).read_bytes(), "a task's end in the journal")
+    _, agent = at_work(home)
+    os.kill(agent, signal.SIGSTOP)
+    path = journal(home)
+    os.truncate(path, path.stat().st_size - 40)
+    os.kill(agent, signal.SIGCONT)
+    until(lambda: home.ask("SELECT 1 FROM pilot WHERE stopping = 2 AND live = 0"), "the pilot's end")
+    until(lambda: home.ask("SELECT 1 FROM dataset WHERE state = 2"), "the dataset's end")
+    ledger = home.ledger()
+    with ledger.write() as db:
+        db.execute("UPDATE pilot SET stopping = 1 WHERE live = 1")
+    ledger.close()
+    assert home.finish(engine) == 0, home.said
+    home.assert_result(golden)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""

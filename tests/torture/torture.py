@@ -266,10 +266,10 @@ def torture(seed: int, kills: int, jobs: int, keep: bool = False) -> None:
                     run.engine.kill()
                     run.engine.wait()
                 run.errors.close()
-                if keep:
+                run.home.close()
+                if keep and sys.exc_info()[0] is not None:
                     print("kept:", base)
                     keep_spool(run, base)
-                run.home.close()
         ok = True
     finally:
         if ok or not keep:
