@@ -145,7 +145,11 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str,
         if word == "running":
             pilot_event(db, pilot, "batch_running", now, observed)
         elif word == "ended":
-            _batch_end(db, site, pilot, ended, live, exit_, now, observed)
+            db.execute("UPDATE pilot SET missing = missing + 1 WHERE id = ?", (pilot,))
+            seen = int(db.execute("SELECT missing FROM pilot WHERE id = ?", (pilot,)).fetchone()[0])
+            # an agent's last fact may have been written behind this answer's listing: the next one has it
+            if not live or seen >= 2:
+                _batch_end(db, site, pilot, ended, live, exit_, now, observed)
         elif word == "unknown" and ended and not live and _past_walltime(db, pilot, margin):
             _batch_end(db, site, pilot, ended, live, None, now, observed, forgot=True)
         elif word == "absent":
