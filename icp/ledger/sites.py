@@ -13,9 +13,9 @@ from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
 __all__ = [
     "agent_event",
     "agent_row",
-    "drain_of",
     "anything_there",
     "at_work",
+    "drain_of",
     "ended_by_clock",
     "ensure_site",
     "fenced",
@@ -185,6 +185,8 @@ def _batch_end(
     if stopping:
         pilot_event(db, pilot, "end_ordered", now, observed)
     elif ended:
+        # its agent may have died before it could tell that it started
+        pilot_event(db, pilot, "batch_running", now, observed)
         mute = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND fence > 0", (pilot,)).fetchone()[0]
         if not mute:
             pilot_event(db, pilot, "end_clean", now, observed)
