@@ -86,6 +86,13 @@ class Disk:
         self.sync_folder(os.path.dirname(path))
 
 
+    def forget_unfinished(self, folder: str) -> None:
+        """Removes what `put` left in a folder when it was killed; nobody else may be writing there."""
+        for name in os.listdir(folder):
+            if name.endswith(".tmp") and name[:-4].rpartition(".")[2].isdigit():
+                self.unlink(f"{folder}/{name}")
+
+
 def remove_tree(path: str) -> bool:
     """Removes a directory or file whatever its modes; whether nothing is left. Never follows a symbolic link."""
     try:

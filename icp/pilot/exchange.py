@@ -224,6 +224,8 @@ def _apply(where: spool.Spool, owner: "dict[str, Any]", serial: int, disk: Disk)
 
 
 def _finish_leftovers(where: spool.Spool, owner: "dict[str, Any]", disk: Disk) -> "dict[str, Any]":
+    for folder in (where.root, where.applied):
+        disk.forget_unfinished(folder)
     for name in os.listdir(where.incoming):
         path = f"{where.incoming}/{name}"
         if not name.isdigit():

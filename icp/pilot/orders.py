@@ -225,7 +225,7 @@ class Orders:
         try:
             self.disk.mkdir(folder)
         except FileExistsError:
-            pass
+            self.disk.forget_unfinished(folder)
         if not os.path.exists(receipt):
             self.answer["submit"][pilot] = self._submit_once(folder, receipt, meta)
         else:
@@ -235,15 +235,17 @@ class Orders:
     def _submit_once(self, folder: str, receipt: str, meta: "dict[str, Any]") -> "dict[str, Any]":
         import time
 
+        if not os.path.isdir(folder + "/.submit"):
+            # What a full disk or a kill interrupts up to here is simply done again.
+            for name, text in sorted(meta.get("files", {}).items()):
+                if "/" in spool.check_name(name):
+                    raise OrderError(f"a submit's file lies directly in the pilot's folder: {name!r}")
+                self.disk.put(f"{folder}/{name}", text.encode("utf-8"))
         try:
             self.disk.mkdir(folder + "/.submit")
         except FileExistsError:
             # An exchange died between the two: whether the batch system took it, its own listing must tell.
             return {"rc": None, "out": "", "err": "interrupted while submitting", "t": round(time.time(), 3)}
-        for name, text in sorted(meta.get("files", {}).items()):
-            if "/" in spool.check_name(name):
-                raise OrderError(f"a submit's file lies directly in the pilot's folder: {name!r}")
-            self.disk.put(f"{folder}/{name}", text.encode("utf-8"))
         result = run_command(self._argv(meta, folder), folder, SUBMIT_TIMEOUT, 64 * 1024)
         result["t"] = round(time.time(), 3)
         self.disk.put(receipt, json.dumps(result).encode("ascii"))
@@ -270,6 +272,7 @@ class Orders:
         if "attempt" in meta:
             attempt = meta["attempt"]
             paths = [self.spool.stored(attempt), f"{self.spool.cancel}/{attempt}", self.spool.tail(attempt)]
+            paths.append(self.spool.tail(attempt) + ".tmp")
         else:
             paths = [self.spool.log(meta["card"]), f"{self.spool.recalled}/{meta['card']}"]
         for path in paths:
