@@ -31,7 +31,7 @@ def submit(folder: Path) -> float:
     (folder / "big.toml").write_text(text)
     env = {**os.environ, "ICP_HOME": str(folder / "home"), "ICP_NODE_DIR": str(folder / "node")}
     (folder / "home").mkdir()
-    (folder / "home" / "config.toml").write_text('[site.local]\npaused = "only recorded"\n')
+    (folder / "home" / "config.toml").write_text("[site.local.pilot]\nmax = 0\n[policy]\nrelease_jobs = 0\n")
     seconds = []
     for words in (["submit", "big.toml"], ["--version"]):
         begin = time.perf_counter()

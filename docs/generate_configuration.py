@@ -6,7 +6,7 @@ from icp.config import KEYS, Key
 
 HEAD = """# Configuration
 
-Generated from `icp/config.py` by `docs/generate_configuration.py`. `icp config explain KEY` says the same of one key.
+Generated from `icp/config/keys.py` by `docs/generate_configuration.py`. `icp config explain KEY` says the same of one key.
 
 The file is `config.toml`, in `$ICP_HOME` if that is set (it then holds the ledger and all else too), otherwise in
 `$XDG_CONFIG_HOME/icp`, which is `~/.config/icp`. No file is needed: this machine is then the one site, named `local`. A key that
@@ -32,7 +32,7 @@ know of each other (default: `/tmp/icp-UID`), `NO_COLOR` is respected.
 KINDS = {
     "text": "text", "path": "an absolute path", "number": "a number", "count": "a whole number", "bool": "true or false",
     "size": 'a size: "2 GB", "2 GiB", or MB', "time": 'a time: "2 h", "30 min", or seconds', "any": "text, number, true or false",
-    "times": "a list of seconds",
+    "times": "a list of seconds", "texts": "a list of texts", "host": "a host", "scheduler": "a batch system", "place": "an absolute path there",
 }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ OPTIONS = (
 _gates: dict[str, threading.BoundedSemaphore] = {}
 _busy: dict[str, int] = {}
 _gates_lock = threading.Lock()
+_sessions: dict[str, set[Session]] = {}
 
 _NETWORK_DISKS = ("nfs", "lustre", "gpfs", "afs", "cifs", "smb", "beegfs", "ceph", "glusterfs", "panfs", "fuse.sshfs")
 
@@ -188,6 +189,11 @@ class OpenSSH:
         """The command that opens the shared connection with a person at the terminal, for hosts that ask (one-time codes)."""
         return [word if word != "BatchMode=yes" else "BatchMode=no" for word in self._start]
 
+    def hang_up(self) -> None:
+        """Kill the clients of this host's sessions that are under way in this process; their outcome is Unknown. The shared connection stays."""
+        for session in list(_sessions.get(str(self.socket), ())):
+            session.abort()
+
     def close(self) -> None:
         """End the shared connection, and the sessions over it."""
         self._drop()
@@ -206,6 +212,8 @@ class OpenSSH:
             return Unknown(trouble.text), trouble
         if session.code is not None:
             return Result(session.code, session.out, session.err), None
+        if session.aborted:
+            return Unknown(f"the conversation with {self.host} was cut short here", session.out), None
         if session.over_limit:
             return Unknown(f"the command at {self.host} printed more than {OUT_LIMIT // 1_000_000} MB", session.out), None
         state = self._state()
@@ -233,7 +241,12 @@ class OpenSSH:
         self.sessions += 1
         with self._counted():
             session = Session([*self._work, remote_command(text)], stdin, word.encode("ascii"), OUT_LIMIT)
-            session.talk(deadline)
+            under_way = _sessions.setdefault(str(self.socket), set())
+            under_way.add(session)
+            try:
+                session.talk(deadline)
+            finally:
+                under_way.discard(session)
         return session
 
     def _lost(self) -> Trouble:

@@ -15,7 +15,6 @@ import shlex
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,58 +22,10 @@ from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.providers import SlurmProvider
 from parsl.providers.cluster_provider import ClusterProvider
 
-from icp.backends.base import Unknown
 from icp.errors import BadInput
+from icp.model.batch import Captured, NotSubmitted, Submitted, Unclear, Wanted
 
-__all__ = ["Captured", "NotSubmitted", "Submitted", "Wanted", "cancel_argv", "cancel_name_argv", "check", "job_id", "render"]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A batch job to be rendered. None: the batch system's own default."""
-
-    name: str
-    """The job's name, ``batch_status.batch_name``."""
-    folder: str
-    """The pilot's folder at the site, absolute; the batch system writes ``stdout`` and ``stderr`` there."""
-    nodes: int = 1
-    cpus: int | None = None
-    """Of each node."""
-    memory: int | None = None
-    """Bytes, of each node."""
-    gpus: int | None = None
-    """Of each node."""
-    walltime: int = 3600
-    """Seconds; rounded up to minutes."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Parsl's own options of the provider, by its names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """What an exchange carries: files for the pilot's folder, and the command (``{dir}`` is that folder)."""
-
-    argv: tuple[str, ...]
-    files: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotSubmitted:
-    """The batch system said no; nothing was submitted."""
-
-    why: str
-    hint: str
-    again: bool
-    """It may say yes later without anybody mending anything."""
+__all__ = ["cancel_argv", "cancel_name_argv", "check", "job_id", "options_of", "render"]
 
 
 SCHEDULERS: Mapping[str, type[ClusterProvider]] = {"slurm": SlurmProvider}
@@ -281,13 +232,13 @@ _UNCLEAR = re.compile(r"[Ss]ocket timed out|[Zz]ero [Bb]ytes|[Tt]ransport endpoi
 
 def job_id(
     scheduler: str, code: int | None, out: str, err: str, options: Mapping[str, Any] | None = None
-) -> Submitted | NotSubmitted | Unknown:
-    """What a receipt means. Unknown: it may have been submitted, and the listing by name must tell."""
+) -> Submitted | NotSubmitted | Unclear:
+    """What a receipt means. Unclear: it may have been submitted, and the listing by name must tell."""
     if code is None:
-        return Unknown("the batch system did not answer the submit in time")
+        return Unclear("the batch system did not answer the submit in time")
     said = f"{out}\n{err}"
     if code != 0 and _UNCLEAR.search(said):
-        return Unknown(f"nobody can tell whether it was submitted: {_last(err)}")
+        return Unclear(f"nobody can tell whether it was submitted: {_last(err)}")
     if code != 0:
         for pattern, sentence, hint, again in _REFUSALS:
             if re.search(pattern, said):
@@ -301,7 +252,7 @@ def job_id(
         except Exception:  # noqa: BLE001  Parsl's way to say that it found no id
             found = None
     if not isinstance(found, str) or not re.match(r"[0-9]+\Z", found):
-        return Unknown(f"the batch system gave no job id: {_last(out or err)}")
+        return Unclear(f"the batch system gave no job id: {_last(out or err)}")
     return Submitted(found)
 
 

@@ -1,8 +1,10 @@
-"""The engine's end of an exchange: orders and questions out, an Answer back (hides frames and how the program gets there)."""
+"""The engine's end of an exchange: orders and questions out, Answers back, one session for all spools of a host (hides frames, and how the program
+gets there)."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,10 +14,12 @@ from typing import Any
 
 from icp.backends import ship
 from icp.backends.base import Result, Transport, Unknown
+from icp.backends.pilot_script import PYTHONS
+from icp.backends.transport import LocalTransport
 from icp.model.exchange import Answer, Piece, Want
 from icp.pilot.spool import ANSWER_LIMIT, FrameParser, frame
 
-__all__ = ["PIECE", "Hello", "LocalSpool", "Query", "SpoolClient", "order", "parse_answer"]
+__all__ = ["PIECE", "Hello", "Query", "SpoolClient", "SpoolPlace", "Talk", "order", "parse_answer", "plain", "with_python"]
 
 PIECE = 4 * 1000 * 1000
 """Bytes of one piece of an output in an exchange."""
@@ -84,7 +88,7 @@ def parse_answer(data: bytes) -> Answer:
         elif one.kind == "missing":
             answer.missing.append((meta["attempt"], meta["index"], meta["name"], meta["why"]))
         elif one.kind == "batch":
-            answer.batch.append((meta["rc"], one.body.decode("utf-8", "replace")))
+            answer.batch.append((meta["rc"], one.body.decode("utf-8", "replace"), str(meta.get("err") or "")))
         elif one.kind == "log":
             answer.logs.append((meta["name"], meta["offset"], meta["size"] or 0, one.body))
         elif one.kind == "card":
@@ -98,32 +102,17 @@ def parse_answer(data: bytes) -> Answer:
     return answer
 
 
-class SpoolClient:
-    """Talks to the spool of one site through a transport."""
-
-    def __init__(self, transport: Transport, root: str, program: str, python: str) -> None:
-        self.transport, self.root, self.program, self.python = transport, root, program, python
-
-    def exchange(self, hello: Hello, query: Query, timeout: float = TIMEOUT) -> Answer | Unknown:
-        """One conversation; Unknown when not even the owner's frame came back."""
-        argv = [self.python, "-I", "-S", self.program, "exchange", "--root", self.root, "--ledger", hello.ledger]
-        outcome = self.transport.run(argv, request(hello, query), timeout)
-        answer = parse_answer(outcome.out)
-        if answer.refused is not None or answer.owner is not None:
-            return answer
-        if isinstance(outcome, Result):
-            last = outcome.err.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit {outcome.code}, no answer"]
-            return Unknown(last[0])
-        return outcome
+NO_PROGRAM, NO_PYTHON = 97, 98
+_FRAMES_BEGIN = b"ICP1 "
 
 
 @dataclass(frozen=True, slots=True)
-class LocalSpool:
-    """Where the spool of site ``local`` is, and the program in it."""
+class SpoolPlace:
+    """Where the spool of a site is, the pilot's program beside it, and what runs that (None: a Python is looked for there)."""
 
     root: Path
     program: Path
-    python: str = sys.executable
+    python: str | None = sys.executable
 
     @classmethod
     def place(cls, base: Path, ledger: str) -> Path:
@@ -131,11 +120,123 @@ class LocalSpool:
         return base / ledger
 
     @classmethod
-    def install(cls, base: Path, ledger: str) -> LocalSpool:
-        """Put the program where pilots of this machine find it, as long as they live: beside the spool, by content hash."""
-        folder = base / "programs"
-        path, _ = ship.cached(folder)
+    def install(cls, base: Path, ledger: str) -> SpoolPlace:
+        """On this machine: the program is put where pilots find it as long as they live, beside the spool, by content hash."""
+        path, _ = ship.cached(base / "programs")
         return cls(cls.place(base, ledger), path, sys.executable or shutil.which("python3") or "python3")
+
+    @classmethod
+    def away(cls, base: Path, ledger: str, python: str | None) -> SpoolPlace:
+        """On another host: the program goes there when an exchange misses it."""
+        return cls(cls.place(base, ledger), base / "programs" / ship.build().name, python)
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What goes to one spool."""
+
+    place: SpoolPlace
+    hello: Hello
+    query: Query
+
+
+class SpoolClient:
+    """Talks to spools over a transport; ``env``: variables of our commands there, for hosts other than this one."""
+
+    def __init__(self, transport: Transport, env: Mapping[str, str] | None = None) -> None:
+        self.transport, self.env = transport, dict(env or {})
+
+    def exchange(self, talks: Sequence[Talk], timeout: float = TIMEOUT) -> list[Answer | Unknown]:
+        """One conversation with each spool, all of one ledger, in one session; Unknown where not even an owner's frame came back.
+
+        The program is sent along, in a session of its own, when it is not there: after an upgrade, or the first time.
+        """
+        data = b"".join(request(one.hello, one.query) for one in talks)
+        argv = self.argv(talks)
+        outcome = self.transport.run(argv, data, timeout)
+        if isinstance(outcome, Result) and outcome.code == NO_PROGRAM and _FRAMES_BEGIN not in outcome.out:
+            missing = [one for one in talks if str(one.place.program) in outcome.err.decode("utf-8", "replace").split("\n")]
+            for one in missing or talks:
+                sent = self.ship(one.place, timeout)
+                if sent is not None:
+                    return [sent] * len(talks)
+            outcome = self.transport.run(argv, data, timeout)
+        return [self._answer(one, outcome) for one in _parts(outcome.out, len(talks))]
+
+    def argv(self, talks: Sequence[Talk]) -> list[str]:
+        """The command of an exchange: in sh, as it has to look whether the program is there, and for a Python."""
+        first = talks[0].place
+        words = ["exchange", "--ledger", talks[0].hello.ledger]
+        for one in talks:
+            words += ["--root", str(one.place.root)]
+        if isinstance(self.transport, LocalTransport):
+            assert first.python is not None
+            return [first.python, "-I", "-S", str(first.program), *words]
+        programs = " ".join(shlex.quote(str(one.place.program)) for one in talks)
+        command = f"-I -S {shlex.quote(str(first.program))} {shlex.join(words)}"
+        script = f"miss=; for p in {programs}; do [ -r \"$p\" ] || {{ echo \"$p\" >&2; miss=1; }}; done; [ -z \"$miss\" ] || exit {NO_PROGRAM}\n"
+        script += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(self.env.items()))
+        script += with_python(first.python, command)
+        return ["/bin/sh", "-c", script]
+
+    def ship(self, place: SpoolPlace, timeout: float) -> Unknown | None:
+        """Put the program where it belongs, whole or not at all; None if it is there."""
+        program = ship.build()
+        folder, target = shlex.quote(str(place.program.parent)), shlex.quote(str(place.program))
+        script = (
+            f"umask 077; mkdir -p {folder} && t={target}.$$ && cat >\"$t\" && [ \"$(wc -c <\"$t\")\" -eq {len(program.data)} ] && mv -f \"$t\" {target} "
+            f'|| {{ c=$?; rm -f "$t"; exit $c; }}'
+        )
+        outcome = self.transport.run(["/bin/sh", "-c", script], program.data, timeout)
+        if isinstance(outcome, Unknown):
+            return Unknown(outcome.why)
+        if outcome.code != 0:
+            return Unknown(f"the pilot's program cannot be put into {place.program.parent}: {_said(outcome)}")
+        return None
+
+    def _answer(self, part: bytes, outcome: Result | Unknown) -> Answer | Unknown:
+        answer = parse_answer(part)
+        if answer.refused is not None or answer.owner is not None:
+            return answer
+        if isinstance(outcome, Unknown):
+            return Unknown(outcome.why)
+        return Unknown(_said(outcome))
+
+
+def with_python(python: str | None, words: str) -> str:
+    """sh that runs ``words`` (sh text) under this Python, or the first of the usual ones that is new enough."""
+    if python is not None:
+        name = shlex.quote(python)
+        return f"[ -x {name} ] || {{ echo {shlex.quote(python + ' is not there: set site.NAME.python')} >&2; exit {NO_PYTHON}; }}\nexec {name} {words}"
+    return (
+        f"for p in {' '.join(_shell_word(one) for one in PYTHONS)}; do\n"
+        "  if [ \"$(\"$p\" -I -S -c 'import sys; print(sys.version_info >= (3, 6))' 2>/dev/null)\" = True ]; then exec \"$p\" " + words + "; fi\n"
+        f'done\necho "there is no Python 3.6 or newer: set site.NAME.python" >&2; exit {NO_PYTHON}'
+    )
+
+
+def _shell_word(one: str) -> str:
+    return f'"{one}"' if "$" in one else one
+
+
+def _said(outcome: Result) -> str:
+    lines = [line.strip() for line in outcome.err.decode("utf-8", "replace").splitlines() if line.strip()]
+    return "".join(char if char.isprintable() else "?" for char in lines[-1])[:300] if lines else f"exit {outcome.code}, no answer"
+
+
+def _parts(data: bytes, n: int) -> list[bytes]:
+    """The answers of ``n`` spools, as far as they came; noise before the first frame goes."""
+    begin = max(0, data.find(_FRAMES_BEGIN))
+    if n == 1:
+        return [data[begin:]]
+    parts: list[list[bytes]] = [[]]
+    parser = FrameParser()
+    for one in parser.feed(data[begin:]):
+        if one.kind == "next":
+            parts.append([])
+        else:
+            parts[-1].append(frame(one.kind, one.meta, one.body))
+    return [b"".join(part) for part in (parts + [[]] * n)[:n]]
 
 
 def plain(value: Any) -> bytes:

@@ -31,6 +31,8 @@ class Session:
         self.begun = False
         self.timed_out = False
         self.over_limit = False
+        self.aborted = False
+        self._process: subprocess.Popen[bytes] | None = None
         self._out, self._err = bytearray(), bytearray()
         self._start = 0
         self._searched = 0
@@ -61,6 +63,9 @@ class Session:
         except OSError as error:
             self._err += f"{self.argv[0]}: {error.strerror}".encode()
             return
+        self._process = process
+        if self.aborted:
+            self.abort()
         try:
             self._pump(process, deadline)
         finally:
@@ -73,6 +78,13 @@ class Session:
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
+
+    def abort(self) -> None:
+        """Kill the client, from another thread: ``talk`` returns soon."""
+        self.aborted = True
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _pump(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         assert process.stdin is not None

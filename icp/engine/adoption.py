@@ -44,7 +44,10 @@ def adopt(ledger: Ledger, config: Config) -> list[Adopted]:
     """Take the spools of all sites over; the caller holds the engine's lock. Unreachable if a site does not answer."""
     ledger.take_lease(time.time())
     engine = Engine(ledger, config)
-    return [_site(engine, name) for name in engine.sites]
+    try:
+        return [_site(engine, name) for name in engine.sites]
+    finally:
+        engine.close()
 
 
 def _site(engine: Engine, name: str) -> Adopted:
@@ -52,7 +55,7 @@ def _site(engine: Engine, name: str) -> Adopted:
     with ledger.write() as db:
         serial, epoch = adoption.raise_epoch(db, site.id)
     while True:
-        answer = engine.exchanger(site.config, Hello(ledger.uuid, epoch, serial, None, new=True), Query(cards=True))
+        answer = engine.exchange(name, Hello(ledger.uuid, epoch, serial, None, new=True), Query(cards=True))
         if isinstance(answer, Unknown):
             raise Unreachable(f"site {name} does not answer: {answer.why}", "`icp ledger adopt` again when it does; until then nothing is sent to it")
         if answer.refused != "copy":
@@ -112,8 +115,8 @@ def _facts(engine: Engine, site: int, name: str, answer: Answer, epoch: int, ser
         done.accepted += ingested.accepted
         if not answer.more or not answer.journals:
             return
-        again = engine.exchanger(
-            engine.sites[name].config, Hello(engine.ledger.uuid, epoch, serial, None), Query(streams=sites.positions(engine.db, site))
+        again = engine.exchange(
+            name, Hello(engine.ledger.uuid, epoch, serial, None), Query(streams=sites.positions(engine.db, site))
         )
         if isinstance(again, Unknown) or again.refused is not None:
             raise Unreachable(f"site {name} stopped answering while its journals were read", "`icp ledger adopt` again")

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +20,8 @@ from icp.ledger.db import Ledger, open_ledger
 
 __all__ = ["ADVICE", "engine_lock", "run", "run_once"]
 
+PATIENCE = 5.0
+"""Seconds that a tick waits for the slowest site."""
 ADVICE = {
     "copy": "this ledger is a copy, or another one took its place at the site",
     "behind": "this ledger is an old backup, or a copy of one that went on",
@@ -61,7 +64,11 @@ def _engine(ledger: Ledger, config: Config) -> Engine:
 
 def run_once(ledger: Ledger, config: Config) -> Ticked:
     """One pass: what cron calls. The caller holds the lock."""
-    return _engine(ledger, config).tick()
+    engine = _engine(ledger, config)
+    try:
+        return engine.tick()
+    finally:
+        engine.close()
 
 
 def run(
@@ -73,9 +80,18 @@ def run(
 ) -> None:
     """Tick until ``until`` says so (never without it). The caller holds the lock and handles Ctrl-C."""
     engine = _engine(ledger, config)
+    try:
+        _loop(engine, ledger, config, until, seen)
+    finally:
+        engine.close()
+
+
+def _loop(
+    engine: Engine, ledger: Ledger, config: Config, until: Callable[[Ledger], bool] | None, seen: Callable[[Ticked], None] | None
+) -> None:
     while True:
         begin = time.monotonic()
-        ticked = engine.tick()
+        ticked = engine.tick(PATIENCE)
         if seen is not None:
             seen(ticked)
         if until is not None and until(ledger):
@@ -94,6 +110,8 @@ def _wait(engine: Engine, begin: float, pause: float) -> None:
         if left <= 0:
             return
         time.sleep(min(left, 0.05))
+        if engine.lines.landed():
+            return
         if time.monotonic() - begin >= min(pause, 0.2) and _signs(engine) != before and _idle(engine):
             return
 
@@ -101,7 +119,7 @@ def _wait(engine: Engine, begin: float, pause: float) -> None:
 def _signs(engine: Engine) -> tuple[object, ...]:
     """What changes when there is news: sizes of local journals, and the count of people's commands."""
     sizes = []
-    for site in engine.sites.values():
+    for site in _here(engine):
         folder = site.spool.root / "agents"
         for path in sorted(folder.glob("*/journal.*")) if folder.is_dir() else ():
             with contextlib.suppress(OSError):
@@ -109,9 +127,14 @@ def _signs(engine: Engine) -> tuple[object, ...]:
     return (*sizes, datasets.newest_command(engine.db))
 
 
+def _here(engine: Engine) -> list[Any]:
+    """Sites whose spool is on this machine: it can be looked at."""
+    return [site for site in engine.sites.values() if site.config.host is None]
+
+
 def _idle(engine: Engine) -> bool:
     """Whether a tick before its time is worth its cost: agents have nothing to claim, and more could be dealt or nothing is at work."""
-    for site in engine.sites.values():
+    for site in _here(engine):
         inbox = site.spool.root / "inbox"
         if not inbox.is_dir() or not _any(inbox):
             at_work = any(_any(folder) for folder in (site.spool.root / "agents").glob("*/claimed"))

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from icp.backends.base import Unknown
-from icp.backends.spool_client import Hello, LocalSpool, Query, SpoolClient, order
-from icp.backends.transport import LocalTransport
+from icp.backends.batch import BatchSystem, system
+from icp.backends.spool_client import Hello, Query, SpoolPlace, order
 from icp.config import Config, Site
 from icp.dsl.expand import SiteContext
-from icp.engine import local
+from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Orders
 from icp.engine.home import Home
+from icp.engine.lines import Exchanger, Lines
 from icp.engine.rendering import Rendering
 from icp.errors import BadInput, IcpError
-from icp.ledger import cards, files, sites, upkeep
+from icp.ledger import cards, files, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.fold import Fold
@@ -32,12 +32,9 @@ from icp.model.plan import Deal, Release, SiteView, Snapshot, Submit
 from icp.pilot import faults
 from icp.planner import plan
 
-__all__ = ["Engine", "Exchanger", "Ticked"]
+__all__ = ["Engine", "Ticked"]
 
 GROUPS_AT_ONCE = 20_000
-
-Exchanger = Callable[[Site, Hello, Query], "Answer | Unknown"]
-
 
 @dataclass(slots=True)
 class Ticked:
@@ -60,10 +57,15 @@ class Ticked:
 class _Site:
     config: Site
     id: int
-    spool: LocalSpool
+    spool: SpoolPlace
+    batch: BatchSystem
     view: SiteView | None = None
     orders: Orders = field(default_factory=Orders)
     home: Home | None = None
+    query: Query = field(default_factory=Query)
+    """What the conversation under way asks."""
+    left: dict[str, str] = field(default_factory=dict)
+    """pilot -> batch id of those that it asks the accounting for"""
 
 
 class Engine:
@@ -78,7 +80,7 @@ class Engine:
         self.ledger, self.db, self.config, self.clock = ledger, ledger.db, config, clock
         self.definitions = Definitions(ledger.db)
         self.rendering = Rendering(ledger.db, self.definitions)
-        self.exchanger = exchanger or self._exchange
+        self.lines = Lines(config, exchanger)
         self.sites = {name: self._site(site) for name, site in config.sites.items()}
         self.incoming = config.places.state / "incoming"
 
@@ -87,30 +89,37 @@ class Engine:
     def _site(self, site: Site) -> _Site:
         """A site's row and its spool; the place of the spool is fixed when the ledger first meets the site."""
         base = str(site.root or self.config.places.state / "spool")
+        where = base if site.host is None else f"{site.host}:{base}"
         with self.ledger.write():
             number = sites.ensure_site(self.ledger, site.name, site.zone)
             known = self.ledger.meta(f"root:{site.name}")
             if known is None:
-                self.ledger.set_meta(f"root:{site.name}", base)
-            elif site.root is None:
+                self.ledger.set_meta(f"root:{site.name}", where)
+            elif site.root is None and site.host is None:
                 # a ledger that was copied elsewhere still means the spool that it knows
                 base = str(known)
-            elif str(known) != base:
+            elif str(known) != where:
                 busy = sites.at_work(self.db, number)
                 if busy:
-                    raise BadInput(f"site.{site.name}.root is {base}, but {busy} attempts are at work in {known}", f"set it back to {known} until they end")
-                self.ledger.set_meta(f"root:{site.name}", base)
-        return _Site(site, number, LocalSpool.install(Path(base), self.ledger.uuid))
+                    raise BadInput(f"site.{site.name} is {where}, but {busy} attempts are at work in {known}", f"set it back to {known} until they end")
+                self.ledger.set_meta(f"root:{site.name}", where)
+        root = Path(base)
+        spool = SpoolPlace.install(root, self.ledger.uuid) if site.host is None else SpoolPlace.away(root, self.ledger.uuid, site.python)
+        return _Site(site, number, spool, system(site.scheduler))
 
-    def _exchange(self, site: Site, hello: Hello, query: Query) -> Answer | Unknown:
-        spool = self.sites[site.name].spool
-        client = SpoolClient(LocalTransport(site.env), str(spool.root), str(spool.program), spool.python)
-        return client.exchange(hello, query)
+    def exchange(self, name: str, hello: Hello, query: Query) -> Answer | Unknown:
+        """One conversation with a site, now: for what is not a tick."""
+        site = self.sites[name]
+        return self.lines.exchange(site.config, site.spool, hello, query)
+
+    def close(self) -> None:
+        """Leave: conversations under way are cut."""
+        self.lines.close()
 
     # -- a tick -------------------------------------------------------------------------------------------------
 
-    def tick(self) -> Ticked:
-        """Plan, act, exchange, ingest."""
+    def tick(self, patience: float | None = None) -> Ticked:
+        """Plan, act, exchange, ingest; sites that have not answered after ``patience`` seconds are left to a later tick (None: all are waited for)."""
         result = Ticked()
         now = self.clock()
         self._prepare(now)
@@ -125,12 +134,14 @@ class Engine:
             site.view, site.orders = views.get(site.id), Orders()
         self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
         faults.visit("engine.outbox")
-        self._talk(result)
+        self._talk(result, patience)
         self._finish(result)
         return result
 
     def _site_configs(self) -> list[SiteConfig]:
-        return [(site.config.name, site.config.attributes, site.config.pilot, site.config.paused) for site in self.sites.values()]
+        """Sites that can be given something now: not those whose last conversation is still under way."""
+        busy = self.lines.busy
+        return [(site.config.name, site.config.attributes, site.config.pilot) for site in self.sites.values() if site.config.name not in busy]
 
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
@@ -232,34 +243,34 @@ class Engine:
         others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
         for name, kind, segment in sites.read_streams(self.db, site.id, self.clock() - self.config.policy.retention):
             others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
-        for key in sites.pilots_to_end(self.db, site.id):
-            others.append(order("drain", {"pilot": key}))
+        for ending in pilots.endings(self.db, site.id):
+            others.append(orders_of_pilots.end_order(site.config, site.batch, self.ledger.uuid, ending))
 
     def _pilot(self, site: _Site, now: float) -> None:
         """A pilot's row, and the order that submits it."""
         key = os.urandom(8)
         spec = site.config.pilot
-        assert site.view is not None
-        sites.make_pilot(
+        try:
+            ordered = orders_of_pilots.submit_order(site.config, site.spool, site.batch, self.ledger.uuid, key.hex())
+        except BadInput as error:
+            pilots.refuse(self.db, site.id, "; ".join(error.mistakes or (error.message,)))
+            return
+        pilots.make_pilot(
             self.db, site.id, key, cpus=spec.cpus or 0, memory=spec.memory or 0, gpus=spec.gpus or 0, nodes=spec.nodes, walltime=spec.walltime, now=now
         )
-        body = {"files": local.pilot_files(site.config, site.spool, self.ledger.uuid, key.hex())}
-        meta = {"pilot": key.hex(), "argv": local.submit_argv()}
-        site.orders.others.append(order("submit", meta, json.dumps(body).encode()))
+        site.orders.others.append(ordered)
 
     # -- exchange and ingest ------------------------------------------------------------------------------------
 
-    def _talk(self, result: Ticked) -> None:
+    def _talk(self, result: Ticked, patience: float | None) -> None:
         """All sites side by side; each is ingested when its answer is there."""
-        prepared = [(site, *self._conversation(site)) for site in self.sites.values()]
-        talks = [(site, hello, query) for site, hello, query in prepared if hello is not None]
-        with ThreadPoolExecutor(max(1, len(talks))) as pool:
-            futures = [(site, pool.submit(self.exchanger, site.config, hello, query)) for site, hello, query in talks]
-            faults.visit("engine.sent")
-            for site, future in futures:
-                answer = future.result()
-                faults.visit("engine.answered")
-                self._answered(site, answer, result)
+        busy = self.lines.busy
+        prepared = [(site, *self._conversation(site)) for site in self.sites.values() if site.config.name not in busy]
+        self.lines.begin([(site.config, site.spool, hello, query) for site, hello, query in prepared if hello is not None])
+        faults.visit("engine.sent")
+        for config, answer in self.lines.answers(patience):
+            faults.visit("engine.answered")
+            self._answered(self.sites[config.name], answer, result)
 
     def _conversation(self, site: _Site) -> tuple[Hello | None, Query]:
         """What goes to a site in this tick; nothing at all if it has nothing of ours and gets nothing."""
@@ -267,10 +278,11 @@ class Engine:
         serial, epoch = sites.standing(db, site.id)
         box = cards.outbox_of(db, site.id)
         streams = sites.positions(db, site.id)
-        pilots = sites.pilots_of(db, site.id)
         wanted = files.coming(db, site.id, 2000)
         if box is None and not sites.anything_there(db, site.id):
             return None, Query()
+        site.left = pilots.left(db, site.id)
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
         site.home = Home(wanted, self.incoming)
         with self.ledger.write():
             files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present)])
@@ -278,10 +290,8 @@ class Engine:
         hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
         if hello.orders is not None:
             assert hashlib.sha256(hello.orders[0]).hexdigest() == hello.orders[1]
-        query = Query(
-            streams=streams, want=site.home.asked, batch=[local.status_argv()] if pilots else [], fenced=sites.fenced(db, site.id)
-        )
-        return hello, query
+        site.query = Query(streams=streams, want=site.home.asked, batch=asked, fenced=sites.fenced(db, site.id))
+        return hello, site.query
 
     def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> None:
         now = self.clock()
@@ -295,10 +305,13 @@ class Engine:
             with self.ledger.write() as db:
                 sites.unreachable(db, site.id, f"refused: {answer.refused}", now)
             return
-        done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now)(answer)
-        if answer.batch:
-            with self.ledger.write() as db:
-                sites.settle_pilots(db, site.id, local.parse_status(answer.batch), now, self.config.policy.margin)
+        understood = partial(orders_of_pilots.meaning, site.batch, site.config)
+        done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now, understood)(answer)
+        if site.query.batch:
+            known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
+            if not isinstance(known, Unknown):
+                with self.ledger.write() as db:
+                    pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin)
         arrived = self._home(site, answer, now)
         faults.visit("engine.ingested")
         result.facts += done.facts

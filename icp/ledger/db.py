@@ -20,7 +20,7 @@ from icp.errors import BadInput, NotFound, Refused
 
 __all__ = ["VERSION", "Ledger", "backup", "file_system", "is_network", "open_ledger"]
 
-VERSION = 1
+VERSION = 2
 _HERE = Path(__file__).parent
 _NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "afs", "ceph", "fuse.sshfs", "panfs", "9p")
 _GUARDED = {"attempt": states.ATTEMPT, "agent": states.AGENT, "pilot": states.PILOT, "file": states.FILE, "dataset": states.DATASET}

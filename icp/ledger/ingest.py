@@ -7,22 +7,23 @@ was read, so that nothing is believed lost that the next line reports.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icp.ledger import files, sites
+from icp.ledger import files, pilots, sites
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.facts import attempt_fields, declared_outputs, statistics, text
 from icp.ledger.fold import Fold
 from icp.ledger.rows import AttemptRow, read_attempts
+from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.exchange import Answer
 from icp.model.plan import Policy
 from icp.pilot.spool import Position, take
 from icp.states import Agent, Attempt
 
-__all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested"]
+__all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested", "Receipts"]
 
 FACTS_AT_ONCE = 5000
 SECONDS_AT_ONCE = 0.25
@@ -39,11 +40,17 @@ class Ingested:
     datasets: frozenset[int] = frozenset()
 
 
+Receipts = Callable[[Mapping[str, Any]], "Submitted | NotSubmitted | Unclear"]
+"""What the batch system's answer to a submit means: {"rc", "out", "err"}."""
+
+
 class Ingest:
     """Folds answers of one site into the ledger."""
 
-    def __init__(self, ledger: Ledger, definitions: Definitions, site: int, policy: Policy, now: float) -> None:
-        self.ledger, self.db, self.definitions = ledger, ledger.db, definitions
+    def __init__(
+        self, ledger: Ledger, definitions: Definitions, site: int, policy: Policy, now: float, receipts: Receipts = lambda _: Unclear("not understood")
+    ) -> None:
+        self.ledger, self.db, self.definitions, self.receipts = ledger, ledger.db, definitions, receipts
         self.site, self.policy, self.now = site, policy, now
         self.result = Ingested()
         self.observed = float(self.db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
@@ -106,8 +113,11 @@ class Ingest:
             for card in said.get("unbegun") or ():
                 self._withdraw(fold, card, None if known is None else known[0])
         self._close(fold)
-        for pilot, receipt in (applied.get("submit") or {}).items():
-            self._receipt(pilot, receipt)
+        for pilot, said in (applied.get("submit") or {}).items():
+            pilots.receipt(self.db, self.site, pilot, self.receipts(said), self.now, self.observed)
+        for pilot, said in (applied.get("kill") or {}).items():
+            if said.get("rc") != 0:
+                pilots.not_ended(self.db, self.site, pilot)
         self.db.execute("DELETE FROM outbox WHERE site = ?", (self.site,))
         self.db.execute("UPDATE site SET serial = ? WHERE id = ?", (serial, self.site))
 
@@ -130,21 +140,6 @@ class Ingest:
     def _of_card(self, card: str) -> list[AttemptRow]:
         number = self._card(card)
         return [] if number is None else read_attempts(self.db, "card", [number], "AND live = 1")
-
-    def _receipt(self, pilot: str, receipt: dict[str, Any]) -> None:
-        row = self.db.execute("SELECT id FROM pilot WHERE key = ? AND site = ?", (bytes.fromhex(pilot), self.site)).fetchone()
-        if row is None:
-            return
-        code, out = receipt.get("rc"), str(receipt.get("out") or "").strip()
-        if code == 0 and out:
-            self.db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (out.splitlines()[-1][:200], row[0]))
-            sites.pilot_event(self.db, row[0], "receipt", self.now, self.observed)
-        elif code is not None:
-            why = (str(receipt.get("err") or "").strip() or out or f"exit {code}")[-500:]
-            sites.pilot_event(self.db, row[0], "refused", self.now, self.observed, f"the submit command failed: {why}")
-            self.db.execute(
-                "UPDATE site SET young = young + 1, hold = ? + min(3600, 30 * (1 << min(young, 7))) WHERE id = ?", (self.now, self.site)
-            )
 
     # -- agents -------------------------------------------------------------------------------------------------
 
@@ -202,7 +197,7 @@ class Ingest:
             reached[agent, stream] = position
             if stream == "journal" and _unreadable(position, parts):
                 with self.ledger.write() as db:
-                    sites.drain_of(db, agent)
+                    pilots.drain_of(db, agent)
 
     def _all_read(self, agent: int, name: str, answer: Answer, reached: dict[tuple[int, str], Position]) -> bool:
         for listed, _, streams, _, _ in answer.agents:
@@ -291,7 +286,7 @@ class Ingest:
 
     def _pilot(self, agent: int, event: str) -> None:
         pilot = self.db.execute("SELECT pilot FROM agent WHERE id = ?", (agent,)).fetchone()[0]
-        sites.pilot_event(self.db, pilot, event, self.now, self.observed)
+        pilots.pilot_event(self.db, pilot, event, self.now, self.observed)
 
     def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
         result = str(fact.get("r"))

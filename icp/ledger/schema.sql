@@ -1,4 +1,4 @@
--- The ledger, version 1. Moments are seconds since 1970 (UTC); durations of attempts are milliseconds, memory is KiB.
+-- The ledger, version 2. Moments are seconds since 1970 (UTC); durations of attempts are milliseconds, memory is KiB.
 -- States are the numbers of icp.states. `live` is a literal column because partial indexes are chosen only on literals.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -17,7 +17,9 @@ CREATE TABLE site (
   young INTEGER NOT NULL DEFAULT 0,          -- pilots in a row that ended without an agent
   hold REAL NOT NULL DEFAULT 0,              -- no pilot before this moment
   strange INTEGER NOT NULL DEFAULT 0,        -- facts that named no attempt of ours, or that no table knows
-  health TEXT
+  health TEXT,
+  paused TEXT,                               -- why no cards and no pilots go there
+  draining INTEGER NOT NULL DEFAULT 0        -- its pilots were told to end
 );
 
 CREATE TABLE dataset (
@@ -164,10 +166,14 @@ CREATE TABLE pilot (
   made REAL NOT NULL, started REAL, ended REAL,
   since REAL NOT NULL,                       -- site.observed when it took its state
   missing INTEGER NOT NULL DEFAULT 0,        -- ticks in a row in which the batch system did not know it
-  stopping INTEGER NOT NULL DEFAULT 0,       -- we ordered its end
-  reason TEXT
+  stopping INTEGER NOT NULL DEFAULT 0,       -- its end: 1 wanted, 2 ordered
+  reason TEXT,
+  word TEXT, said TEXT,                      -- the batch system's last: pending, running, ended, unknown; and why, in its words
+  never TEXT, never_since REAL,              -- it waits for what never comes: what mends it; site.observed
+  others TEXT                                -- ids of further jobs of this pilot, to be cancelled: JSON
 );
 CREATE INDEX pilot_live ON pilot (site, state) WHERE live = 1;
+CREATE INDEX pilot_made ON pilot (site, made);
 
 CREATE TABLE agent (
   id INTEGER PRIMARY KEY,

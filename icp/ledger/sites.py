@@ -1,4 +1,4 @@
-"""Rows of sites, pilots, agents and streams, and their timeouts in observed time (hides how silence becomes a state)."""
+"""Rows of sites, agents and streams, and their timeouts in observed time (hides how silence becomes a state)."""
 
 from __future__ import annotations
 
@@ -8,27 +8,23 @@ from typing import Any
 
 from icp.ledger.db import Ledger
 from icp.model.plan import Policy
-from icp.states import AGENT, PILOT, Agent, Attempt, Pilot
+from icp.states import AGENT, Agent, Attempt
 
 __all__ = [
     "agent_event",
     "agent_row",
     "anything_there",
     "at_work",
-    "drain_of",
     "ended_by_clock",
     "ensure_site",
     "fenced",
     "fences",
     "in_no_place",
-    "make_pilot",
     "overdue",
-    "pilot_event",
-    "pilots_of",
-    "pilots_to_end",
+    "pause",
     "positions",
     "read_streams",
-    "settle_pilots",
+    "resume",
     "silence",
     "standing",
     "started",
@@ -44,35 +40,6 @@ def ensure_site(ledger: Ledger, name: str, zone: str) -> int:
     number = ledger.db.execute("INSERT INTO site (name, zone) VALUES (?, ?)", (name, ledger.name_id(zone))).lastrowid
     assert number is not None
     return number
-
-
-def make_pilot(db: sqlite3.Connection, site: int, key: bytes, *, cpus: int, memory: int, gpus: int, nodes: int, walltime: int | None, now: float) -> int:
-    """A pilot that is in the outbox of the same transaction."""
-    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
-    number = db.execute(
-        "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), cpus, memory, gpus, nodes, walltime, now, observed),
-    ).lastrowid
-    assert number is not None
-    return number
-
-
-def pilot_event(db: sqlite3.Connection, pilot: int, event: str, now: float, observed: float, reason: str | None = None) -> bool:
-    """Move a pilot; False where its table knows no such move."""
-    row = db.execute("SELECT state FROM pilot WHERE id = ?", (pilot,)).fetchone()
-    if row is None or not PILOT.knows(Pilot(row[0]), event):
-        return False
-    before = Pilot(row[0])
-    after = Pilot(PILOT.step(before, event))
-    if after == before:
-        return True
-    live = int(after <= Pilot.DRAINING)
-    db.execute(
-        "UPDATE pilot SET state = ?, live = ?, since = ?, reason = coalesce(?, reason), missing = 0, "
-        "started = CASE WHEN ? THEN coalesce(started, ?) ELSE started END, ended = CASE WHEN ? THEN NULL ELSE ? END WHERE id = ?",
-        (int(after), live, observed, reason, after == Pilot.RUNNING, now, live, now, pilot),
-    )
-    return True
 
 
 def agent_event(db: sqlite3.Connection, agent: int, event: str) -> bool:
@@ -120,86 +87,6 @@ def started(ledger: Ledger, agent: int, fact: dict[str, Any]) -> None:
 
 def _moment(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot, str | None]]:
-    """(id, key, state, batch id) of the pilots of a site that are live."""
-    rows = db.execute("SELECT id, key, state, batch FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall()
-    return [(row[0], row[1], Pilot(row[2]), row[3]) for row in rows]
-
-
-def settle_pilots(db: sqlite3.Connection, site: int, batch: dict[str, tuple[str, int | None]] | None, now: float, margin: float = 600.0) -> None:
-    """Move pilots by what the batch system says: pilot key (hex) -> (``pending`` | ``running`` | ``ended`` | ``unknown``, exit).
-
-    None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
-    row count as vanished, and that ends a pilot only when its agents ended too.
-    """
-    if batch is None:
-        return
-    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
-    for pilot, key, state, _ in pilots_of(db, site):
-        word, exit_ = batch.get(key.hex(), ("absent", None))
-        agents = db.execute("SELECT state, count(*) FROM agent WHERE pilot = ? GROUP BY state", (pilot,)).fetchall()
-        ended = sum(n for agent, n in agents if agent == Agent.ENDED)
-        live = sum(n for agent, n in agents if agent != Agent.ENDED)
-        if word == "running":
-            pilot_event(db, pilot, "batch_running", now, observed)
-        elif word == "ended":
-            db.execute("UPDATE pilot SET missing = missing + 1 WHERE id = ?", (pilot,))
-            seen = int(db.execute("SELECT missing FROM pilot WHERE id = ?", (pilot,)).fetchone()[0])
-            # an agent's last fact may have been written behind this answer's listing: the next one has it
-            if not live or seen >= 2:
-                _batch_end(db, site, pilot, ended, live, exit_, now, observed)
-        elif word == "unknown" and ended and not live and _past_walltime(db, pilot, margin):
-            _batch_end(db, site, pilot, ended, live, None, now, observed, forgot=True)
-        elif word == "absent":
-            db.execute("UPDATE pilot SET missing = missing + 1 WHERE id = ?", (pilot,))
-            missing, since = db.execute("SELECT missing, since FROM pilot WHERE id = ?", (pilot,)).fetchone()
-            if state == Pilot.SUBMITTING:
-                if missing >= 2 and observed - since > 900:
-                    pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
-            elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
-                # an agent that still talks is better evidence than a batch system that forgot it
-                _batch_end(db, site, pilot, ended, live, None, now, observed, forgot=True)
-
-
-def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
-    """Whether all its agents must be over by the login node's clock."""
-    left = db.execute(
-        "SELECT count(*) FROM agent a JOIN site s ON s.id = a.site WHERE a.pilot = ? AND (a.until IS NULL OR a.until + ? >= coalesce(s.remote, 0))",
-        (pilot, margin),
-    ).fetchone()[0]
-    return not left
-
-
-def _batch_end(
-    db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, exit_: int | None, now: float, observed: float, *, forgot: bool = False
-) -> None:
-    """The batch job is gone (``forgot``: nobody knows how): agents that did not say goodbye are fenced first, then the pilot ends."""
-    if live:
-        db.execute("UPDATE agent SET fence = 1 WHERE pilot = ? AND live = 1 AND fence = 0 AND state IN (0, 1)", (pilot,))
-        for (agent,) in db.execute("SELECT id FROM agent WHERE pilot = ? AND state = ?", (pilot, int(Agent.FENCED))).fetchall():
-            agent_event(db, agent, "batch_end")
-        return
-    stopping = db.execute("SELECT stopping FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
-    if stopping:
-        pilot_event(db, pilot, "end_ordered", now, observed)
-    elif ended:
-        # its agent may have died before it could tell that it started
-        pilot_event(db, pilot, "batch_running", now, observed)
-        mute = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND fence > 0", (pilot,)).fetchone()[0]
-        if not mute:
-            pilot_event(db, pilot, "end_clean", now, observed)
-        elif forgot:
-            pilot_event(db, pilot, "vanished", now, observed, "the batch system does not know it any more, and its agent fell silent")
-        else:
-            pilot_event(db, pilot, "end_unclean", now, observed, "its batch job ended, and its agent said no last word")
-        db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
-    else:
-        pilot_event(db, pilot, "batch_running", now, observed)
-        said = "" if exit_ is None else f" with exit {exit_}"
-        pilot_event(db, pilot, "end_unclean", now, observed, f"it ended{said} before an agent started")
-        db.execute("UPDATE site SET young = young + 1, hold = ? + min(3600, 30 * (1 << min(young, 7))) WHERE id = ?", (now, site))
 
 
 def silence(db: sqlite3.Connection, site: int, gap: float, policy: Policy) -> None:
@@ -297,22 +184,6 @@ def read_streams(db: sqlite3.Connection, site: int, before: float) -> list[tuple
     return [(row[1], row[2], row[3]) for row in rows]
 
 
-def drain_of(db: sqlite3.Connection, agent: int) -> None:
-    """The journal of this agent is damaged: its pilot shall end soon, so that what it holds is done by others."""
-    db.execute(
-        "UPDATE pilot SET stopping = 1, reason = coalesce(reason, 'the journal of its agent is damaged') "
-        "WHERE stopping = 0 AND live = 1 AND id = (SELECT pilot FROM agent WHERE id = ? AND live = 1)",
-        (agent,),
-    )
-
-
-def pilots_to_end(db: sqlite3.Connection, site: int) -> list[str]:
-    """Pilots that shall drain (``stopping`` 1), marked as told."""
-    rows = db.execute("SELECT id, key FROM pilot WHERE site = ? AND live = 1 AND stopping = 1", (site,)).fetchall()
-    db.executemany("UPDATE pilot SET stopping = 2 WHERE id = ?", [(row[0],) for row in rows])
-    return [row[1].hex() for row in rows]
-
-
 def anything_there(db: sqlite3.Connection, site: int) -> bool:
     """Whether something of ours is at a site or on its way there or home: if not, it need not be asked."""
     queries = (
@@ -331,6 +202,19 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
             (site,),
         ).fetchone()
     )
+
+
+def pause(db: sqlite3.Connection, site: int, reason: str, *, drain: bool = False) -> None:
+    """No cards and no pilots from now on; ``drain``: what waits there is called back too, and its pilots end when their tasks have."""
+    db.execute("UPDATE site SET paused = ?, draining = max(draining, ?) WHERE id = ?", (reason, drain, site))
+    if drain:
+        db.execute("UPDATE attempt SET stop = 1 WHERE site = ? AND live = 1 AND state = ? AND stop = 0", (site, int(Attempt.QUEUED)))
+        db.execute("UPDATE pilot SET stopping = 1 WHERE site = ? AND live = 1 AND stopping = 0", (site,))
+
+
+def resume(db: sqlite3.Connection, site: int) -> None:
+    """A paused or drained site takes work again, and its pilots' early deaths are forgotten."""
+    db.execute("UPDATE site SET paused = NULL, draining = 0, young = 0, hold = 0 WHERE id = ?", (site,))
 
 
 def standing(db: sqlite3.Connection, site: int) -> tuple[int, int]:

@@ -15,8 +15,8 @@ from icp.states import Agent, Dataset, Pilot
 
 __all__ = ["SiteConfig", "median_seconds", "read_site", "read_snapshot"]
 
-SiteConfig = tuple[str, Mapping[str, Any], PilotSpec, str | None]
-"""(name, attributes, what a pilot is asked to be, why it is paused) of a configured site."""
+SiteConfig = tuple[str, Mapping[str, Any], PilotSpec]
+"""(name, attributes, what a pilot is asked to be) of a configured site."""
 
 
 def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int, float]:
@@ -31,8 +31,8 @@ def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int
 
 def read_site(db: sqlite3.Connection, config: SiteConfig) -> SiteView | None:
     """One site with its live agents and pilots; None while the ledger has never met it."""
-    name, attributes, spec, paused = config
-    row = db.execute("SELECT id, zone, unreachable, hold, reason FROM site WHERE name = ?", (name,)).fetchone()
+    name, attributes, spec = config
+    row = db.execute("SELECT id, zone, unreachable, hold, paused FROM site WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
     site = int(row[0])
@@ -52,7 +52,7 @@ def read_site(db: sqlite3.Connection, config: SiteConfig) -> SiteView | None:
     ).fetchone()
     return SiteView(
         id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
-        reachable=row[2] is None, paused=paused, hold=float(row[3]), node=None if last is None else _agent(last),
+        reachable=row[2] is None, paused=row[4], hold=float(row[3]), node=None if last is None else _agent(last),
     )  # fmt: skip
 
 

@@ -155,6 +155,6 @@ def spool_place(db: sqlite3.Connection, site: str) -> Path | None:
     """The spool of a site whose root is on this machine; None before the first tick there."""
     said = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('uuid', ?)", (f"root:{site}",)).fetchall())
     root = said.get(f"root:{site}")
-    return None if root is None else Path(str(root)) / str(said["uuid"])
+    return None if root is None else Path(str(root)[str(root).find("/") :]) / str(said["uuid"])
 
 

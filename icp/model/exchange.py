@@ -48,8 +48,8 @@ class Answer:
     pieces: list[Piece] = field(default_factory=list)
     missing: list[tuple[str, int, str, str]] = field(default_factory=list)
     """(attempt, index, name, why)"""
-    batch: list[tuple[int | None, str]] = field(default_factory=list)
-    """(exit code or None, output) of each query, in their order"""
+    batch: list[tuple[int | None, str, str]] = field(default_factory=list)
+    """(exit code or None, stdout, stderr) of each query, in their order"""
     logs: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     """(name, offset, size, bytes)"""
     cards: list[tuple[str, bytes]] = field(default_factory=list)

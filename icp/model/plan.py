@@ -64,8 +64,14 @@ class PilotSpec:
     gpus: int | None = None
     nodes: int = 1
     walltime: int | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
     max: int = 1
     max_pending: int = 1
+    rate: int = 120
+    """Submitted within an hour at the most."""
     idle: float = 60.0
 
 
@@ -99,6 +105,8 @@ class SiteView:
     paused: str | None = None
     hold: float = 0.0
     """No pilot is submitted before this moment."""
+    recent: int = 0
+    """Pilots submitted within the last hour."""
     node: AgentView | None = None
     """What the last agent there had: stands for pilots that are not there yet."""
 

@@ -3,7 +3,7 @@
 import sys
 
 USAGE = """\
-usage: pilot.pyz exchange --root SPOOL [--ledger UUID]
+usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz run --spool SPOOL --pilot ID [--node-index N]
        pilot.pyz launch DIR
        pilot.pyz ps ROOT
@@ -43,12 +43,12 @@ def main(words: "list[str]") -> int:
 def _main(words: "list[str]") -> int:
     command = words[0] if words else ""
     if command == "exchange":
-        given, rest = options(words[1:], ("--root", "--ledger"))
-        if "--root" not in given or rest:
-            raise Usage("exchange needs --root SPOOL")
+        given, rest = options([word for word in words[1:] if word != "--root"], ("--ledger",))
+        if not rest or words.count("--root") != len(rest):
+            raise Usage("exchange needs --root SPOOL, once for each spool")
         from . import exchange
 
-        return exchange.main(given["--root"], given.get("--ledger"))
+        return exchange.main(rest, given.get("--ledger"))
     if command == "run":
         given, rest = options(words[1:], ("--spool", "--pilot", "--node-index"))
         if "--spool" not in given or "--pilot" not in given or rest:

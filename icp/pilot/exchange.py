@@ -3,6 +3,7 @@ owner, lock and serials).
 """
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -30,9 +31,19 @@ class Refused(Exception):
         self.meta = dict(more, why=why)
 
 
-def main(root: str, ledger: "str | None") -> int:
-    """Reads frames on standard input, answers on standard output."""
-    return exchange(root, ledger, sys.stdin.buffer, sys.stdout.buffer, Disk())
+def main(roots: "list[str]", ledger: "str | None") -> int:
+    """Reads frames on standard input, answers on standard output: one conversation for each root, in their order, with
+    ``next`` before each but the first.
+    """
+    out, source = sys.stdout.buffer, sys.stdin.buffer
+    if len(roots) == 1:
+        return exchange(roots[0], ledger, source, out, Disk())
+    worst = 0
+    for index, said in enumerate(spool.conversations(source, len(roots))):
+        if index:
+            out.write(spool.frame("next", {"index": index}))
+        worst = max(worst, exchange(roots[index], ledger, io.BytesIO(said), out, Disk()))
+    return worst
 
 
 def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO", disk: Disk) -> int:

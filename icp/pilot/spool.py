@@ -318,6 +318,31 @@ def read_until_end(stream: "BinaryIO") -> "tuple[list[Frame], bytes]":
     return frames, b"".join(raw)
 
 
+def conversations(stream: "BinaryIO", n: int) -> "list[bytes]":
+    """``n`` conversations that follow each other on one stream, each up to its ``end``; the last may be broken off, those
+    behind it are empty.
+    """
+    parser = FrameParser()
+    raw, ends = b"", 0
+    while parser.broken is None and ends < n:
+        data = stream.read1(1 << 16) if hasattr(stream, "read1") else stream.read(1 << 16)
+        if not data:
+            break
+        raw += data
+        ends += sum(1 for one in parser.feed(data) if one.kind == "end")
+    found, begin, at = [], 0, 0
+    for _ in range(ends):
+        while True:
+            is_end = raw.startswith(b"ICP1 end ", at)
+            at += first_frame_size(raw[at:])
+            if is_end:
+                break
+        found.append(raw[begin:at])
+        begin = at
+    found.append(raw[begin:])
+    return (found + [b""] * n)[:n]
+
+
 def first_frame_size(raw: bytes) -> int:
     """Bytes of the whole frame with which this begins; raises BadFrame."""
     head = raw.split(b"\n", 1)[0]

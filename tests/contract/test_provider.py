@@ -16,17 +16,9 @@ import pytest
 
 import icp.backends.parsl_provider as provider
 from icp.backends.base import Result, Unknown
-from icp.backends.parsl_provider import (
-    NotSubmitted,
-    Submitted,
-    Wanted,
-    cancel_argv,
-    cancel_name_argv,
-    job_id,
-    options_of,
-    render,
-)
+from icp.backends.parsl_provider import cancel_argv, cancel_name_argv, job_id, options_of, render
 from icp.errors import BadInput
+from icp.model.batch import NotSubmitted, Submitted, Unclear, Wanted
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slurm"
 WANTED = Wanted(
@@ -95,7 +87,7 @@ def test_receipts_as_recorded(code: int | None, out: str, err: str, wanted: str)
     if wanted.startswith("submitted "):
         assert found == Submitted(wanted.removeprefix("submitted "))
     elif wanted == "unknown":
-        assert isinstance(found, Unknown)
+        assert isinstance(found, Unclear)
     else:
         assert isinstance(found, NotSubmitted)
         assert wanted.removeprefix("again: ") in found.why
@@ -175,7 +167,7 @@ def test_execute_wait_has_the_signature_that_is_replaced() -> None:
 
 @pytest.mark.lab
 def test_rendered_pilot_runs_at_a_real_cluster_and_is_found_and_cancelled(nsb: Any) -> None:
-    from icp.backends.batch_status import combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
+    from icp.backends.batch.slurm import combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
     from icp.backends.openssh import OpenSSH, control_folder
     from icp.places import places
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from icp import config
-from icp.backends.spool_client import Hello, Query, SpoolClient
+from icp.backends.spool_client import Hello, Query, SpoolClient, SpoolPlace, Talk
 from icp.backends.transport import LocalTransport
 from icp.engine import submission
 from icp.ledger.check import check
@@ -242,8 +242,8 @@ class Home:
             ledger.close()
         hello = Hello(uuid, epoch, serial, None) if orders is None else Hello(uuid, epoch, orders[0], orders[1:])
         program = next((self.spool.parent / "programs").glob("pilot-*.pyz"))
-        client = SpoolClient(LocalTransport(self.env), str(self.spool), str(program), sys.executable)
-        answer = client.exchange(hello, query or Query())
+        talk = Talk(SpoolPlace(self.spool, program), hello, query or Query())
+        answer = SpoolClient(LocalTransport(self.env)).exchange([talk])[0]
         assert isinstance(answer, Answer), answer
         return answer
 

@@ -11,7 +11,7 @@ from main_job import PATIENCE, Home, Result
 
 from icp.backends.base import Outcome, Unknown
 from icp.backends.base import Result as Ran
-from icp.backends.spool_client import Hello, Query, SpoolClient
+from icp.backends.spool_client import Hello, Query, SpoolClient, Talk
 from icp.backends.transport import LocalTransport
 from icp.config import Site
 from icp.engine import Engine
@@ -44,7 +44,11 @@ class Driven:
         self.ledger = home.ledger()
         self.ledger.take_lease(time.time())
         self.engine = Engine(self.ledger, home.config())
-        self.honest: Exchange = self.engine.exchanger
+
+        def honest(site: Site, hello: Hello, query: Query) -> Answer | Unknown:
+            return SpoolClient(LocalTransport(site.env)).exchange([Talk(self.engine.sites[site.name].spool, hello, query)])[0]
+
+        self.honest: Exchange = honest
         self.n = 0
 
     def through(self, line: Callable[[int, Site, Hello, Query], Answer | Unknown]) -> None:
@@ -54,7 +58,7 @@ class Driven:
             self.n += 1
             return line(self.n, site, hello, query)
 
-        self.engine.exchanger = spoilt
+        self.engine.lines.exchanger = spoilt
         deadline = time.monotonic() + PATIENCE
         while self.engine.tick().working or not complete(self.ledger):
             assert time.monotonic() < deadline, "the dataset did not come to its end"
@@ -116,8 +120,8 @@ class Cutting(LocalTransport):
 def test_answers_cut_in_the_middle_of_a_byte_stream(here: Home, golden: Result) -> None:
     driven = Driven(here)
     spool = driven.engine.sites["local"].spool
-    client = SpoolClient(Cutting(), str(spool.root), str(spool.program), spool.python)
-    driven.through(lambda n, site, hello, query: client.exchange(hello, query))
+    client = SpoolClient(Cutting())
+    driven.through(lambda n, site, hello, query: client.exchange([Talk(spool, hello, query)])[0])
     here.assert_result(golden)
 
 

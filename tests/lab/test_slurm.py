@@ -9,18 +9,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from icp.backends.base import Result, Unknown
-from icp.backends.batch_status import (
-    NEVER,
-    Known,
-    batch_name,
-    combine,
-    parse_sacct,
-    parse_squeue,
-    sacct_argv,
-    squeue_argv,
-)
+from icp.backends.batch.slurm import NEVER, combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
 from icp.backends.openssh import OpenSSH, control_folder
-from icp.backends.parsl_provider import NotSubmitted, Submitted, cancel_argv, cancel_name_argv, job_id
+from icp.backends.parsl_provider import cancel_argv, cancel_name_argv, job_id
+from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, batch_name
 from icp.places import places
 from tests.lab.sites import LabSite
 
@@ -41,7 +33,7 @@ class Cluster:
         assert isinstance(outcome, Result)
         return outcome
 
-    def submit(self, pilot: str, *options: str, body: str = "sleep 100") -> Submitted | NotSubmitted | Unknown:
+    def submit(self, pilot: str, *options: str, body: str = "sleep 100") -> Submitted | NotSubmitted | Unclear:
         script = ["--no-requeue", "-o", "/dev/null", "-J", batch_name(LEDGER, pilot), *options, f"--wrap={body}"]
         got = self.run(["sbatch", *script])
         return job_id("slurm", got.code, got.out.decode(), got.err.decode())

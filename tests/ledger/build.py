@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icp.ledger import cards, files, ranges, release, sites, upkeep
+from icp.backends.batch.none import NoBatch
+from icp.ledger import cards, files, pilots, ranges, release, sites, upkeep
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger, open_ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.fold import Fold
 from icp.ledger.ingest import Ingest, Ingested
 from icp.ledger.submit import record
+from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.definition import InputRef, JobSource, Module, OutputDef, Resources, Steering, TaskDef, Tray
 from icp.model.exchange import Answer
 from icp.model.need import Need
@@ -99,6 +101,10 @@ class Agent:
 
     def note_supervisor(self, fact: dict[str, Any]) -> None:
         self.supervisor += line({"n": 1, "t": self.world.now, **fact})
+
+
+def _receipt(said: Mapping[str, Any]) -> Submitted | NotSubmitted | Unclear:
+    return NoBatch().receipt(said.get("rc"), str(said.get("out") or ""), str(said.get("err") or ""), {})
 
 
 class World:
@@ -214,7 +220,7 @@ class World:
         site = site or self.site
         key = self._key()
         with self.ledger.write():
-            sites.make_pilot(self.db, self.site_ids[site], key, cpus=cpus, memory=4 * 10**9, gpus=0, nodes=1, walltime=None, now=self.now)
+            pilots.make_pilot(self.db, self.site_ids[site], key, cpus=cpus, memory=4 * 10**9, gpus=0, nodes=1, walltime=None, now=self.now)
         one = Agent(self, site, f"{key.hex()}.0.{self._key().hex()}")
         self.agents[one.name] = one
         node = {"cpus": cpus, "memory": 4 * 10**9, "disk": 10**10, "gpus": 0, "attrs": {}}
@@ -236,7 +242,7 @@ class World:
                 streams["supervisor"] = [[1, len(one.supervisor)]]
                 whole.journals.append((one.name, "supervisor", 1, 0, one.supervisor))
             whole.agents.append([one.name, "agents", streams, list(one.cards), list(one.recalled)])
-        return Ingest(self.ledger, self.definitions, self.site_ids[site], self.policy, self.now)(whole)
+        return Ingest(self.ledger, self.definitions, self.site_ids[site], self.policy, self.now, _receipt)(whole)
 
     def claim(self, agent: Agent, *tries: Try) -> None:
         """The agent takes the cards of these attempts."""

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from icp.ledger import cards, files, sites
+from icp.ledger import cards, files, pilots, sites
 from icp.ledger.check import check
+from icp.model.batch import Known
 from icp.model.plan import Policy
 from icp.states import Dataset, Task
 from tests.ledger.build import World, task
@@ -197,7 +198,7 @@ class History(RuleBasedStateMachine):
         if batch_ended:
             with self.world.ledger.write():
                 row = db.execute("SELECT hex(p.key) FROM pilot p JOIN agent g ON g.pilot = p.id WHERE g.name = ?", (agent.name,)).fetchone()
-                sites.settle_pilots(db, 1, {row[0].lower(): ("ended", 0)}, self.world.now)
+                pilots.settle_pilots(db, 1, {row[0].lower(): Known("ended", exit=0)}, self.world.now)
             self.world.answer()
 
     # -- the person -----------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def test_a_submission_without_a_receipt_that_went_through_is_one_pilot(make):
     scene.submit(1)
     scene.tick()
     watch(scene, 3 * HOUR)
-    assert pilot_state(scene) == Pilot.SUBMITTING and len(site.jobs) == 1
+    assert pilot_state(scene) == Pilot.PENDING and len(site.jobs) == 1, "the listing shows what no receipt told"
     site.start(next(iter(site.jobs.values())))
     scene.tick()
     assert pilot_state(scene) == Pilot.RUNNING

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from icp.backends.base import Unknown
-from icp.backends.spool_client import LocalSpool
+from icp.backends.spool_client import SpoolPlace
 from icp.config import Config, Places, Site
 from icp.engine.tick import Engine, Ticked
 from icp.ledger import db as ledger_db
@@ -50,7 +50,7 @@ class Scene:
         )
         configured = {
             name: Site(
-                name=name, zone=name, root=None, attributes={}, system={}, env={}, scratch=None, paused=None, pilot=spec
+                name=name, zone=name, root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec
             )
             for name in sites
         }
@@ -62,7 +62,7 @@ class Scene:
         self.crash: tuple[str, int] | None = None
         self.patches = [
             patch.object(
-                LocalSpool,
+                SpoolPlace,
                 "install",
                 classmethod(lambda cls, base, ledger: cls(base / ledger, base / "pilot.pyz", "python3")),
             ),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from icp import config
 from icp.backends.base import Outcome, Result, Unknown
-from icp.backends.spool_client import Hello, Query, SpoolClient
+from icp.backends.spool_client import Hello, Query, SpoolClient, Talk
 from icp.backends.transport import LocalTransport
 from icp.config import Site
 from icp.engine import Engine
@@ -38,27 +38,26 @@ class BadLine:
         with self.counts.open("a") as stream:
             stream.write(word + "\n")
 
-    def client(self, site: Site, transport: LocalTransport) -> SpoolClient:
-        spool = self.engine.sites[site.name].spool
-        return SpoolClient(transport, str(spool.root), str(spool.program), spool.python)
+    def over(self, site: Site, transport: LocalTransport, hello: Hello, query: Query) -> Answer | Unknown:
+        return SpoolClient(transport).exchange([Talk(self.engine.sites[site.name].spool, hello, query)])[0]
 
     def __call__(self, site: Site, hello: Hello, query: Query) -> Answer | Unknown:
         fate = self.random.randrange(EVERY)
         if fate == 0:
             self.happened("answer dropped")
-            self.client(site, LocalTransport(site.env)).exchange(hello, query)
+            self.over(site, LocalTransport(site.env), hello, query)
             return Unknown("connection reset")
         if fate == 1:
             self.happened("answer cut")
-            return self.client(site, Cut(self.random.random())).exchange(hello, query)
+            return self.over(site, Cut(self.random.random()), hello, query)
         if fate == 2:
             self.happened("orders sent twice")
-            self.client(site, LocalTransport(site.env)).exchange(hello, query)
+            self.over(site, LocalTransport(site.env), hello, query)
         if fate == 3 and self.last is not None:
             self.happened("old orders came late")
-            self.client(site, LocalTransport(site.env)).exchange(*self.last)
+            self.over(site, LocalTransport(site.env), *self.last)
         self.last = (hello, query)
-        return self.client(site, LocalTransport(site.env)).exchange(hello, query)
+        return self.over(site, LocalTransport(site.env), hello, query)
 
 
 class Cut(LocalTransport):
@@ -83,7 +82,7 @@ def main(seed: int, counts: Path) -> int:
     with engine_lock(loaded):
         ledger.take_lease(time.time())
         engine = Engine(ledger, loaded)
-        engine.exchanger = BadLine(engine, seed, counts)
+        engine.lines.exchanger = BadLine(engine, seed, counts)
         while True:
             ticked = engine.tick()
             for why in ticked.refused.values():

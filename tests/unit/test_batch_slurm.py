@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icp.backends.base import Unknown
-from icp.backends.batch_status import (
-    NEVER,
-    SLURM,
-    Known,
-    batch_name,
-    combine,
-    parse_sacct,
-    parse_squeue,
-    sacct_argv,
-    squeue_argv,
-)
+from icp.backends.batch.slurm import NEVER, SLURM, combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
+from icp.model.batch import Known, batch_name
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "slurm"
 LEDGER = "0a1b2c3d-1111-2222-3333-444444444444"

@@ -1,6 +1,6 @@
-"""What a batch system says of our jobs: one question for all of them, and pure parsers of the answers (hides its words and its lies).
+"""SLURM: one question for all pilots, and pure parsers of the answers (hides its words and its lies).
 
-SLURM. ``squeue`` knows what waits and runs, and for MinJobAge seconds what ended; ``sacct``, where there is accounting, knows what
+``squeue`` knows what waits and runs, and for MinJobAge seconds what ended; ``sacct``, where there is accounting, knows what
 ended, a while later. So:
 
 - A command that failed tells nothing: slurmctld may be down, or busy.
@@ -14,37 +14,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 from icp.backends.base import Unknown
+from icp.backends.batch import Answers
+from icp.model.batch import Captured, Known, NotSubmitted, Submitted, Unclear, Wanted, name_pattern
 
-__all__ = ["NEVER", "SLURM", "Known", "batch_name", "combine", "name_pattern", "parse_sacct", "parse_squeue", "sacct_argv", "squeue_argv"]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the batch system says of one pilot's job."""
-
-    word: str
-    """``pending``, ``running``, ``ended``; ``unknown`` where it left the listing and accounting could not be asked."""
-    reason: str = ""
-    """Why it waits, or how it ended, in the batch system's words."""
-    exit: int | None = None
-    """As a shell gives it (128 + signal); None where it is not known or means nothing."""
-    job: str = ""
-    """The batch system's id."""
-    others: tuple[str, ...] = ()
-    """Further jobs of the same pilot that have not ended: one too many was submitted, and they should be cancelled."""
-
-
-def batch_name(ledger: str, pilot: str) -> str:
-    """The name of a pilot's batch job."""
-    return f"icp-{ledger[:8]}-{pilot}"
-
-
-def name_pattern(ledger: str) -> re.Pattern[str]:
-    """Matches names of this ledger's batch jobs whole; group 1 is the pilot. Parsl adds a time to names."""
-    return re.compile(rf"icp-{re.escape(ledger[:8])}-([0-9a-f]{{16}})(?:\.[0-9.]+)?\Z")
+__all__ = ["NEVER", "SLURM", "Slurm", "combine", "parse_sacct", "parse_squeue", "sacct_argv", "squeue_argv"]
 
 
 SLURM: Mapping[str, str] = {
@@ -110,7 +87,11 @@ NEVER: Mapping[str, str] = {
 To be believed when it is still said minutes later: while nodes come back after a restart, every waiting job is told PartitionConfig.
 """
 
+NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
+
 _SQUEUE_FILTERS = ("SQUEUE_ACCOUNT", "SQUEUE_LICENSES", "SQUEUE_NAMES", "SQUEUE_PARTITION", "SQUEUE_QOS", "SQUEUE_STATES", "SQUEUE_USERS")
+_IDS = 300
+"""Jobs that accounting is asked for at once."""
 _SACCT_FIELDS = "JobIDRaw,JobName,State,ExitCode,Elapsed,AllocCPUS"
 
 
@@ -153,7 +134,8 @@ def parse_squeue(code: int | None, out: str, err: str, ledger: str) -> dict[str,
             reason = state if not reason else f"{state}: {reason}"
         elif word == "unknown" or state not in ("PENDING", "RUNNING"):
             reason = reason or state
-        found.setdefault(match[1], []).append(Known(word, reason, exit_, job))
+        never = NEVER.get(reason.removesuffix(")").removeprefix("("), "") if word == "pending" else ""
+        found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never))
     return {pilot: _best(several) for pilot, several in found.items()}
 
 
@@ -162,7 +144,7 @@ def _best(several: list[Known]) -> Known:
     several.sort(key=lambda one: (_ORDER[one.word], -int(one.job) if one.word == "ended" else int(one.job)))
     first = several[0]
     others = tuple(one.job for one in several[1:] if one.word in ("pending", "running"))
-    return Known(first.word, first.reason, first.exit, first.job, others)
+    return replace(first, others=others)
 
 
 def parse_sacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
@@ -220,3 +202,42 @@ def _why(program: str, code: int | None, err: str) -> str:
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     said = "".join(char if char.isprintable() else "?" for char in lines[-1])[:200] if lines else f"exit {code}"
     return f"{program} failed: {said}"
+
+
+class Slurm:
+    """SLURM from 18 on: Parsl writes the submit script, icp asks for the jobs itself."""
+
+    name = "slurm"
+    body = "pilot.sh"
+
+    def check(self, wanted: Wanted) -> None:
+        from icp.backends import parsl_provider
+
+        parsl_provider.check(self.name, wanted)
+
+    def render(self, wanted: Wanted) -> Captured:
+        from icp.backends import parsl_provider
+
+        return parsl_provider.render(self.name, wanted)
+
+    def receipt(self, code: int | None, out: str, err: str, options: Mapping[str, Any]) -> Submitted | NotSubmitted | Unclear:
+        from icp.backends import parsl_provider
+
+        return parsl_provider.job_id(self.name, code, out, err, options)
+
+    def cancel(self, name: str, jobs: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+        from icp.backends import parsl_provider
+
+        return parsl_provider.cancel_argv(self.name, jobs, options) if jobs else parsl_provider.cancel_name_argv(name)
+
+    def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
+        return [squeue_argv()] + ([sacct_argv(left[:_IDS])] if left and accounting is not False else [])
+
+    def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
+        if not answers:
+            return Unknown("squeue was not asked")
+        listed = parse_squeue(*answers[0], ledger)
+        accounted: dict[str, Known] | Unknown | None = None
+        if len(answers) > 1 and not NO_ACCOUNTING.search(answers[1][2]):
+            accounted = parse_sacct(*answers[1], ledger)
+        return combine(listed, accounted, list(left))

@@ -1,0 +1,138 @@
+"""Where things are, and what config.toml says of sites and policy (hides XDG, ICP_HOME and defaults)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from icp.config.file import set_value, values
+from icp.config.keys import KEYS, NAME, Key, explain, find_key
+from icp.errors import BadInput
+from icp.model.plan import PilotSpec, Policy
+from icp.places import Places, check_host, places
+
+__all__ = ["KEYS", "NAME", "Config", "Key", "Places", "Site", "Ssh", "explain", "find_key", "load", "places", "set_value", "values"]
+
+WALLTIME = 3600
+"""Seconds of a pilot that says nothing, where a batch system wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One allocation, as configured."""
+
+    name: str
+    zone: str
+    root: Path | None
+    """None: in the state directory of this machine."""
+    attributes: Mapping[str, Any]
+    system: Mapping[str, Any]
+    env: Mapping[str, str]
+    scratch: str | None
+    pilot: PilotSpec
+    host: str | None = None
+    """None: this machine."""
+    scheduler: str = "none"
+    python: str | None = None
+    modules: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+    accounting: bool | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Parsl's own options of the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ssh:
+    """How hosts are reached; times in seconds."""
+
+    config: Path | None = None
+    connect_timeout: int = 15
+    persist: int = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    places: Places
+    ledger: Path
+    sites: Mapping[str, Site]
+    policy: Policy
+    pause_local: float
+    pause: float
+    ssh: Ssh = Ssh()
+
+
+def load(environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration; where no site is configured, this machine is the one site, named ``local``."""
+    where = places(environ)
+    said = values(where)
+    names = list(dict.fromkeys(path.split(".")[1] for path in said if path.startswith("site."))) or ["local"]
+    sites = {name: _site(where, name, _table(said, f"site.{name}.")) for name in names}
+    _apart(where, sites)
+    ledger = said.get("ledger.path", where.ledger)
+    check_host(where, ledger)
+    ssh = _table(said, "ssh.")
+    return Config(
+        places=where,
+        ledger=ledger,
+        sites=sites,
+        policy=Policy(**_table(said, "policy.")),
+        pause_local=float(said.get("run.pause_local", 1.0)),
+        pause=float(said.get("run.pause", 30.0)),
+        ssh=Ssh(ssh.get("config"), max(1, round(ssh.get("connect_timeout", 15))), max(1, int(ssh.get("persist", 600)))),
+    )
+
+
+def _table(said: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {path[len(prefix) :]: value for path, value in said.items() if path.startswith(prefix)}
+
+
+def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
+    host, scheduler = own.get("host"), own.get("scheduler", "none")
+    root = own.get("root")
+    if root is not None and host is None:
+        root = str(Path(root).expanduser())
+    if host is not None and root is None:
+        raise BadInput(
+            f"{where.config}: site.{name}.root is missing: expected a directory at {host} that its workers see too",
+            f"`icp site add {name} --host {host}` finds one, or `icp config set site.{name}.root /home/me/.icp/{name}`",
+        )
+    if root is not None and not root.startswith("/"):
+        raise BadInput(f"{where.config}: site.{name}.root = {root!r}: expected an absolute path at the site")
+    pilot = {key: value for key, value in _table(own, "pilot.").items() if not key.startswith("options.")}
+    if scheduler == "none" and host is None:
+        pilot.setdefault("cpus", len(os.sched_getaffinity(0)))
+    if scheduler != "none":
+        pilot.setdefault("walltime", WALLTIME)
+    scratch = own.get("scratch")
+    return Site(
+        name=name,
+        zone=own.get("zone", host or name),
+        root=None if root is None else Path(root),
+        attributes=_table(own, "attributes."),
+        system=_table(own, "system."),
+        env=_table(own, "env."),
+        scratch=str(Path(scratch).expanduser()) if scratch is not None and host is None and scratch.startswith("~") else scratch,
+        pilot=PilotSpec(**pilot),
+        host=host,
+        scheduler=scheduler,
+        python=own.get("python"),
+        modules=own.get("modules", ()),
+        setup=own.get("setup", ()),
+        accounting=own.get("accounting"),
+        options=_table(own, "pilot.options."),
+    )
+
+
+def _apart(where: Places, sites: Mapping[str, Site]) -> None:
+    """Two sites never share one spool."""
+    taken: dict[tuple[str | None, Path | None], str] = {}
+    for one in sites.values():
+        other = taken.setdefault((one.host, one.root), one.name)
+        if other != one.name:
+            raise BadInput(
+                f"{where.config}: sites {other} and {one.name} have the same root, {one.root or 'the state directory'}: each needs a directory of its own",
+                f"`icp config set site.{one.name}.root DIRECTORY`",
+            )

@@ -1,0 +1,174 @@
+"""Every key of config.toml, once, as data: what it may hold, its default, what it means (hides nothing: this is the list)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from icp.errors import BadInput
+from icp.model.plan import Policy
+
+__all__ = ["KEYS", "NAME", "Key", "checked", "explain", "find_key", "nearest"]
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+SCHEDULERS = ("none", "slurm")
+# batch systems and Parsl quote nothing: variables of the site's own are all that may be expanded
+_PLACE = re.compile(r"(?:~|[/$][\w./${}+@:,=-]*)\Z|~/[\w./+@:,=-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the configuration; ``*`` stands for a name of the user's."""
+
+    path: str
+    kind: str
+    """``text``, ``path``, ``number``, ``count``, ``bool``, ``size`` (bytes or "2 GB"), ``time`` (seconds or "2 h"), ``any``, ``times``,
+    ``texts``, ``host``, ``scheduler``, ``place`` (an absolute path at the site)"""
+    default: Any
+    doc: str
+
+
+_POLICY_DOC = {
+    "depth": "seconds of work that wait at a site for each of its slots",
+    "card_seconds": "seconds of work in one card, once a task definition's run time is known",
+    "card_tasks": "attempts in one card at the most",
+    "queue_tasks": "attempts that wait at one site at the most",
+    "tick_tasks": "attempts that one tick deals to one site at the most",
+    "release_jobs": "jobs that become rows in one tick at the most",
+    "silent": "observed seconds without a word after which an agent is suspect",
+    "gap": "what the time between two exchanges counts for at the most, in seconds",
+    "margin": "seconds after its walltime at which an agent cannot be alive",
+    "queued": "observed seconds after which an unclaimed card is recalled",
+    "claimed": "observed seconds after which a claimed attempt that did not begin is cancelled",
+    "copying": "observed seconds after which an attempt that only copies is cancelled",
+    "retention": "seconds that journals stay at a site after they were read",
+    "backoff": "seconds before the next try, by the number of failures",
+}
+
+KEYS: tuple[Key, ...] = (
+    Key("ledger.path", "path", None, "the ledger's file, where it shall not be in the data directory (say on a disk of this host)"),
+    Key("run.pause_local", "number", 1.0, "seconds between ticks while this machine has work of ours"),
+    Key("run.pause", "number", 30.0, "seconds between ticks otherwise"),
+    *(
+        Key(f"policy.{one.name}", "times" if one.name == "backoff" else "number", one.default, _POLICY_DOC[one.name])
+        for one in fields(Policy)
+    ),
+    Key("ssh.config", "path", None, "an ssh_config to use instead of ~/.ssh/config"),
+    Key("ssh.connect_timeout", "number", 15.0, "seconds that a host has to accept a connection"),
+    Key("ssh.persist", "time", 600.0, "seconds that the shared connection to a host stays open without work"),
+    Key("site.*.host", "host", None, "what you type after `ssh`: an alias of ~/.ssh/config, or user@host (default: this machine)"),
+    Key("site.*.scheduler", "scheduler", "none", "the batch system there: none, slurm; none: pilots are started on the host itself"),
+    Key("site.*.root", "place", None, "directory at the site below which its spool is made; login node and workers must see it (needed with `host`)"),
+    Key("site.*.zone", "text", None, "sites of one zone share fast storage (default: the host)"),
+    Key("site.*.scratch", "place", None, "directory for the work of tasks on a node; `$USER` and the like are expanded there (default: $TMPDIR or /tmp)"),
+    Key("site.*.python", "place", None, "the Python (3.6 or newer) there, an absolute path (default: looked for in the usual places)"),
+    Key("site.*.modules", "texts", (), "modules that a pilot loads before it looks for Python"),
+    Key("site.*.setup", "texts", (), "lines of POSIX sh that a pilot runs before it begins"),
+    Key("site.*.accounting", "bool", None, "whether the batch system's accounting can be asked (default: found out)"),
+    Key("site.*.attributes.*", "any", None, "what `$attr(NAME)` is at this site; wins over what an agent finds"),
+    Key("site.*.system.*", "any", None, "what `$system(NAME)` is at this site"),
+    Key("site.*.env.*", "text", None, "an environment variable of the site's pilots and tasks, and of our commands at its login node"),
+    Key("site.*.pilot.nodes", "count", 1, "nodes of one pilot; each has an agent of its own"),
+    Key("site.*.pilot.cpus", "count", None, "cpus of one pilot on each node (default: all that it may use; with a batch system what that gives)"),
+    Key("site.*.pilot.memory", "size", None, "memory of one pilot on each node (default: what it gets)"),
+    Key("site.*.pilot.disk", "size", None, "disk of one pilot on each node (default: what its scratch has free)"),
+    Key("site.*.pilot.gpus", "count", None, "gpus of one pilot on each node (default: those that it finds)"),
+    Key("site.*.pilot.walltime", "time", None, "seconds after which a pilot ends (default: no end; with a batch system 1 h)"),
+    Key("site.*.pilot.partition", "text", None, "partition or queue"),
+    Key("site.*.pilot.account", "text", None, "account or project that is charged"),
+    Key("site.*.pilot.qos", "text", None, "quality of service"),
+    Key("site.*.pilot.constraint", "text", None, "features that a node must have"),
+    Key("site.*.pilot.max", "count", 1, "pilots at once"),
+    Key("site.*.pilot.max_pending", "count", 1, "pilots that wait to start, at once"),
+    Key("site.*.pilot.rate", "count", 120, "pilots submitted within an hour at the most"),
+    Key("site.*.pilot.idle", "number", 60.0, "seconds without work after which a pilot leaves"),
+    Key("site.*.pilot.options.*", "any", None, "an option of Parsl's provider for the batch system, by its name there"),
+)
+
+
+_SIZES = {"": 10**6, "B": 1, **{f"{p}B": 10 ** (3 * i) for i, p in enumerate("KMGT", 1)}, **{f"{p}iB": 2 ** (10 * i) for i, p in enumerate("KMGT", 1)}}
+_TIMES = {"": 1, "s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+def _quantity(value: Any, units: Mapping[str, int], what: str) -> int:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+        return int(value * units[""])
+    match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", str(value).strip())
+    if match and match[2] in units:
+        try:
+            return int(float(match[1]) * units[match[2]])
+        except ValueError:
+            pass
+    raise ValueError(f"expected {what}")
+
+
+def checked(kind: str, value: Any) -> Any:
+    """The value as its kind wants it, or ValueError with what was expected."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "text" and isinstance(value, str):
+        return value
+    if kind == "path" and isinstance(value, str) and value:
+        path = Path(value).expanduser()
+        if not path.is_absolute():
+            raise ValueError("expected an absolute path")
+        return path
+    if kind == "number" and number and value >= 0:
+        return value
+    if kind == "count" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "size":
+        return _quantity(value, _SIZES, 'a size such as "2 GB", or a number of MB')
+    if kind == "time":
+        return _quantity(value, _TIMES, 'a time such as "2 h", or a number of seconds')
+    if kind == "times" and isinstance(value, list) and value and all(isinstance(one, (int, float)) and one >= 0 for one in value):
+        return tuple(value)
+    if kind == "any" and isinstance(value, (str, int, float, bool)):
+        return value
+    if kind == "texts" and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return tuple(value)
+    if kind == "host" and isinstance(value, str) and HOST.match(value):
+        return value
+    if kind == "scheduler" and value in SCHEDULERS:
+        return value
+    if kind == "place" and isinstance(value, str) and _PLACE.match(value):
+        return value
+    expected = {"texts": "a list of texts", "host": "what you would type after `ssh`: an alias, or user@host",
+                "scheduler": f"one of {', '.join(SCHEDULERS)}",
+                "place": "an absolute path without blanks, quotes or characters of the shell",
+                "text": "text", "path": "a path as text", "number": "a number", "count": "a whole number", "bool": "true or false",
+                "times": "a list of seconds", "any": "text, a number, true or false"}  # fmt: skip
+    raise ValueError(f"expected {expected[kind]}")
+
+
+def find_key(path: str) -> Key | None:
+    """The key that this dotted path is one of."""
+    parts = path.split(".")
+    for key in KEYS:
+        names = key.path.split(".")
+        if len(names) == len(parts) and all(name in ("*", part) for name, part in zip(names, parts, strict=True)):
+            return key
+    return None
+
+
+def nearest(path: str) -> str:
+    known = [key.path for key in KEYS]
+    parts = path.split(".")
+    if parts[0] == "site" and len(parts) > 1:
+        known = [key.path.replace("site.*", f"site.{parts[1]}", 1) for key in KEYS if key.path.startswith("site.")]
+    found = difflib.get_close_matches(path, known, 1, 0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def explain(path: str) -> Key:
+    """The key; BadInput names the nearest one."""
+    key = find_key(path)
+    if key is None:
+        raise BadInput(f"there is no key {path}{nearest(path)}", "`icp config explain` lists them")
+    return key

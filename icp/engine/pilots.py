@@ -1,0 +1,72 @@
+"""Pilots as orders and questions: what an exchange carries to submit, list and end them (hides scripts and batch systems)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from icp.backends.base import Unknown
+from icp.backends.batch import BatchSystem
+from icp.backends.pilot_script import Body, pilot_body
+from icp.backends.spool_client import SpoolPlace, order
+from icp.config import WALLTIME, Site
+from icp.ledger.pilots import Ending
+from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, Wanted, batch_name
+from icp.model.exchange import Answer
+
+__all__ = ["end_order", "meaning", "states", "submit_order", "wanted"]
+
+HEARTBEAT = 30
+"""Seconds between two signs of life of an agent that has nothing else to say."""
+
+
+def wanted(site: Site, place: SpoolPlace, ledger: str, pilot: str) -> Wanted:
+    """The batch job of one pilot."""
+    spec = site.pilot
+    return Wanted(
+        batch_name(ledger, pilot), f"{place.root}/pilots/{pilot}", nodes=spec.nodes, cpus=spec.cpus, memory=spec.memory, gpus=spec.gpus,
+        walltime=spec.walltime or WALLTIME, partition=spec.partition, account=spec.account, qos=spec.qos, constraint=spec.constraint,
+        options=site.options,
+    )  # fmt: skip
+
+
+def submit_order(site: Site, place: SpoolPlace, batch: BatchSystem, ledger: str, pilot: str) -> bytes:
+    """The order that submits a pilot. BadInput where the site's configuration cannot be put into a script."""
+    captured = batch.render(wanted(site, place, ledger, pilot))
+    body = Body(
+        spool=str(place.root), program=str(place.program), pilot=pilot, python=place.python, modules=site.modules, setup=site.setup, env=site.env,
+        scratch=site.scratch,
+    )  # fmt: skip
+    files = {**captured.files, batch.body: pilot_body(body), "pilot.json": json.dumps(_told(site, ledger, pilot), sort_keys=True)}
+    return order("submit", {"pilot": pilot, "argv": list(captured.argv)}, json.dumps({"files": files}).encode())
+
+
+def _told(site: Site, ledger: str, pilot: str) -> dict[str, Any]:
+    """What the agents of a pilot are told, as ``pilot.json``."""
+    spec = site.pilot
+    return {
+        "pilot": pilot, "ledger": ledger, "idle": spec.idle, "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),
+        "cpus": spec.cpus, "memory": spec.memory, "disk": spec.disk, "gpus": spec.gpus, "heartbeat": HEARTBEAT,
+    }  # fmt: skip
+
+
+def end_order(site: Site, batch: BatchSystem, ledger: str, ending: Ending) -> bytes:
+    """The order that ends a pilot, or what is one too many of it."""
+    if ending.drain:
+        return order("drain", {"pilot": ending.pilot})
+    argv = batch.cancel(batch_name(ledger, ending.pilot), ending.jobs, site.options)
+    return order("kill", {"pilot": ending.pilot, "argv": argv})
+
+
+def meaning(batch: BatchSystem, site: Site, receipt: Mapping[str, Any]) -> Submitted | NotSubmitted | Unclear:
+    """What the answer to a submit means."""
+    code = receipt.get("rc")
+    return batch.receipt(code if isinstance(code, int) else None, str(receipt.get("out") or ""), str(receipt.get("err") or ""), site.options)
+
+
+def states(batch: BatchSystem, ledger: str, answer: Answer, asked: Sequence[Sequence[str]], left: Mapping[str, str]) -> dict[str, Known] | Unknown:
+    """pilot (hex) -> what the batch system says; Unknown where not all that was asked was answered."""
+    if len(answer.batch) < len(asked):
+        return Unknown("the answer broke off")
+    return batch.states(ledger, answer.batch, left)

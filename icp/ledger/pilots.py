@@ -1,0 +1,244 @@
+"""Rows of pilots: made, submitted, seen by the batch system, ended (hides how what is said becomes a state)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from icp.ledger.sites import agent_event, pause
+from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
+from icp.states import PILOT, Agent, Pilot
+
+__all__ = ["YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots"]
+
+YOUNG = 6
+"""Pilots in a row that end before an agent starts, after which a site is paused: a person must look."""
+ABSENT = 900.0
+"""Observed seconds after which a pilot without a receipt that no listing shows was never submitted."""
+HOLD, LONGEST_HOLD = 30, 3600
+"""Seconds without a new pilot after the first early death; doubled by each further one."""
+
+
+def make_pilot(db: sqlite3.Connection, site: int, key: bytes, *, cpus: int, memory: int, gpus: int, nodes: int, walltime: int | None, now: float) -> int:
+    """A pilot that is in the outbox of the same transaction."""
+    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    number = db.execute(
+        "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), cpus, memory, gpus, nodes, walltime, now, observed),
+    ).lastrowid
+    assert number is not None
+    return number
+
+
+def pilot_event(db: sqlite3.Connection, pilot: int, event: str, now: float, observed: float, reason: str | None = None) -> bool:
+    """Move a pilot; False where its table knows no such move."""
+    row = db.execute("SELECT state FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    if row is None or not PILOT.knows(Pilot(row[0]), event):
+        return False
+    before = Pilot(row[0])
+    after = Pilot(PILOT.step(before, event))
+    if after == before:
+        return True
+    live = int(after <= Pilot.DRAINING)
+    db.execute(
+        "UPDATE pilot SET state = ?, live = ?, since = ?, reason = coalesce(?, reason), missing = 0, "
+        "started = CASE WHEN ? THEN coalesce(started, ?) ELSE started END, ended = CASE WHEN ? THEN NULL ELSE ? END WHERE id = ?",
+        (int(after), live, observed, reason, after == Pilot.RUNNING, now, live, now, pilot),
+    )
+    return True
+
+
+def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot, str | None]]:
+    """(id, key, state, batch id) of the pilots of a site that are live."""
+    rows = db.execute("SELECT id, key, state, batch FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall()
+    return [(row[0], row[1], Pilot(row[2]), row[3]) for row in rows]
+
+
+def left(db: sqlite3.Connection, site: int) -> dict[str, str]:
+    """pilot (hex) -> batch id of live pilots that the last listing lacked: accounting may know how they ended."""
+    rows = db.execute("SELECT key, batch FROM pilot WHERE site = ? AND live = 1 AND missing > 0 AND batch IS NOT NULL", (site,)).fetchall()
+    return {row[0].hex(): str(row[1]) for row in rows}
+
+
+def receipt(db: sqlite3.Connection, site: int, key: str, meaning: Submitted | NotSubmitted | Unclear, now: float, observed: float) -> None:
+    """What became of a submit. Unclear: the pilot stays as it is until a listing shows it."""
+    row = db.execute("SELECT id FROM pilot WHERE key = ? AND site = ?", (bytes.fromhex(key), site)).fetchone()
+    if row is None:
+        return
+    if isinstance(meaning, Submitted):
+        db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (meaning.job, row[0]))
+        pilot_event(db, row[0], "receipt", now, observed)
+    elif isinstance(meaning, NotSubmitted):
+        why = f"{meaning.why}; {meaning.hint}"
+        pilot_event(db, row[0], "refused", now, observed, why)
+        if meaning.again:
+            _young(db, site, now, why)
+        else:
+            pause(db, site, f"no pilot can be submitted: {why}")
+    else:
+        db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (meaning.why, row[0]))
+
+
+def _young(db: sqlite3.Connection, site: int, now: float, why: str) -> None:
+    """A pilot ended before an agent started: the next one waits, and after some in a row the site is paused."""
+    db.execute(
+        "UPDATE site SET young = young + 1, hold = ? + min(?, ? * (1 << min(young, 7))) WHERE id = ?", (now, LONGEST_HOLD, HOLD, site)
+    )
+    young, paused = db.execute("SELECT young, paused FROM site WHERE id = ?", (site,)).fetchone()
+    if young >= YOUNG and paused is None:
+        pause(db, site, f"its last {young} pilots ended before an agent started: {why}")
+
+
+def settle_pilots(db: sqlite3.Connection, site: int, batch: Mapping[str, Known] | None, now: float, margin: float = 600.0) -> None:
+    """Move pilots by what the batch system says: pilot (hex) -> Known.
+
+    None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
+    row count as vanished, and that ends a pilot only when its agents ended too.
+    """
+    if batch is None:
+        return
+    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    for pilot, key, state, job in pilots_of(db, site):
+        known = batch.get(key.hex(), _ABSENT)
+        _note(db, pilot, known, observed)
+        if state == Pilot.SUBMITTING and known.job and known.word != "absent":
+            # the receipt got lost, or told nothing: the listing is better evidence
+            db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (job or known.job, pilot))
+            pilot_event(db, pilot, "receipt", now, observed)
+        agents = db.execute("SELECT state, count(*) FROM agent WHERE pilot = ? GROUP BY state", (pilot,)).fetchall()
+        ended = sum(n for agent, n in agents if agent == Agent.ENDED)
+        live = sum(n for agent, n in agents if agent != Agent.ENDED)
+        if known.word in ("ended", "absent"):
+            db.execute("UPDATE pilot SET missing = missing + 1 WHERE id = ?", (pilot,))
+        else:
+            db.execute("UPDATE pilot SET missing = 0 WHERE id = ? AND missing > 0 AND ? <> 'unknown'", (pilot, known.word))
+        missing, since = db.execute("SELECT missing, since FROM pilot WHERE id = ?", (pilot,)).fetchone()
+        if known.word == "running":
+            pilot_event(db, pilot, "batch_running", now, observed)
+        elif known.word == "ended":
+            # an agent's last fact may have been written behind this answer's listing: the next one has it
+            if not live or missing >= 2:
+                _batch_end(db, site, pilot, ended, live, known, now, observed)
+        elif known.word == "unknown":
+            if not live and (_past_walltime(db, pilot, margin) if ended else _never_began(db, pilot, margin, observed)):
+                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True)
+        elif known.word == "absent":
+            if state == Pilot.SUBMITTING:
+                if missing >= 2 and observed - since > ABSENT:
+                    pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
+            elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
+                # an agent that still talks is better evidence than a batch system that forgot it
+                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True)
+
+
+_ABSENT = Known("absent")
+
+
+def _note(db: sqlite3.Connection, pilot: int, known: Known, observed: float) -> None:
+    """Keep the batch system's words, for people and for what they order."""
+    others = json.dumps(known.others) if known.others else None
+    never = known.never or None
+    db.execute(
+        "UPDATE pilot SET word = ?, said = ?, others = ?, never_since = CASE WHEN ? IS NULL THEN NULL WHEN never IS ? THEN never_since ELSE ? END, never = ? "
+        "WHERE id = ?",
+        (known.word, known.reason or None, others, never, never, observed, never, pilot),
+    )
+
+
+def _never_began(db: sqlite3.Connection, pilot: int, margin: float, observed: float) -> bool:
+    """Whether a pilot of which no agent was ever seen would be over by now, had it begun when it was last heard of."""
+    since, walltime = db.execute("SELECT since, walltime FROM pilot WHERE id = ?", (pilot,)).fetchone()
+    return bool(observed - since > (walltime or 0) + margin)
+
+
+def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
+    """Whether all its agents must be over by the login node's clock."""
+    left = db.execute(
+        "SELECT count(*) FROM agent a JOIN site s ON s.id = a.site WHERE a.pilot = ? AND (a.until IS NULL OR a.until + ? >= coalesce(s.remote, 0))",
+        (pilot, margin),
+    ).fetchone()[0]
+    return not left
+
+
+def _batch_end(
+    db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, known: Known, now: float, observed: float, *, forgot: bool = False
+) -> None:
+    """The batch job is gone (``forgot``: nobody knows how): agents that did not say goodbye are fenced first, then the pilot ends."""
+    if live:
+        db.execute("UPDATE agent SET fence = 1 WHERE pilot = ? AND live = 1 AND fence = 0 AND state IN (0, 1)", (pilot,))
+        for (agent,) in db.execute("SELECT id FROM agent WHERE pilot = ? AND state = ?", (pilot, int(Agent.FENCED))).fetchall():
+            agent_event(db, agent, "batch_end")
+        return
+    stopping = db.execute("SELECT stopping FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
+    if stopping:
+        pilot_event(db, pilot, "end_ordered", now, observed)
+    elif ended:
+        # its agent may have died before it could tell that it started
+        pilot_event(db, pilot, "batch_running", now, observed)
+        mute = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND fence > 0", (pilot,)).fetchone()[0]
+        if not mute:
+            pilot_event(db, pilot, "end_clean", now, observed)
+        elif forgot:
+            pilot_event(db, pilot, "vanished", now, observed, "the batch system does not know it any more, and its agent fell silent")
+        else:
+            pilot_event(db, pilot, "end_unclean", now, observed, "its batch job ended, and its agent said no last word")
+        db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
+    else:
+        pilot_event(db, pilot, "batch_running", now, observed)
+        said = "" if known.exit is None else f" with exit {known.exit}"
+        said += f" ({known.reason})" if known.reason else ""
+        pilot_event(db, pilot, "end_unclean", now, observed, f"it ended{said} before an agent started")
+        _young(db, site, now, f"it ended{said}")
+
+
+def drain_of(db: sqlite3.Connection, agent: int) -> None:
+    """The journal of this agent is damaged: its pilot shall end soon, so that what it holds is done by others."""
+    db.execute(
+        "UPDATE pilot SET stopping = 1, reason = coalesce(reason, 'the journal of its agent is damaged') "
+        "WHERE stopping = 0 AND live = 1 AND id = (SELECT pilot FROM agent WHERE id = ? AND live = 1)",
+        (agent,),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A pilot whose end is to be ordered now: by a word to its agent, or of its batch system."""
+
+    pilot: str
+    drain: bool
+    """An agent of it is there, and is told to end when its tasks have."""
+    jobs: tuple[str, ...]
+    """Batch ids to cancel; empty with ``drain`` False: the id never arrived."""
+
+
+def endings(db: sqlite3.Connection, site: int) -> list[Ending]:
+    """Pilots that shall end (``stopping`` 1), marked as told, and jobs of which there is one too many."""
+    found = []
+    for pilot, key, state, batch, others, stopping in db.execute(
+        "SELECT id, key, state, batch, others, stopping FROM pilot WHERE site = ? AND live = 1 AND (stopping = 1 OR others IS NOT NULL)", (site,)
+    ).fetchall():
+        more = tuple(str(one) for one in json.loads(others or "[]"))
+        if stopping != 1:
+            found.append(Ending(key.hex(), False, more))
+            continue
+        agents = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND live = 1", (pilot,)).fetchone()[0]
+        if agents and not more:
+            found.append(Ending(key.hex(), True, ()))
+        elif state != Pilot.SUBMITTING or batch:
+            found.append(Ending(key.hex(), False, (*((batch,) if batch else ()), *more)))
+        else:
+            continue  # nobody knows yet whether there is a job: the listing will tell
+        db.execute("UPDATE pilot SET stopping = 2 WHERE id = ?", (pilot,))
+    return found
+
+
+def not_ended(db: sqlite3.Connection, site: int, key: str) -> None:
+    """The order to end a pilot failed: it is given again."""
+    db.execute("UPDATE pilot SET stopping = 1 WHERE key = ? AND site = ? AND live = 1 AND stopping = 2", (bytes.fromhex(key), site))
+
+
+def refuse(db: sqlite3.Connection, site: int, reason: str) -> None:
+    """No pilot can be rendered for this site: a person must mend its configuration."""
+    pause(db, site, f"no pilot can be submitted: {reason}")
