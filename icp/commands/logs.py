@@ -6,13 +6,16 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from icp import output
+from icp.backends.base import Transport
+from icp.backends.files import read_part
+from icp.backends.transport import LocalTransport
 from icp.commands.arguments import (
     AsJson,
     DatasetName,
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.views_jobs import AttemptView, TaskView
 
-__all__ = ["Follower", "Log", "Tail", "logs", "read_log", "read_tail"]
+__all__ = ["Follower", "Log", "Spool", "Tail", "logs", "read_log", "read_tail"]
 
-PAUSE = 0.5
+PAUSE, FAR_PAUSE = 0.5, 3.0
+"""Seconds between two looks at a log that grows: here, and on another host."""
+TAIL_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +49,41 @@ class Log:
     err: bytes
 
 
-def read_log(root: Path, card: str, offset: int, out: int, err: int) -> Log:
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """The spool of a site, wherever that is; ``pause`` in seconds between two looks at it."""
+
+    root: Path
+    transport: Transport = field(default_factory=LocalTransport)
+    pause: float = PAUSE
+
+    @classmethod
+    def of(cls, ledger: Ledger, site: str) -> Spool:
+        """As the last engine used it; NotFound before the first tick there."""
+        from icp import config
+        from icp.engine.lines import transport
+        from icp.ledger.views_results import spool_place
+
+        with ledger.read() as db:
+            root = spool_place(db, site)
+        if root is None:
+            raise NotFound(f"no tick has reached site {site} yet", "`icp run`")
+        loaded = config.load()
+        known = loaded.sites.get(site)
+        return cls(root) if known is None or known.host is None else cls(root, transport(loaded, known), FAR_PAUSE)
+
+    def read(self, name: str, offset: int, length: int) -> bytes:
+        """A part of a file below ``logs/``."""
+        return read_part(self.transport, self.root / "logs" / name, offset, length)
+
+
+def read_log(spool: Spool, card: str, offset: int, out: int, err: int) -> Log:
     """The bytes of one attempt in its card's pack; Unreachable when the pack is not there, or shorter than it was."""
-    path = root / "logs" / card
+    path = spool.root / "logs" / card
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(out + err)
-    except OSError as error:
-        raise Unreachable(f"the log at {path} cannot be read: {error.strerror}", "it is kept at the site for a while only; errors are in `icp show`") from None
+        data = spool.read(card, offset, out + err)
+    except NotFound as error:
+        raise Unreachable(f"the log at {error.message}", "it is kept at the site for a while only; errors are in `icp show`") from None
     if len(data) < out + err:
         raise Unreachable(f"the log at {path} is shorter than it was: {offset + len(data)} bytes instead of {offset + out + err}")
     return Log(data[:out], data[out:])
@@ -68,15 +99,15 @@ class Tail:
     err: bytes
 
 
-def read_tail(root: Path, attempt: str) -> Tail | None:
+def read_tail(spool: Spool, attempt: str) -> Tail | None:
     """What a running attempt printed last; None while there is nothing."""
     try:
-        data = (root / "logs" / f"{attempt}.tail").read_bytes()
+        data = spool.read(f"{attempt}.tail", 0, TAIL_LIMIT)
         head, _, rest = data.partition(b"\n")
         said = json.loads(head)
         (out_begin, out), (err_begin, err) = said["out"], said["err"]
         return Tail(int(out_begin), rest[:out], int(err_begin), rest[out : out + err])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (NotFound, ValueError, KeyError, TypeError):
         return None
 
 
@@ -184,18 +215,8 @@ def _choose(rows: list[TaskView], job: int) -> TaskView:
     raise BadInput(f"job {job_text(job)} has {len(rows)} tasks: {', '.join(row.task for row in rows)}", "say which one: `--task TASK`")
 
 
-def _root(ledger: Ledger, site: str) -> Path:
-    from icp.ledger.views_results import spool_place
-
-    with ledger.read() as db:
-        root = spool_place(db, site)
-    if root is None:
-        raise NotFound(f"no tick has reached site {site} yet", "`icp run`")
-    return root
-
-
 def _log(ledger: Ledger, attempt: AttemptView) -> Log | None:
-    return None if attempt.log is None else read_log(_root(ledger, attempt.site), *attempt.log)
+    return None if attempt.log is None else read_log(Spool.of(ledger, attempt.site), *attempt.log)
 
 
 def _write(log: Log, stdout: bool, stderr: bool, one: TaskView, attempt: AttemptView) -> None:
@@ -217,7 +238,7 @@ def _write(log: Log, stdout: bool, stderr: bool, one: TaskView, attempt: Attempt
 
 
 def _tail(ledger: Ledger, one: TaskView, attempt: AttemptView, *, as_json: bool) -> None:
-    tail = read_tail(_root(ledger, attempt.site), attempt.attempt)
+    tail = read_tail(Spool.of(ledger, attempt.site), attempt.attempt)
     if as_json:
         output.print_json({"job": one.job, "group": one.group, "task": one.task, "try": attempt.number, "state": attempt.state,
                            "stdout": None if tail is None else tail.out.decode("utf-8", "replace"),
@@ -243,11 +264,11 @@ def _print(out: bytes, err: bytes) -> None:
 
 def _follow(ledger: Ledger, one: TaskView, attempt: AttemptView) -> None:
     """Print what comes until the attempt ended, then what the last look left out."""
-    root = _root(ledger, attempt.site)
+    spool = Spool.of(ledger, attempt.site)
     follower = Follower()
-    for current in _ticks(ledger, one, attempt):
+    for current in _ticks(ledger, one, attempt, spool.pause):
         attempt = current
-        tail = read_tail(root, attempt.attempt)
+        tail = read_tail(spool, attempt.attempt)
         if tail is not None:
             _print(*follower.fresh(tail))
     log = _log(ledger, attempt)
@@ -256,7 +277,7 @@ def _follow(ledger: Ledger, one: TaskView, attempt: AttemptView) -> None:
     output.warn(f"task {clean(one.task)} in job {job_text(one.job, one.group)} ended: {attempt.state}")
 
 
-def _ticks(ledger: Ledger, one: TaskView, attempt: AttemptView) -> Iterator[AttemptView]:
+def _ticks(ledger: Ledger, one: TaskView, attempt: AttemptView, pause: float) -> Iterator[AttemptView]:
     from icp.ledger.views_jobs import attempts
 
     while True:
@@ -265,4 +286,4 @@ def _ticks(ledger: Ledger, one: TaskView, attempt: AttemptView) -> Iterator[Atte
         yield current
         if current.since is None:
             return
-        time.sleep(PAUSE)
+        time.sleep(pause)

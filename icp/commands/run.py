@@ -86,7 +86,7 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
 
     def engine() -> None:
         try:
-            loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=_refusals)
+            loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=lambda ticked: _refusals(ticked, whole=False))
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that can show it
             trouble.append(error)
 
@@ -97,12 +97,19 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
         raise trouble[0]
 
 
-def _refusals(ticked: Ticked) -> None:
-    from icp.engine.loop import ADVICE
+def _refusals(ticked: Ticked, *, whole: bool = True) -> None:
+    """Refused for a site that refuses; ``whole`` False: only where no other site is left to work with."""
     from icp.errors import Refused
 
     for site, why in ticked.refused.items():
-        raise Refused(f"site {site} refuses this ledger ({why}): {ADVICE.get(why, why)}", "if this ledger shall go on, `icp ledger adopt`")
+        if whole or ticked.alone:
+            raise Refused(f"site {site} refuses this ledger ({_advice(why)}", "if this ledger shall go on, `icp ledger adopt`")
+
+
+def _advice(why: str) -> str:
+    from icp.engine.loop import ADVICE
+
+    return f"{why}): {ADVICE.get(why, why)}"
 
 
 class _Report:
@@ -118,14 +125,16 @@ class _Report:
             typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
 
     def __call__(self, ticked: Ticked) -> None:
-        _refusals(ticked)
-        for site, why in ticked.troubles.items():
+        _refusals(ticked, whole=False)
+        refused = {site: f"it refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
+        for site, why in {**ticked.troubles, **refused}.items():
             if self.troubles.get(site) != why:
-                typer.secho(f"{_clock()} site {site} does not answer: {why}", fg="yellow", err=True)
-        for site in self.troubles:
-            if site not in ticked.troubles:
+                typer.secho(f"{_clock()} site {site}{'' if site in refused else ' does not answer'}: {why}", fg="yellow", err=True)
+        for site in self.troubles.keys() - ticked.troubles.keys() - refused.keys():
+            if site in ticked.answered:
                 typer.echo(f"{_clock()} site {site} answers again", err=True)
-        self.troubles = ticked.troubles
+                del self.troubles[site]
+        self.troubles |= {**ticked.troubles, **refused}
         text = self._counts()
         if not self.quiet and text != self.last:
             typer.echo(f"{_clock()} {text}")

@@ -20,6 +20,8 @@ from icp.ledger.db import Ledger, open_ledger
 
 __all__ = ["ADVICE", "engine_lock", "run", "run_once"]
 
+SHORTEST = 0.2
+"""Seconds between two ticks at the least, unless there is more to do."""
 PATIENCE = 5.0
 """Seconds that a tick waits for the slowest site."""
 ADVICE = {
@@ -98,33 +100,36 @@ def _loop(
             return
         # what just ended may let something else begin, and nothing waits at the site: no pause then
         if not ticked.more and not (ticked.accepted and _idle(engine)):
-            pause = config.pause_local if ticked.working else config.pause
-            _wait(engine, begin, pause)
+            _wait(engine, begin, config.pause_local if ticked.here else config.pause)
 
 
 def _wait(engine: Engine, begin: float, pause: float) -> None:
-    """Sleep until the pause is over, or a local agent has nothing more to claim and something to say, or a person said something."""
-    before = _signs(engine)
+    """Sleep until the pause is over, or a site is due or answers, or a local agent has something to say, or a person said something."""
+    before, ordered = _signs(engine), datasets.newest_command(engine.db)
+    end = min(begin + pause, max(engine.next_due(), begin + min(pause, SHORTEST)))
     while True:
-        left = begin + pause - time.monotonic()
+        left = end - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(left, 0.05))
         if engine.lines.landed():
+            return
+        if datasets.newest_command(engine.db) != ordered:
+            engine.hurry()
             return
         if time.monotonic() - begin >= min(pause, 0.2) and _signs(engine) != before and _idle(engine):
             return
 
 
 def _signs(engine: Engine) -> tuple[object, ...]:
-    """What changes when there is news: sizes of local journals, and the count of people's commands."""
+    """What changes when there is news here: sizes of local journals."""
     sizes = []
     for site in _here(engine):
         folder = site.spool.root / "agents"
         for path in sorted(folder.glob("*/journal.*")) if folder.is_dir() else ():
             with contextlib.suppress(OSError):
                 sizes.append((path.name, path.stat().st_size))
-    return (*sizes, datasets.newest_command(engine.db))
+    return tuple(sizes)
 
 
 def _here(engine: Engine) -> list[Any]:

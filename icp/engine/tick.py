@@ -35,6 +35,10 @@ from icp.planner import plan
 __all__ = ["Engine", "Ticked"]
 
 GROUPS_AT_ONCE = 20_000
+NEWS = 5.0
+"""Seconds between two conversations with another host while it has news; up to ``run.pause`` while it has none."""
+PASSING = ("busy", "cut")
+"""Why a spool refuses what it will take the next time."""
 
 @dataclass(slots=True)
 class Ticked:
@@ -47,10 +51,16 @@ class Ticked:
     more: bool = False
     working: bool = False
     """Something of ours is at a site, or on its way."""
+    here: bool = False
+    """... at a site on this machine."""
+    answered: set[str] = field(default_factory=set)
+    """Sites that could be talked to."""
     troubles: dict[str, str] = field(default_factory=dict)
     """site -> why it could not be talked to"""
     refused: dict[str, str] = field(default_factory=dict)
     """site -> why its spool refuses this ledger"""
+    alone: bool = False
+    """No site but those that refuse: there is nothing that this engine could do."""
 
 
 @dataclass
@@ -66,6 +76,9 @@ class _Site:
     """What the conversation under way asks."""
     left: dict[str, str] = field(default_factory=dict)
     """pilot -> batch id of those that it asks the accounting for"""
+    calm: float = 0.0
+    """Seconds that pass between its conversations, and when (time.monotonic) the next one is due."""
+    due: float = 0.0
 
 
 class Engine:
@@ -82,6 +95,8 @@ class Engine:
         self.rendering = Rendering(ledger.db, self.definitions)
         self.lines = Lines(config, exchanger)
         self.sites = {name: self._site(site) for name, site in config.sites.items()}
+        self.turn: list[_Site] = []
+        self._paced = False
         self.incoming = config.places.state / "incoming"
 
     # -- set-up -------------------------------------------------------------------------------------------------
@@ -119,10 +134,16 @@ class Engine:
     # -- a tick -------------------------------------------------------------------------------------------------
 
     def tick(self, patience: float | None = None) -> Ticked:
-        """Plan, act, exchange, ingest; sites that have not answered after ``patience`` seconds are left to a later tick (None: all are waited for)."""
+        """Plan, act, exchange, ingest.
+
+        ``patience``: one of many ticks: sites that have not answered after so many seconds are left to a later one, and other hosts are not
+        talked to before they are due. None: all sites, however long they take.
+        """
+        self._paced = patience is not None
         result = Ticked()
         now = self.clock()
         self._prepare(now)
+        self.turn = self._turn()
         snapshot = self._snapshot()
         actions = plan(snapshot, self.config.policy, now)
         if any(isinstance(action, Release) for action in actions):
@@ -130,7 +151,7 @@ class Engine:
             snapshot = self._snapshot()
             actions = plan(snapshot, self.config.policy, now)
         views = {view.id: view for view in snapshot.sites}
-        for site in self.sites.values():
+        for site in self.turn:
             site.view, site.orders = views.get(site.id), Orders()
         self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
         faults.visit("engine.outbox")
@@ -138,10 +159,24 @@ class Engine:
         self._finish(result)
         return result
 
-    def _site_configs(self) -> list[SiteConfig]:
-        """Sites that can be given something now: not those whose last conversation is still under way."""
+    def _turn(self) -> list[_Site]:
+        """Sites that are talked to in this tick: their last conversation is over, and they are due."""
+        busy, now = self.lines.busy, time.monotonic()
+        due = {site.config.host for site in self.sites.values() if site.due <= now}
+        return [site for site in self.sites.values() if site.config.name not in busy and (not self._paced or site.config.host in due)]
+
+    def next_due(self) -> float:
+        """When (time.monotonic) the next site on another host is due; this machine's are at any time."""
         busy = self.lines.busy
-        return [(site.config.name, site.config.attributes, site.config.pilot) for site in self.sites.values() if site.config.name not in busy]
+        return min((site.due for site in self.sites.values() if site.config.host is not None and site.config.name not in busy), default=float("inf"))
+
+    def hurry(self) -> None:
+        """A person ordered something: all sites are due."""
+        for site in self.sites.values():
+            site.due = 0.0
+
+    def _site_configs(self) -> list[SiteConfig]:
+        return [(site.config.name, site.config.attributes, site.config.pilot) for site in self.turn]
 
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
@@ -198,7 +233,7 @@ class Engine:
                     made = self._orders(actions, snapshot, fold, now)
                     faults.visit("engine.intent")
                     fold.flush()
-                    for site in self.sites.values():
+                    for site in self.turn:
                         if site.orders.frames() and cards.outbox_of(self.db, site.id) is None:
                             cards.put_outbox(self.db, site.id, site.orders.frames(), now)
                 result.attempts += made
@@ -207,13 +242,13 @@ class Engine:
             except _Unrenderable as error:
                 self._cannot_render(error.dataset, error.error, now)
                 actions = [a for a in actions if not (isinstance(a, Deal) and a.dataset == error.dataset)]
-                for site in self.sites.values():
+                for site in self.turn:
                     site.orders = Orders()
 
     def _orders(self, actions: list[Deal | Submit], snapshot: Snapshot, fold: Fold, now: float) -> int:
         made = 0
         dealer = self.dealer(fold, now)
-        free = {site.id: site for site in self.sites.values() if cards.outbox_of(self.db, site.id) is None and site.view is not None}
+        free = {site.id: site for site in self.turn if cards.outbox_of(self.db, site.id) is None and site.view is not None}
         for site in free.values():
             self._housekeeping(site, fold)
         for action in actions:
@@ -264,13 +299,20 @@ class Engine:
 
     def _talk(self, result: Ticked, patience: float | None) -> None:
         """All sites side by side; each is ingested when its answer is there."""
-        busy = self.lines.busy
-        prepared = [(site, *self._conversation(site)) for site in self.sites.values() if site.config.name not in busy]
+        prepared = [(site, *self._conversation(site)) for site in self.turn]
         self.lines.begin([(site.config, site.spool, hello, query) for site, hello, query in prepared if hello is not None])
         faults.visit("engine.sent")
         for config, answer in self.lines.answers(patience):
             faults.visit("engine.answered")
-            self._answered(self.sites[config.name], answer, result)
+            site = self.sites[config.name]
+            site.due = time.monotonic() + self._pause(site, news=self._answered(site, answer, result))
+
+    def _pause(self, site: _Site, *, news: bool | None) -> float:
+        """Seconds until this site is due: few while it has news, none while it has more to say (None)."""
+        if site.config.host is None or news is None:
+            return 0.0
+        site.calm = min(NEWS if news else max(NEWS, 2 * site.calm), self.config.pause)
+        return site.calm
 
     def _conversation(self, site: _Site) -> tuple[Hello | None, Query]:
         """What goes to a site in this tick; nothing at all if it has nothing of ours and gets nothing."""
@@ -279,7 +321,7 @@ class Engine:
         box = cards.outbox_of(db, site.id)
         streams = sites.positions(db, site.id)
         wanted = files.coming(db, site.id, 2000)
-        if box is None and not sites.anything_there(db, site.id):
+        if box is None and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
         site.left = pilots.left(db, site.id)
         asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
@@ -293,18 +335,20 @@ class Engine:
         site.query = Query(streams=streams, want=site.home.asked, batch=asked, fenced=sites.fenced(db, site.id))
         return hello, site.query
 
-    def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> None:
+    def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> bool | None:
+        """Whether there was news in it; None if it had more to say."""
         now = self.clock()
         if isinstance(answer, Unknown):
             result.troubles[site.config.name] = answer.why
             with self.ledger.write() as db:
                 sites.unreachable(db, site.id, answer.why, now)
-            return
+            return False
         if answer.refused is not None:
-            result.refused[site.config.name] = answer.refused
+            (result.troubles if answer.refused in PASSING else result.refused)[site.config.name] = answer.refused
             with self.ledger.write() as db:
                 sites.unreachable(db, site.id, f"refused: {answer.refused}", now)
-            return
+            return True
+        result.answered.add(site.config.name)
         understood = partial(orders_of_pilots.meaning, site.batch, site.config)
         done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now, understood)(answer)
         if site.query.batch:
@@ -317,7 +361,9 @@ class Engine:
         result.facts += done.facts
         result.accepted += done.accepted
         result.files += arrived
-        result.more |= answer.more or (arrived > 0 and bool(files.coming(self.db, site.id, 1)))
+        more = answer.more or (arrived > 0 and bool(files.coming(self.db, site.id, 1)))
+        result.more |= more
+        return None if more else bool(done.facts or arrived or answer.applied)
 
     def _home(self, site: _Site, answer: Answer, now: float) -> int:
         if site.home is None or not site.home.asked:
@@ -336,7 +382,10 @@ class Engine:
     def _finish(self, result: Ticked) -> None:
         with self.ledger.write() as db:
             upkeep.complete(db, self.definitions, self.clock())
-        result.working = any(sites.anything_there(self.db, site.id) for site in self.sites.values())
+        there = [site for site in self.sites.values() if sites.anything_there(self.db, site.id)]
+        result.working = bool(there)
+        result.alone = set(result.refused) == set(self.sites)
+        result.here = any(site.config.host is None for site in there)
         self.ledger.checkpoint()
 
 

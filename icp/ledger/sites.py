@@ -14,6 +14,7 @@ __all__ = [
     "agent_event",
     "agent_row",
     "anything_there",
+    "asked_after",
     "at_work",
     "ended_by_clock",
     "ensure_site",
@@ -202,6 +203,14 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
             (site,),
         ).fetchone()
     )
+
+
+def asked_after(db: sqlite3.Connection, site: int) -> bool:
+    """Whether a site that did not answer is wanted back: some dataset is at work, and could use it."""
+    row = db.execute("SELECT 1 FROM site WHERE id = ? AND unreachable IS NOT NULL AND paused IS NULL", (site,)).fetchone()
+    if row is None:
+        return False
+    return db.execute("SELECT 1 FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1) LIMIT 1").fetchone() is not None
 
 
 def pause(db: sqlite3.Connection, site: int, reason: str, *, drain: bool = False) -> None:

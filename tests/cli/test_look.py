@@ -13,7 +13,7 @@ import pytest
 
 from icp import cli, output
 from icp.commands import dashboard
-from icp.commands.logs import Follower, Tail, read_log, read_tail
+from icp.commands.logs import Follower, Spool, Tail, read_log, read_tail
 from icp.errors import Unreachable
 from icp.ledger import views, views_jobs, views_results
 from tests.ledger.build import World, task
@@ -303,11 +303,11 @@ def run_json(capture, *words):
 
 def test_a_log_that_is_gone_or_short_is_unknown(world, tmp_path):
     with pytest.raises(Unreachable, match="cannot be read"):
-        read_log(tmp_path, "c", 0, 1, 1)
+        read_log(Spool(tmp_path), "c", 0, 1, 1)
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "c").write_bytes(b"12")
     with pytest.raises(Unreachable, match="shorter"):
-        read_log(tmp_path, "c", 0, 2, 1)
+        read_log(Spool(tmp_path), "c", 0, 2, 1)
 
 
 def test_a_tail_that_grows_is_printed_once(tmp_path):
@@ -319,14 +319,14 @@ def test_a_tail_that_grows_is_printed_once(tmp_path):
 
     follower = Follower()
     write(0, b"one\n", b"")
-    assert follower.fresh(read_tail(tmp_path, "a")) == (b"one\n", b"")
+    assert follower.fresh(read_tail(Spool(tmp_path), "a")) == (b"one\n", b"")
     write(0, b"one\ntwo\n", b"warning\n")
-    assert follower.fresh(read_tail(tmp_path, "a")) == (b"two\n", b"warning\n")
+    assert follower.fresh(read_tail(Spool(tmp_path), "a")) == (b"two\n", b"warning\n")
     write(2, b"e\ntwo\nthree", b"warning\n")
-    assert follower.fresh(read_tail(tmp_path, "a")) == (b"three", b"")
+    assert follower.fresh(read_tail(Spool(tmp_path), "a")) == (b"three", b"")
     assert follower.fresh(Tail(100, b"later", 0, b"warning\n")) == (b"later", b"")
     (tmp_path / "logs" / "a.tail").write_bytes(b"torn")
-    assert read_tail(tmp_path, "a") is None
+    assert read_tail(Spool(tmp_path), "a") is None
 
 
 def test_following_ends_with_the_attempt_and_prints_what_was_left_out(world, run, capsys, monkeypatch):
