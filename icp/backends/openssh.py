@@ -31,7 +31,7 @@ from icp.backends.ssh_session import Session
 from icp.backends.ssh_trouble import BACKOFF, Memory, Standing, Trouble, classify
 from icp.errors import BadInput
 
-__all__ = ["SESSIONS", "OpenSSH", "control_folder", "remote_command"]
+__all__ = ["SESSIONS", "OpenSSH", "control_folder", "leave", "remote_command"]
 
 SESSIONS = 4
 """Sessions to one host at once, in this process."""
@@ -52,6 +52,7 @@ _gates: dict[str, threading.BoundedSemaphore] = {}
 _busy: dict[str, int] = {}
 _gates_lock = threading.Lock()
 _sessions: dict[str, set[Session]] = {}
+_left = threading.Event()
 
 _NETWORK_DISKS = ("nfs", "lustre", "gpfs", "afs", "cifs", "smb", "beegfs", "ceph", "glusterfs", "panfs", "fuse.sshfs")
 
@@ -109,6 +110,14 @@ def remote_command(script: str) -> str:
     return f"exec /bin/sh -c 'eval \"$(printf %b \"{octal}\")\"'"
 
 
+def leave() -> None:
+    """This process ends: sessions that are under way are cut, and none begins any more."""
+    _left.set()
+    for some in list(_sessions.values()):
+        for session in list(some):
+            session.abort()
+
+
 class OpenSSH:
     """A host as a Transport. Objects for the same host and folder share one connection, one limit and one memory of troubles.
 
@@ -153,8 +162,10 @@ class OpenSSH:
         """``argv`` at the host, every word as it is. What a signal killed there has exit 128 + signal; what is not there, 127.
 
         Unknown: its end was not seen, or the host is left alone for a while after a failure. It takes ``timeout`` seconds at the
-        most, and CHECK_TIMEOUT more where the shared connection must be looked at.
+        most (ten times as long while much data moves), and CHECK_TIMEOUT more where the shared connection must be looked at.
         """
+        if _left.is_set():
+            return Unknown("this process is leaving")
         deadline = time.monotonic() + timeout
         left_alone = self.memory.wait(self.clock())
         if left_alone > 0:

@@ -14,6 +14,8 @@ __all__ = ["Session"]
 
 _CHUNK = 1 << 18
 _ERR_HEAD, _ERR_TAIL = 64 * 1024, 64 * 1024
+_STALL, _BULK = 60.0, 64 * 1024
+"""Seconds for which a conversation may go on past its deadline after so many bytes moved."""
 _GRACE = 1.0
 """Seconds that the client has to leave by itself after the command's end was seen."""
 
@@ -36,6 +38,7 @@ class Session:
         self._out, self._err = bytearray(), bytearray()
         self._start = 0
         self._searched = 0
+        self._moved = 0
 
     @property
     def out(self) -> bytes:
@@ -55,7 +58,7 @@ class Session:
         return not self.begun and (b"kex_exchange_identification" in self._err or b"UNKNOWN port 65535" in self._err)
 
     def talk(self, deadline: float) -> None:
-        """Until the outcome is clear; ``deadline`` by time.monotonic()."""
+        """Until the outcome is clear; ``deadline`` by time.monotonic(): while bytes move, a slow link may take ten times as long."""
         try:
             process = subprocess.Popen(
                 self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, bufsize=0
@@ -99,6 +102,7 @@ class Session:
                 selector.register(process.stdin, selectors.EVENT_WRITE)
             else:
                 process.stdin.close()
+            last = time.monotonic() + 10 * (deadline - time.monotonic())
             while len(selector.get_map()) > 0:
                 if self.code is not None:
                     deadline = min(deadline, time.monotonic() + _GRACE)
@@ -107,6 +111,9 @@ class Session:
                 if not ready and deadline <= time.monotonic():
                     self.timed_out = self.code is None
                     return
+                if self.code is None and self._moved >= _BULK:
+                    self._moved = 0
+                    deadline = max(deadline, min(last, time.monotonic() + _STALL))
                 for key, _ in ready:
                     if key.fileobj is process.stdin:
                         if not self._feed(process.stdin.fileno()):
@@ -122,7 +129,9 @@ class Session:
     def _feed(self, fd: int) -> bool:
         """Write what fits; whether there is more."""
         try:
-            self.stdin = self.stdin[os.write(fd, self.stdin[:_CHUNK]) :]
+            written = os.write(fd, self.stdin[:_CHUNK])
+            self.stdin = self.stdin[written:]
+            self._moved += written
         except BlockingIOError:
             return True
         except OSError:
@@ -139,6 +148,7 @@ class Session:
             return False
         if not data:
             return False
+        self._moved += len(data)
         if not is_out:
             self._err += data
             if len(self._err) > 2 * (_ERR_HEAD + _ERR_TAIL):

@@ -77,6 +77,7 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
     """The loop in a thread of its own, the dashboard in this one, so that Ctrl-C reaches the dashboard and ends both."""
     import threading
 
+    from icp.backends.openssh import leave
     from icp.commands.dashboard import watch
     from icp.engine.loop import run as loop
     from icp.ledger import datasets
@@ -92,7 +93,10 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
 
     thread = threading.Thread(target=engine, daemon=True)
     thread.start()
-    watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive())
+    try:
+        watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive())
+    finally:
+        leave()
     if trouble:
         raise trouble[0]
 

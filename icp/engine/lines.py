@@ -76,7 +76,11 @@ class Lines:
         first = talks[0][0]
         if self.exchanger is not None:
             return [self.exchanger(first, talks[0][2], talks[0][3])]
-        return SpoolClient(self.transport(first), first.env).exchange([Talk(place, hello, query) for _, place, hello, query in talks])
+        try:
+            return SpoolClient(self.transport(first), first.env).exchange([Talk(place, hello, query) for _, place, hello, query in talks])
+        except OSError as error:
+            # a full disk here, say: nothing is known of the site
+            return [Unknown(f"{error.filename or 'this machine'}: {error.strerror}")] * len(talks)
 
     def transport(self, site: Site) -> Transport:
         """The way to a site's host, kept."""
