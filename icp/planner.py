@@ -15,7 +15,7 @@ from icp.model.plan import Action, AgentView, ClassView, Deal, DefView, Policy, 
 from icp.pilot.needs import compare
 from icp.states import Task
 
-__all__ = ["Reason", "explain", "fits", "fold_attributes", "plan", "slots"]
+__all__ = ["Reason", "explain", "fits", "fold_attributes", "plan", "slots", "soon"]
 
 GUESS = 60.0
 """Seconds that a task of a definition is believed to take before one was accepted."""
@@ -98,6 +98,17 @@ def slots(need: Need, site: SiteView) -> int:
     return now + each * site.spec.nodes * sum(1 for pilot in site.pilots if pilot.pending)
 
 
+def soon(need: Need, site: SiteView, now: float) -> int:
+    """The same with the pilots that may still be submitted there: 0 for a site that cannot be waited for."""
+    if not site.reachable or site.paused is not None or not may_fit(need, site):
+        return 0
+    pending = sum(1 for pilot in site.pilots if pilot.pending)
+    more = max(0, min(site.spec.max - len(site.pilots), site.spec.max_pending - pending)) if now >= site.hold else 0
+    future = future_agent(site)
+    each = 1 if future is None else (_holds(need, future) if fits(need, site, future) else 0)
+    return slots(need, site) + each * site.spec.nodes * more
+
+
 def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
     """Decide: jobs to release, tasks to deal to sites, pilots to submit."""
     return _Plan(snapshot, policy, now).actions()
@@ -106,14 +117,16 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
 class _Plan:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
         self.snapshot, self.policy, self.now = snapshot, policy, now
-        self.able: dict[int, list[SiteView]] = {}
+        self.able: dict[tuple[int, int], tuple[list[SiteView], list[SiteView]]] = {}
         self.width: dict[tuple[int, int], int] = {}
         self.room: dict[int, float] = {}
         self.places: dict[int, int] = {}
         self.wanted: dict[int, float] = defaultdict(float)
         """site -> seconds of work that wait for it: what pilots are asked for."""
-        self.backlog: dict[int, float] = defaultdict(float)
-        """need -> seconds of work for which no site has room."""
+        self.backlog: dict[tuple[int, int, bool], float] = defaultdict(float)
+        """(need, zone, whether in that zone) -> seconds of work for which none of these sites has room."""
+        self.spare: dict[int, float] = {}
+        """site -> core seconds of work that its slots, present and to come, do within ``policy.stay`` beyond what is there."""
 
     def actions(self) -> list[Action]:
         sites = [site for site in self.snapshot.sites if site.reachable and site.paused is None]
@@ -128,24 +141,45 @@ class _Plan:
             left = self._place(one, sites, actions)
             if left:
                 unplaced.add(one.dataset)
-        for need, work in self.backlog.items():
-            for site in self._able(need, sites):
+        for (need, zone, inside), work in self.backlog.items():
+            for site in self._able(need, zone, sites)[0 if inside else 1]:
                 self.wanted[site.id] += work
         actions = [*self._releases(sites, unplaced), *actions]
         actions += self._submits(sites)
         return actions
 
     def _place(self, one: ClassView, sites: list[SiteView], actions: list[Action]) -> int:
-        """Deal a class to the sites with room, those where its inputs are first; how many tasks are left over."""
-        able = self._able(one.need, sites)
+        """Deal a class to the sites with room, in the zone of its inputs, and what that has no room for elsewhere; how many tasks are left over."""
+        inside, outside = self._able(one.need, one.zone, sites)
+        left = self._among(one, one.n, inside, actions, inside=True)
+        if left and outside:
+            stay = self._stay(one, left, inside)
+            return stay + self._among(one, left - stay, outside, actions, inside=False)
+        return left
+
+    def _stay(self, one: ClassView, left: int, inside: list[SiteView]) -> int:
+        """How many of these tasks wait for a slot in the zone of their inputs, because they get one soon."""
+        need, stay = self.snapshot.needs[one.need], 0
+        seconds = self._seconds(one)
+        cost = min(seconds, self.policy.stay) * max(1, need.cpus)
+        for site in inside:
+            slots_ = soon(need, site, self.now) if self.spare[site.id] > 0 else 0
+            n = min(left - stay, slots_ * max(1, int(self.policy.stay / seconds)), max(1, int(self.spare[site.id] / cost)))
+            if n > 0:
+                self.spare[site.id] -= n * cost
+                stay += n
+        return stay
+
+    def _among(self, one: ClassView, left: int, able: list[SiteView], actions: list[Action], *, inside: bool) -> int:
+        """Deal so many tasks of a class to those of these sites that have room, the emptiest first; how many are left over."""
         room, places = self.room, self.places
         open_ = [site for site in able if room[site.id] > 0 and places[site.id] > 0]
-        left, seconds = one.n, self._seconds(one)
-        if not open_:
+        seconds = self._seconds(one)
+        if left <= 0 or not open_:
             # the usual case of a long queue: all sites that could do it share the wish for pilots
-            self.backlog[one.need] += left * seconds
+            self.backlog[one.need, one.zone, inside] += left * seconds
             return left
-        for site in sorted(open_, key=lambda site: (one.zone not in (0, site.zone), -room[site.id])):
+        for site in sorted(open_, key=lambda site: -room[site.id]):
             self.wanted[site.id] += left * seconds
             deal = self._deal(one, left, site)
             if deal is not None:
@@ -158,11 +192,13 @@ class _Plan:
                 self.wanted[site.id] += left * seconds
         return left
 
-    def _able(self, need: int, sites: list[SiteView]) -> list[SiteView]:
-        """The sites that this need may run at."""
-        found = self.able.get(need)
+    def _able(self, need: int, zone: int, sites: list[SiteView]) -> tuple[list[SiteView], list[SiteView]]:
+        """The sites that this need may run at: those of this zone (0: of any), and the others."""
+        found = self.able.get((need, zone))
         if found is None:
-            found = self.able[need] = [site for site in sites if may_fit(self.snapshot.needs[need], site)]
+            able = [site for site in sites if may_fit(self.snapshot.needs[need], site)] if not zone else sum(self._able(need, 0, sites), [])
+            inside = [site for site in able if zone in (0, site.zone)]
+            found = self.able[need, zone] = (inside, [site for site in able if site not in inside] if zone else [])
         return found
 
     def _def(self, one: ClassView) -> DefView:
@@ -185,11 +221,16 @@ class _Plan:
             future = future_agent(site)
             pending = sum(1 for pilot in site.pilots if pilot.pending) or (0 if site.agents else 1)
             cores += pending * site.spec.nodes * (future.cpus if future is not None else 1)
-            self.room[site.id] = cores * self.policy.depth
-            self.places[site.id] = self.policy.queue_tasks
+            self.room[site.id] = 0.0 if site.busy else cores * self.policy.depth
+            self.places[site.id] = 0 if site.busy else self.policy.queue_tasks
+            more = max(0, min(site.spec.max - len(site.pilots), site.spec.max_pending - pending)) if self.now >= site.hold else 0
+            self.spare[site.id] = (cores + more * site.spec.nodes * (future.cpus if future is not None else 1)) * self.policy.stay
         for one in self.snapshot.classes:
-            if one.site in self.room and one.state == Task.QUEUED:
-                cpus = max(1, self.snapshot.needs[one.need].cpus) if one.need else 1
+            if one.site not in self.room:
+                continue
+            cpus = max(1, self.snapshot.needs[one.need].cpus) if one.need else 1
+            self.spare[one.site] -= one.n * min(self._seconds(one), self.policy.stay) * cpus
+            if one.state == Task.QUEUED:
                 self.room[one.site] -= one.n * self._seconds(one) * cpus
                 self.places[one.site] -= one.n
                 self.wanted[one.site] += one.n * self._seconds(one)
@@ -240,7 +281,7 @@ class _Plan:
             live = len(site.pilots)
             pending = sum(1 for pilot in site.pilots if pilot.pending)
             work = self.wanted[site.id]
-            if work <= 0 or live >= site.spec.max or pending >= site.spec.max_pending or self.now < site.hold:
+            if site.busy or work <= 0 or live >= site.spec.max or pending >= site.spec.max_pending or self.now < site.hold:
                 continue
             future = future_agent(site)
             cores = (future.cpus if future is not None else 1) * site.spec.nodes
@@ -252,9 +293,10 @@ class _Plan:
         return submits
 
 
-def explain(need: Need, sites: tuple[SiteView, ...], now: float) -> list[Reason]:
-    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with."""
+def explain(need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0) -> list[Reason]:
+    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with; ``zone``: where its inputs are."""
     reasons = []
+    near = [site.name for site in sites if zone and site.zone == zone and soon(need, site, now)]
     for site in sites:
         where = f"site {site.name}"
         if site.paused is not None:
@@ -269,6 +311,8 @@ def explain(need: Need, sites: tuple[SiteView, ...], now: float) -> list[Reason]
             has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
             asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"
             reasons.append(Reason(f"no node of {where} is large enough{has}: it asks for {asks}", "lower `resources` in the steering file"))
+        elif near and site.zone != zone:
+            reasons.append(Reason(f"{where} is not where its inputs are: it goes there when {' and '.join(near)} cannot begin it soon"))
         elif now < site.hold:
             reasons.append(Reason(f"{where} submits no pilot for another {int(site.hold - now)} s: the last ones ended without an agent"))
         elif not site.agents:

@@ -293,6 +293,7 @@ FILE = Machine(
         "verified": _all((_F.COLLECTING, _F.RELAYING), _F.HOME),
         "missing": _all((_F.PRODUCED, _F.COLLECTING, _F.RELAYING), _F.LOST),
         "unneeded": _all((_F.PRODUCED, _F.RELAYING, _F.COLLECTING, _F.HOME), _F.DROPPED),
+        "relay_gone": {_F.HOME: _F.PRODUCED},
     },
 )
 

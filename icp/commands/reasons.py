@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from icp import output, planner
 from icp.commands.arguments import job_text, plural
 from icp.commands.status import STALE, pid_lives
-from icp.ledger import views, views_jobs, views_results
+from icp.ledger import files, views, views_jobs, views_results
 from icp.ledger.definitions import Definitions, Graph, TaskDefRow
 from icp.ledger.snapshot import read_needs, read_snapshot
 from icp.states import Agent, Task
@@ -151,9 +151,11 @@ class Teller:
     def _waiting(self, only: TaskDefRow | None) -> list[Answer]:
         """What waits for a place, by need: the planner's own reasons."""
         sums: dict[tuple[int, int], int] = {}
+        zones: dict[tuple[int, int], tuple[int, int]] = {}
         for one in self.snapshot.classes:
             if one.dataset == self.view.number and one.state == Task.WAITING and (only is None or one.task_def == only.id):
                 sums[one.task_def, one.need] = sums.get((one.task_def, one.need), 0) + one.n
+                zones[one.task_def, one.need] = max(zones.get((one.task_def, one.need), (0, 0)), (one.n, one.zone))
         answers = []
         for (task_def, need), n in sums.items():
             about = f"task {self.graph.defs[task_def].name}"
@@ -162,14 +164,14 @@ class Teller:
                 sentence = f"{plural(later, 'task')} failed before, and the first goes again in {output.duration(first - self.now)}"
                 answers.append(Answer(about, "waiting", sentence))
             if n > later:
-                answers.append(self._placing(about, plural(n - later, "task"), self.snapshot.needs.get(need)))
+                answers.append(self._placing(about, plural(n - later, "task"), self.snapshot.needs.get(need), zones[task_def, need][1]))
         return answers
 
-    def _placing(self, about: str, what: str, need: Need | None, since: tuple[str, ...] = ()) -> Answer:
+    def _placing(self, about: str, what: str, need: Need | None, zone: int, since: tuple[str, ...] = ()) -> Answer:
         verb = "waits" if what.startswith(("it", "1 ")) else "wait"
         if need is None:
             return Answer(about, "waiting", f"{what} {verb} for the next tick, which renders a larger need", since)
-        reasons = planner.explain(need, self._known(), self.now)
+        reasons = planner.explain(need, self._known(), self.now, zone)
         if not reasons:
             return Answer(about, "waiting", f"{what} {verb} for a site: no tick has met one yet", since, "icp run")
         able = [one for one in reasons if not one.mend]
@@ -288,7 +290,25 @@ class Teller:
         if case.task.not_before is not None and case.task.not_before > self.now:
             return Answer(case.about, "waiting", f"it failed, and goes again in {output.duration(case.task.not_before - self.now)}", error)
         need = self.snapshot.needs.get(case.task.need) or (read_needs(self.db, [case.task.need])[case.task.need] if case.task.need else None)
-        return self._placing(case.about, "it", need, error)
+        travelling = self._travelling(case)
+        if travelling:
+            return Answer(case.about, "waiting", "it waits for inputs that are on their way from another site", (*travelling, *error))
+        return self._placing(case.about, "it", need, case.task.zone, error)
+
+    def _travelling(self, case: _Case) -> tuple[str, ...]:
+        """Inputs of a task that are on their way home, to be sent on from there."""
+        definition = self.graph.by_name(case.task.task)
+        assert definition is not None
+        if case.task.job is None:
+            return ()
+        parents = {one.parent for one in definition.inputs}
+        names = {self.graph.defs[one].name for one in parents}
+        accepted = [one.id for one in views_jobs.tasks(self.db, self.graph, case.task.job, case.task.job) if one.task in names and one.state == "ok"]
+        lines = []
+        for name, site, _, since in files.awaited(self.db, accepted):
+            silent = "" if since is None else f", which does not answer since {output.clock(since)}"
+            lines.append(f"{name} is brought home from site {site}{silent}")
+        return tuple(lines)
 
     def _idle_task(self, case: _Case) -> Answer:
         if case.task.job is None:

@@ -35,6 +35,7 @@ class Key:
 
 _POLICY_DOC = {
     "depth": "seconds of work that wait at a site for each of its slots",
+    "stay": "seconds within which the zone of its inputs shall begin a task; what it cannot begin goes to another zone",
     "card_seconds": "seconds of work in one card, once a task definition's run time is known",
     "card_tasks": "attempts in one card at the most",
     "queue_tasks": "attempts that wait at one site at the most",

@@ -12,7 +12,7 @@ from icp.backends.spool_client import order, plain
 from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
-from icp.ledger import cards, datasets, ranges, release
+from icp.ledger import cached, cards, datasets, files, ranges, release
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.files import job_folder
@@ -28,6 +28,8 @@ __all__ = ["Dealer", "Orders"]
 
 OUTBOX_BYTES = 6_000_000
 """Cards beyond this wait for the next tick."""
+TRAVELLING = 20_000
+"""Waiting tasks that are passed over at the most, because their inputs travel."""
 
 
 @dataclass
@@ -38,20 +40,40 @@ class Orders:
     blobs: dict[bytes, bytes] = field(default_factory=dict)
     cards: list[bytes] = field(default_factory=list)
     others: list[bytes] = field(default_factory=list)
+    drops: set[bytes] = field(default_factory=set)
+    """What goes from the site's cache: nothing that the same orders bring or use, so that applying them twice is applying them once."""
     size: int = 0
 
     def frames(self) -> list[bytes]:
-        return [*self.needs.values(), *self.blobs.values(), *self.cards, *self.others]
+        return [*self.needs.values(), *self.blobs.values(), *self.cards, *self.others, *(order("drop", {"sha256": one.hex()}) for one in sorted(self.drops))]
 
 
 class _NotNow(Exception):
     """A task that cannot be dealt in this tick."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One input as a card names it; ``path``: where its bytes are at home, if they are sent along."""
+
+    name: str
+    source: list[str]
+    digest: bytes | None = None
+    path: Path | None = None
+    size: int = 0
+    relayed: int | None = None
+    """file.id, where it lies in the relay cache."""
+
+
 class Dealer:
     """Carries out Release and Deal inside one write transaction."""
 
-    def __init__(self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float) -> None:
+    def __init__(
+        self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float, relay: Path
+    ) -> None:
+        self.relay = relay
+        self._ready: dict[int, list[_Input]] = {}
+        """Inputs of tasks that were looked at: all are at the site, or go there with the same orders."""
         self.ledger, self.db = ledger, ledger.db
         self.definitions, self.rendering, self.fold, self.policy, self.now = definitions, rendering, fold, policy, now
 
@@ -119,12 +141,25 @@ class Dealer:
         """Put up to ``action.n`` waiting tasks into cards; how many attempts that made."""
         if orders.size > OUTBOX_BYTES:
             return 0
-        tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n)
+        reads = bool(self.definitions.task_def(action.task_def).inputs)
+        # those whose inputs travel are passed over: they must not hold up what could run
+        more = files.travelling(self.db, TRAVELLING) if reads and len(snapshot.sites) > 1 else 0
+        tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
         chains: dict[tuple[str, int], list[list[TaskRow]]] = defaultdict(list)
         taken: set[int] = set()
+        awaited = dealt = 0
+        silent = {one.id for one in snapshot.sites if not one.reachable}
         for task in tasks:
+            if dealt >= action.n:
+                break
             if task.id in taken or task.state != Task.WAITING:
                 continue
+            if reads:
+                ready, travels = self._look(task, site, orders, silent, ask=awaited < action.n)
+                awaited += travels
+                if not ready:
+                    continue
+            dealt += 1
             chain = self._chain(task, site, snapshot)
             taken |= {one.id for one in chain}
             chains[join([self._need(one, snapshot) for one in chain]).id, task.priority].append(chain)
@@ -183,7 +218,7 @@ class Dealer:
                     part.append((task, key, passkey, self._attempt(task, key.hex(), passkey.hex(), keys, site, context, orders)))
                     keys[task.task_def] = key.hex()
             except _NotNow:
-                continue
+                pass  # what comes before it in the chain can run
             rendered += part
         if not rendered:
             return 0
@@ -215,67 +250,113 @@ class Dealer:
             "a": key, "k": passkey, "dataset": dataset.uuid, "job": task.job, "task": definition.name, "try": 1,
             "after": [chain[parent] for parent in definition.parents if parent in chain],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [], "in": self._inputs(dataset, definition, task, chain, site, orders), "steps": rendered.steps, "out": rendered.out,
+            "files": [], "in": self._inputs(task, chain, site, orders), "steps": rendered.steps, "out": rendered.out,
         }  # fmt: skip
         if definition.final:
             body["list"] = True
         if dataset.pack is not None:
             body["files"] = [dataset.pack.hex()]
-            self._blob(dataset.pack, site, orders)
+            if not self._blob(-dataset.number, dataset.pack, site, orders):
+                raise _NotNow
         return body
 
-    def _inputs(
-        self, dataset: DatasetRendering, definition: TaskDefRow, task: TaskRow, chain: dict[int, str], site: SiteView, orders: Orders
-    ) -> list[dict[str, Any]]:
-        inputs: list[dict[str, Any]] = []
+    def _look(self, task: TaskRow, site: SiteView, orders: Orders, silent: set[int], *, ask: bool) -> tuple[bool, bool]:
+        """Whether a waiting task's inputs are at the site, or go there with these orders; if not, whether it waits for some that are on their way.
+
+        ``ask``: what is at another site only shall come home; ``silent``: sites that do not answer.
+        """
+        inputs, absent = self._sources(task, {}, site)
+        if absent:
+            answering = not any(self._origin(file) in silent for file in absent)
+            if ask and answering:
+                files.want_away(self.db, absent)
+            return False, answering
+        if not self._send(task, inputs, site, orders):
+            return False, True
+        self._ready[task.id] = inputs
+        return True, False
+
+    def _origin(self, file: int) -> int:
+        return int(self.db.execute("SELECT a.site FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)).fetchone()[0])
+
+    def _inputs(self, task: TaskRow, chain: dict[int, str], site: SiteView, orders: Orders) -> list[dict[str, Any]]:
+        """A task's inputs as its card names them."""
+        inputs = self._ready.pop(task.id, None)
+        if inputs is None:
+            inputs, absent = self._sources(task, chain, site)
+            if absent or not self._send(task, inputs, site, orders):
+                raise _NotNow
+        return [{"name": one.name, "from": one.source, "sha256": None if one.digest is None else one.digest.hex()} for one in inputs]
+
+    def _sources(self, task: TaskRow, chain: dict[int, str], site: SiteView) -> tuple[list[_Input], list[int]]:
+        """Where each input comes from; and the files that are neither at this site nor at home."""
+        dataset = self.rendering.dataset(task.dataset)
+        definition = self.definitions.task_def(task.task_def)
         job = self.fold.by_job.get((task.dataset, task.job), {})
+        inputs: list[_Input] = []
+        absent: list[int] = []
         for one in definition.inputs:
             parent = self.definitions.task_def(one.parent)
             if one.parent in chain:
                 name = dataset.renderers[one.parent].outputs(dataset.context(task.job))[one.output][0]
-                inputs.append({"name": name, "from": ["store", chain[one.parent]], "sha256": None})
+                inputs.append(_Input(name, ["store", chain[one.parent]]))
             elif definition.final:
                 for member, attempt in cards.members(self.db, task.dataset, one.parent, definition.final, definition.id, -1 - task.job):
-                    prefix = f"inputs/{parent.name}/{job_folder(member, dataset.jobs)}/"
-                    inputs += self._files(dataset, attempt, one.output, member, prefix, site, orders)
+                    folder = job_folder(member, dataset.jobs)
+                    self._outputs(dataset, attempt, one.output, folder, f"inputs/{parent.name}/{folder}/", site, inputs, absent)
             else:
                 accepted = job[one.parent].accepted
                 assert accepted is not None
-                inputs += self._files(dataset, accepted, one.output, task.job, "", site, orders)
-        return inputs
+                self._outputs(dataset, accepted, one.output, job_folder(task.job, dataset.jobs), "", site, inputs, absent)
+        return inputs, absent
 
-    def _files(
-        self, dataset: DatasetRendering, attempt: int, output: int, job: int, prefix: str, site: SiteView, orders: Orders
-    ) -> list[dict[str, Any]]:
-        """Inputs from what an accepted attempt made: from the site's own store, or sent along from home."""
-        found: list[dict[str, Any]] = []
+    def _outputs(
+        self, dataset: DatasetRendering, attempt: int, output: int, folder: str, prefix: str, site: SiteView, inputs: list[_Input], absent: list[int]
+    ) -> None:
+        """Add what an accepted attempt made of one output: from the site's own store, or sent along from home."""
         here = cards.replica_at(self.db, attempt, site.id)
-        for name, digest, _, state, _ in cards.input_files(self.db, attempt, output):
+        for name, digest, file, state, size, kept in cards.input_files(self.db, attempt, output):
             if here is not None and state in (File.PRODUCED, File.COLLECTING, File.RELAYING, File.HOME):
-                source = ["store", here.hex(), *([name] if prefix else [])]
+                inputs.append(_Input(prefix + name, ["store", here.hex(), *([name] if prefix else [])], digest))
             elif state == File.HOME:
-                folder = Path(dataset.outputs) / job_folder(job, dataset.jobs) / name
-                self._blob(digest, site, orders, folder)
-                source = ["cache", digest.hex()]
+                path = Path(dataset.outputs) / folder / name if kept else files.relay_path(self.relay, file, digest)
+                inputs.append(_Input(prefix + name, ["cache", digest.hex()], digest, path, size, None if kept else file))
             else:
-                raise _NotNow
-            found.append({"name": prefix + name, "from": source, "sha256": digest.hex()})
-        return found
+                absent.append(file)
 
-    def _blob(self, digest: bytes, site: SiteView, orders: Orders, path: Path | None = None) -> None:
-        """Send bytes along unless the site has them."""
-        if digest in orders.blobs or cards.has_blob(self.db, site.id, digest):
-            return
-        if path is None:
+    def _send(self, task: TaskRow, inputs: list[_Input], site: SiteView, orders: Orders) -> bool:
+        """Send along what the site has not; False if not all of it fits into these orders: the rest follows, and the card behind it."""
+        there = True
+        for one in inputs:
+            if one.path is not None and one.digest is not None:
+                there &= self._blob(task.id, one.digest, site, orders, one)
+        return there
+
+    def _blob(self, reader: int, digest: bytes, site: SiteView, orders: Orders, one: _Input | None = None) -> bool:
+        """Whether the site has these bytes for this reader (task.id, or -dataset.id for its pack), or gets them with these orders."""
+        cached.read_by(self.db, reader, site.id, digest)
+        if digest in orders.drops:
+            orders.drops.remove(digest)
+            cached.sent(self.db, site.id, digest)
+            return True
+        if digest in orders.blobs or cached.here(self.db, site.id, digest):
+            return True
+        if orders.size > OUTBOX_BYTES:
+            return False
+        if one is None or one.path is None:
             data = cards.blob(self.db, digest)
         else:
             try:
-                data = path.read_bytes()
+                data = one.path.read_bytes()
             except OSError as error:
-                raise IcpError(f"{path} cannot be read: {error.strerror}", "put it back, or `icp reset` its job") from None
+                if one.relayed is not None:
+                    files.relay_gone(self.db, one.relayed)
+                    return False
+                raise IcpError(f"{one.path} cannot be read: {error.strerror}", "put it back, or `icp reset` its job") from None
         orders.blobs[digest] = order("blob", {"sha256": digest.hex()}, data)
         orders.size += len(data)
-        cards.blob_sent(self.db, site.id, digest)
+        cached.sent(self.db, site.id, digest)
+        return True
 
 
 def _pattern(definition: TaskDefRow, output: int) -> bool:

@@ -13,10 +13,15 @@ from icp.ledger.files import Coming
 from icp.model.exchange import Answer, Piece, Want
 from icp.pilot import faults
 
-__all__ = ["BUDGET", "Home"]
+__all__ = ["BUDGET", "Home", "part_path"]
 
 BUDGET = 6_000_000
 """Bytes of outputs that are asked for in one exchange."""
+
+
+def part_path(incoming: Path, attempt: str, file: int) -> Path:
+    """Where an output lies while it comes home."""
+    return incoming / f"{attempt}.{file}"
 
 
 class Home:
@@ -45,7 +50,7 @@ class Home:
             room -= length + 1000
 
     def _part(self, one: Coming) -> Path:
-        return self.incoming / f"{one.attempt}.{one.file}"
+        return part_path(self.incoming, one.attempt, one.file)
 
     def _have(self, one: Coming) -> int:
         try:
@@ -92,7 +97,7 @@ class Home:
             self.failed.append((one, "its sha256 is another than when it was made"))
             return False
         one.target.parent.mkdir(parents=True, exist_ok=True)
-        part.chmod(0o644)
+        part.chmod(0o644 if one.kept else 0o600)
         part.replace(one.target)
         faults.visit("engine.home_renamed")
         folders.add(one.target.parent)
@@ -100,7 +105,7 @@ class Home:
 
     @staticmethod
     def clear(incoming: Path) -> None:
-        """Remove the folder of partial files when nothing is in it."""
+        """Remove a folder of ours when nothing is in it."""
         with contextlib.suppress(OSError):
             incoming.rmdir()
 

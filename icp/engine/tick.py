@@ -17,11 +17,11 @@ from icp.config import Config, Site
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Orders
-from icp.engine.home import Home
+from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.rendering import Rendering
 from icp.errors import BadInput, IcpError
-from icp.ledger import cards, files, pilots, sites, upkeep
+from icp.ledger import cached, cards, files, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.fold import Fold
@@ -97,7 +97,10 @@ class Engine:
         self.sites = {name: self._site(site) for name, site in config.sites.items()}
         self.turn: list[_Site] = []
         self._paced = False
-        self.incoming = config.places.state / "incoming"
+        self.incoming, self.relay = config.places.state / "incoming", config.places.state / "relay"
+        if ledger.meta("relay") != str(self.relay):
+            with ledger.write():
+                ledger.set_meta("relay", str(self.relay))
 
     # -- set-up -------------------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class Engine:
             self._release([action for action in actions if isinstance(action, Release)], now)
             snapshot = self._snapshot()
             actions = plan(snapshot, self.config.policy, now)
-        views = {view.id: view for view in snapshot.sites}
+        views = {view.id: view for view in snapshot.sites if not view.busy}
         for site in self.turn:
             site.view, site.orders = views.get(site.id), Orders()
         self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
@@ -176,17 +179,17 @@ class Engine:
             site.due = 0.0
 
     def _site_configs(self) -> list[SiteConfig]:
-        return [(site.config.name, site.config.attributes, site.config.pilot) for site in self.turn]
+        return [(site.config.name, site.config.attributes, site.config.pilot) for site in self.sites.values()]
 
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
-            return read_snapshot(db, self.definitions, self._site_configs())
+            return read_snapshot(db, self.definitions, self._site_configs(), {one.config.name for one in self.sites.values()} - {one.config.name for one in self.turn})
 
     def fold(self, now: float) -> Fold:
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
 
     def dealer(self, fold: Fold, now: float) -> Dealer:
-        return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now)
+        return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now, self.relay)
 
     def _prepare(self, now: float) -> None:
         """What does not need a plan: groups counted, final tasks made, needs rendered anew, sums corrected."""
@@ -204,6 +207,21 @@ class Engine:
             upkeep.correct_summaries(db)
             upkeep.complete(db, self.definitions, now)
             files.sweep(db, self.definitions)
+            cached.over(db)
+        self._unlink()
+
+    def _unlink(self) -> None:
+        """Remove what nobody reads any more from the relay cache, and what began to come and is not wanted any more: the ledger says so for good by now."""
+        gone = files.unlinking(self.db)
+        if not gone:
+            return
+        for file, attempt, digest in gone:
+            files.relay_path(self.relay, file, digest).unlink(missing_ok=True)
+            part_path(self.incoming, attempt, file).unlink(missing_ok=True)
+        with self.ledger.write() as db:
+            files.unlinked(db, [one[0] for one in gone])
+        for folder in (self.relay, self.incoming):
+            Home.clear(folder)
 
     def _release(self, releases: list[Release], now: float) -> None:
         for action in releases:
@@ -276,6 +294,7 @@ class Engine:
         others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
         others += [order("fence", {"agent": name}) for name in sites.fences(self.db, site.id, self.config.policy)]
         others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
+        site.orders.drops = set(cached.drops(self.db, site.id, 5000))
         for name, kind, segment in sites.read_streams(self.db, site.id, self.clock() - self.config.policy.retention):
             others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
         for ending in pilots.endings(self.db, site.id):
@@ -320,14 +339,14 @@ class Engine:
         serial, epoch = sites.standing(db, site.id)
         box = cards.outbox_of(db, site.id)
         streams = sites.positions(db, site.id)
-        wanted = files.coming(db, site.id, 2000)
+        wanted = files.coming(db, site.id, 2000, self.relay)
         if box is None and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
         site.left = pilots.left(db, site.id)
         asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
         site.home = Home(wanted, self.incoming)
         with self.ledger.write():
-            files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present)])
+            files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present) if one.kept])
             files.arrived(db, self.definitions, site.home.present)
         hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
         if hello.orders is not None:
@@ -356,21 +375,22 @@ class Engine:
             if not isinstance(known, Unknown):
                 with self.ledger.write() as db:
                     pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin)
-        arrived = self._home(site, answer, now)
+        arrived = self._home(site, answer, now, result)
         faults.visit("engine.ingested")
         result.facts += done.facts
         result.accepted += done.accepted
         result.files += arrived
-        more = answer.more or (arrived > 0 and bool(files.coming(self.db, site.id, 1)))
+        more = answer.more or (arrived > 0 and bool(files.coming(self.db, site.id, 1, self.relay)))
         result.more |= more
         return None if more else bool(done.facts or arrived or answer.applied)
 
-    def _home(self, site: _Site, answer: Answer, now: float) -> int:
+    def _home(self, site: _Site, answer: Answer, now: float, result: Ticked) -> int:
         if site.home is None or not site.home.asked:
             return 0
         arrived = site.home.take(answer)
         with self.ledger.write() as db:
             files.arrived(db, self.definitions, arrived)
+            result.more |= any(not one.kept for one in arrived)  # some task waits for it
             if site.home.failed:
                 fold = self.fold(now)
                 for one, _ in site.home.failed:

@@ -13,8 +13,6 @@ from icp.states import Attempt, Task
 __all__ = [
     "InputFile",
     "blob",
-    "blob_sent",
-    "has_blob",
     "input_files",
     "make_attempts",
     "make_card",
@@ -65,14 +63,14 @@ def make_attempts(fold: Fold, card: int, site: int, entries: Sequence[tuple[Task
     return made
 
 
-InputFile = tuple[str, bytes, int, int, int]
-"""(name, sha256, attempt id, file state, bytes) of an accepted parent's output."""
+InputFile = tuple[str, bytes, int, int, int, int]
+"""(name, sha256, file id, file state, bytes, kept) of an accepted parent's output."""
 
 
 def input_files(db: sqlite3.Connection, attempt: int, output: int) -> list[InputFile]:
     """What an accepted attempt made of one declared output: several where it is a pattern."""
     return db.execute(
-        "SELECT name, sha256, attempt, state, bytes FROM file WHERE attempt = ? AND output = ? ORDER BY name", (attempt, output)
+        "SELECT name, sha256, id, state, bytes, kept FROM file WHERE attempt = ? AND output = ? ORDER BY name", (attempt, output)
     ).fetchall()
 
 
@@ -139,19 +137,9 @@ def replica_at(db: sqlite3.Connection, attempt: int, site: int) -> bytes | None:
     return None if row is None else bytes(row[0])
 
 
-def has_blob(db: sqlite3.Connection, site: int, digest: bytes) -> bool:
-    """Whether these bytes were sent to the site before."""
-    return db.execute("SELECT 1 FROM cached WHERE site = ? AND sha256 = ?", (site, digest)).fetchone() is not None
-
-
 def blob(db: sqlite3.Connection, digest: bytes) -> bytes:
     """Bytes that the ledger keeps: files shipped with a dataset."""
     return bytes(db.execute("SELECT data FROM blob WHERE sha256 = ?", (digest,)).fetchone()[0])
-
-
-def blob_sent(db: sqlite3.Connection, site: int, digest: bytes) -> None:
-    """They are in the outbox of the same transaction."""
-    db.execute("INSERT OR IGNORE INTO cached VALUES (?, ?)", (site, digest))
 
 
 def without_need(db: sqlite3.Connection, dataset: int, task_def: int, limit: int = 2000) -> list[int]:

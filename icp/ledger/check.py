@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from icp.ledger.db import Ledger
-from icp.ledger.files import home_path
+from icp.ledger.files import home_path, relay_path
 from icp.states import Attempt, Dataset, File, Task
 
 __all__ = ["EACH", "check"]
@@ -128,6 +128,19 @@ _FILES = (
     ),
 )
 
+_RELAYED = (
+    (
+        "file {0} ({2}) of attempt {1} is kept and relayed, or not kept and collected",
+        "SELECT f.id, f.attempt, f.name FROM file f WHERE f.id BETWEEN ? AND ? "
+        f"AND ((f.kept = 1 AND f.state = {int(File.RELAYING)}) OR (f.kept = 0 AND f.state = {int(File.COLLECTING)}))",
+    ),
+    (
+        "file {0} ({2}) of attempt {1} is in the relay cache, and nobody reads it any more or no site holds it",
+        f"SELECT f.id, f.attempt, f.name FROM file f WHERE f.id BETWEEN ? AND ? AND f.kept = 0 AND f.state = {int(File.HOME)} "
+        "AND (f.live = 0 OR NOT EXISTS (SELECT 1 FROM replica r WHERE r.attempt = f.attempt AND r.dropping = 0))",
+    ),
+)
+
 _SMALL: tuple[tuple[str, str], ...] = (
     (
         "dataset {0} is complete, and {1} of its tasks are neither ok nor cancelled",
@@ -162,6 +175,21 @@ _SMALL: tuple[tuple[str, str], ...] = (
         "the orders to site {0} have serial {1}, after {2}",
         "SELECT s.name, o.serial, s.serial FROM outbox o JOIN site s ON s.id = o.site WHERE o.serial <> s.serial + 1",
     ),
+    (
+        "bytes {1} are to be dropped at site {0}, and a task still reads them there",
+        "SELECT s.name, lower(hex(c.sha256)) FROM cached c JOIN site s ON s.id = c.site JOIN cached_for u ON u.site = c.site AND u.sha256 = c.sha256 "
+        "WHERE c.dropping = 1",
+    ),
+    (
+        "bytes {1} are sent to site {0}, and nobody reads them there",
+        "SELECT s.name, lower(hex(c.sha256)) FROM sending c JOIN site s ON s.id = c.site WHERE NOT EXISTS "
+        "(SELECT 1 FROM cached_for u WHERE u.site = c.site AND u.sha256 = c.sha256)",
+    ),
+    (
+        "bytes {1} in the cache of site {0} stay for task {2}, which is done or does not exist",
+        "SELECT s.name, lower(hex(u.sha256)), u.task FROM cached_for u JOIN site s ON s.id = u.site LEFT JOIN task t ON t.id = u.task "
+        "WHERE u.task > 0 AND (t.id IS NULL OR t.state IN (4, 7))",
+    ),
     ("pilot {0} is in state {1} and live is {2}", "SELECT id, state, live FROM pilot WHERE live <> (state <= 4)"),
     ("agent {0} is in state {1} and live is {2}", "SELECT id, state, live FROM agent WHERE live <> (state <> 3)"),
     ("live_class has a row with {1} tasks of definition {0}", "SELECT task_def, n FROM live_class WHERE n <= 0 OR state > 3"),
@@ -177,7 +205,7 @@ def check(ledger: Ledger, *, deep: bool = False) -> list[str]:
         found += [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check(20)").fetchall() if row[0] != "ok"]
         for part in (_tables, _counts, _jobs, _finals, _coming, _statistics):
             found += part(db)
-        files = list(_home_files(db))
+        files = [*_home_files(db), *_relayed(db)]
     # the files are looked at outside of the transaction: it may take long
     found += _limited(_missing(files, deep=deep))
     return found
@@ -205,7 +233,7 @@ def _chunks(db: sqlite3.Connection, table: str) -> Iterator[tuple[int, int]]:
 
 def _tables(db: sqlite3.Connection) -> list[str]:
     found: list[str] = []
-    for table, rules in (("task", _TASKS), ("attempt", _ATTEMPTS), ("error", _ERRORS), ("file", _FILES)):
+    for table, rules in (("task", _TASKS), ("attempt", _ATTEMPTS), ("error", _ERRORS), ("file", (*_FILES, *_RELAYED))):
         for sentence, query in rules:
             found += _limited(_said(db, sentence, query, _chunks(db, table)))
     for sentence, query in _SMALL:
@@ -391,6 +419,18 @@ def _home_files(db: sqlite3.Connection) -> Iterator[tuple[int, Path, int, bytes]
             chunk,
         ).fetchall():
             yield number, home_path(outputs, jobs, job, name), size, digest
+
+
+def _relayed(db: sqlite3.Connection) -> Iterator[tuple[int, Path, int, bytes]]:
+    """What lies in the relay cache; a ledger that no engine had in hand yet does not know where that is."""
+    row = db.execute("SELECT value FROM meta WHERE key = 'relay'").fetchone()
+    for chunk in _chunks(db, "file") if row is not None else ():
+        for number, size, digest in db.execute(
+            f"SELECT id, bytes, sha256 FROM file WHERE id BETWEEN ? AND ? AND kept = 0 AND state = {int(File.HOME)} AND live = 1", chunk
+        ).fetchall():
+            path = relay_path(Path(row[0]), number, digest)
+            if path.exists():  # one that is gone is brought again
+                yield number, path, size, digest
 
 
 def _missing(files: list[tuple[int, Path, int, bytes]], *, deep: bool) -> Found:

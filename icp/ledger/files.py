@@ -12,12 +12,31 @@ from icp.ledger.fold import Fold
 from icp.ledger.readers import drop_readerless
 from icp.states import FILE, Agent, File
 
-__all__ = ["Coming", "arrived", "coming", "drops", "final_folder", "gone", "home_path", "job_folder", "missing", "set_collecting", "sweep"]
+__all__ = [
+    "Coming",
+    "arrived",
+    "awaited",
+    "coming",
+    "drops",
+    "final_folder",
+    "gone",
+    "home_path",
+    "job_folder",
+    "missing",
+    "relay_gone",
+    "relay_path",
+    "set_collecting",
+    "sweep",
+    "travelling",
+    "unlinked",
+    "unlinking",
+    "want_away",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """A kept output that is wanted at home: from which attempt, and where it will be."""
+    """An output that is wanted at home, to be kept or for a task at another site: from which attempt, and where it will be."""
 
     file: int
     attempt: str
@@ -27,6 +46,7 @@ class Coming:
     sha256: bytes
     dataset: int
     target: Path
+    kept: bool = True
 
 
 def job_folder(job: int, jobs: int) -> str:
@@ -44,19 +64,75 @@ def home_path(outputs: str, jobs: int, job: int, name: str) -> Path:
     return Path(outputs) / (job_folder(job, jobs) if job >= 0 else final_folder(-1 - job)) / name
 
 
-def coming(db: sqlite3.Connection, site: int, limit: int) -> list[Coming]:
-    """Kept outputs at a site that are not home, the oldest first."""
+def relay_path(relay: Path, file: int, digest: bytes) -> Path:
+    """Where an output that is not kept lies at home while a task elsewhere reads it."""
+    return relay / f"{digest.hex()}.{file}"
+
+
+def coming(db: sqlite3.Connection, site: int, limit: int, relay: Path | None = None) -> list[Coming]:
+    """Outputs at a site that are wanted at home and are not: those first that a task elsewhere waits for (to be put below ``relay``), then the oldest."""
+    found: list[Coming] = []
+    if relay is not None:
+        rows = db.execute(
+            "SELECT f.id, a.key, f.output, f.name, f.bytes, f.sha256, t.dataset FROM file f INDEXED BY file_relaying JOIN attempt a ON a.id = f.attempt "
+            "JOIN task t ON t.id = a.task WHERE f.live = 1 AND f.kept = 0 AND f.state = 1 AND a.site = ? ORDER BY f.id LIMIT ?",
+            (site, limit),
+        ).fetchall()
+        found = [Coming(row[0], row[1].hex(), *row[2:], relay_path(relay, row[0], row[5]), kept=False) for row in rows]
     rows = db.execute(
         "SELECT f.id, a.key, f.output, f.name, f.bytes, f.sha256, t.dataset, d.outputs, d.jobs, t.job "
         "FROM file f INDEXED BY file_wanted JOIN attempt a ON a.id = f.attempt JOIN task t ON t.id = a.task JOIN dataset d ON d.id = t.dataset "
         "WHERE f.live = 1 AND f.kept = 1 AND f.state IN (0, 1, 2) AND a.site = ? ORDER BY f.state DESC, f.id LIMIT ?",
         (site, limit),
     ).fetchall()
-    return [Coming(row[0], row[1].hex(), row[2], row[3], row[4], row[5], row[6], home_path(row[7], row[8], row[9], row[3])) for row in rows]
+    return found + [Coming(row[0], row[1].hex(), *row[2:7], home_path(row[7], row[8], row[9], row[3])) for row in rows]
+
+
+def travelling(db: sqlite3.Connection, limit: int) -> int:
+    """Outputs on their way home, ``limit`` at the most: so many tasks may wait for one."""
+    counted = "SELECT count(*) FROM (SELECT 1 FROM file INDEXED BY {} WHERE live = 1 AND kept = {} AND state {} LIMIT ?)"
+    rows = [db.execute(counted.format(*one), (limit,)).fetchone() for one in (("file_relaying", 0, "= 1"), ("file_wanted", 1, "IN (0, 1, 2)"))]
+    return min(limit, sum(int(row[0]) for row in rows))
+
+
+def want_away(db: sqlite3.Connection, files: Iterable[int]) -> None:
+    """A task at another site reads these: they shall come home."""
+    db.executemany(
+        "UPDATE file SET state = ? WHERE id = ? AND live = 1 AND kept = 0 AND state = ?", [(int(File.RELAYING), one, int(File.PRODUCED)) for one in files]
+    )
+
+
+def relay_gone(db: sqlite3.Connection, file: int) -> None:
+    """The relay cache has lost a file: its site still holds it, and it is brought again."""
+    db.execute("UPDATE file SET state = ? WHERE id = ? AND kept = 0 AND state = ?", (int(File.PRODUCED), file, int(File.HOME)))
+
+
+def unlinking(db: sqlite3.Connection, limit: int = 5000) -> list[tuple[int, str, bytes]]:
+    """(file, attempt, sha256) of what need not lie at home any more, whole or in part."""
+    rows = db.execute("SELECT u.file, a.key, u.sha256 FROM unlinking u JOIN attempt a ON a.id = u.attempt LIMIT ?", (limit,)).fetchall()
+    return [(row[0], row[1].hex(), row[2]) for row in rows]
+
+
+def unlinked(db: sqlite3.Connection, files: Iterable[int]) -> None:
+    """These are removed."""
+    db.executemany("DELETE FROM unlinking WHERE file = ?", [(one,) for one in files])
+
+
+def awaited(db: sqlite3.Connection, tasks: Iterable[int]) -> list[tuple[str, str, File, float | None]]:
+    """(name, site, state, since when that site does not answer) of outputs of these tasks that are on their way home for tasks elsewhere."""
+    found: list[tuple[str, str, File, float | None]] = []
+    for task in tasks:
+        rows = db.execute(
+            "SELECT f.name, s.name, f.state, s.unreachable FROM file f JOIN attempt a ON a.id = f.attempt JOIN site s ON s.id = a.site "
+            "WHERE f.attempt = (SELECT accepted FROM task WHERE id = ?) AND f.live = 1 AND f.state = ?",
+            (task, int(File.RELAYING)),
+        ).fetchall()
+        found += [(row[0], row[1], File(row[2]), row[3]) for row in rows]
+    return found
 
 
 def set_collecting(db: sqlite3.Connection, files: Iterable[int]) -> None:
-    """These are asked for in this exchange."""
+    """These, which are kept, are asked for in this exchange."""
     db.executemany("UPDATE file SET state = ? WHERE id = ? AND state = ?", [(int(File.COLLECTING), one, int(File.PRODUCED)) for one in files])
 
 
@@ -68,7 +144,7 @@ def arrived(db: sqlite3.Connection, definitions: Definitions, files: Iterable[Co
         if row is None or not FILE.knows(File(row[0]), "verified"):
             continue  # un-accepted while it travelled
         db.execute("UPDATE file SET state = ? WHERE id = ?", (int(File.HOME), one.file))
-        db.execute("UPDATE dataset SET coming = coming - 1 WHERE id = ?", (one.dataset,))
+        db.execute("UPDATE dataset SET coming = coming - ? WHERE id = ?", (int(one.kept), one.dataset))
         attempts.add(row[1])
     drop_readerless(db, definitions, attempts)
 

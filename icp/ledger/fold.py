@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+from icp.ledger import cached
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.inputs import inputs_again
@@ -54,6 +55,7 @@ class Fold(WorkingSet):
         self.replicas: list[tuple[int, int, int]] = []
         self.coming: Counter[int] = Counter()
         self.maybe_drop: set[int] = set()
+        self.read: set[int] = set()
         self.touched: set[int] = set()
         self.refused = 0
         self.accepted = 0
@@ -293,7 +295,7 @@ class Fold(WorkingSet):
             parents = self.definitions.task_def(child_def).parents
             child.waiting_on = sum(1 for parent in parents if parent not in job or job[parent].accepted is None)
             self.dirty_tasks[child.id] = child
-            if site is not None:
+            if site is not None and any(one.parent == definition.id for one in self.definitions.task_def(child_def).inputs):
                 child.zone = self._zone(site)
             if child.waiting_on == 0 and child.state == Task.IDLE:
                 self.task_event(child, "ready")
@@ -309,6 +311,8 @@ class Fold(WorkingSet):
 
     def inputs_done(self, task: TaskRow, definition: TaskDefRow) -> None:
         """Outputs that this task read may have no reader left."""
+        if definition.inputs:
+            self.read.add(task.id)
         if definition.final:
             self.kept.swept.add((task.dataset, task.task_def, -1 - task.job))
         elif definition.inputs:
@@ -355,6 +359,8 @@ class Fold(WorkingSet):
             self.final_moved(*final)
         if self.maybe_drop:
             drop_readerless(self.db, self.definitions, self.maybe_drop)
+        if self.read:
+            cached.release(self.db, self.read)
         self.stop_loss.write()
         for row in self.dirty_tasks.values():
             row.was = (row.need, row.zone, row.site, row.state)
@@ -370,6 +376,7 @@ class Fold(WorkingSet):
         self.replicas.clear()
         self.coming.clear()
         self.maybe_drop.clear()
+        self.read.clear()
         self.kept = KeptCounts()
 
     def final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:

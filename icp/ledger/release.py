@@ -91,7 +91,19 @@ def release_finals(fold: Fold, ready: Iterable[tuple[int, int, int, str, int]], 
         job = -1 - group
         state = Task.WAITING if oks else Task.CANCELLED
         need = need_of(task_def, job, key)
-        fold.add_task(TaskRow((None, dataset, task_def, job, int(state), need, 0, 0, 0, 0, 0, None, 0, None), new=True))
+        zone = _zone_of_inputs(fold, task_def)
+        fold.add_task(TaskRow((None, dataset, task_def, job, int(state), need, 0, zone, 0, 0, 0, None, 0, None), new=True))
         fold.db.execute("UPDATE final_left SET made = 1 WHERE dataset = ? AND task_def = ? AND grp = ?", (dataset, task_def, group))
         made += 1
     return made
+
+
+def _zone_of_inputs(fold: Fold, task_def: int) -> int:
+    """The zone in which most of what a final task reads was made (0: nowhere)."""
+    definition = fold.definitions.task_def(task_def)
+    made: Counter[int] = Counter()
+    for parent in {one.parent for one in definition.inputs}:
+        query = "SELECT s.zone, y.n FROM tally y JOIN site s ON s.id = y.site WHERE y.dataset = ? AND y.task_def = ? AND y.state = ?"
+        for zone, n in fold.db.execute(query, (definition.dataset, parent, int(Task.OK))).fetchall():
+            made[zone] += n
+    return max(made, key=lambda zone: (made[zone], -zone)) if made else 0

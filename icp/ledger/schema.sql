@@ -218,11 +218,28 @@ CREATE TABLE file (
 CREATE INDEX file_attempt ON file (attempt);
 CREATE INDEX file_wanted ON file (state, id) WHERE live = 1 AND kept = 1 AND state IN (0, 1, 2);
 
+-- Outputs that a task at another site reads come home too, into the engine's relay cache; what it need not keep any more is unlinked
+-- once the change is committed.
+CREATE INDEX file_relaying ON file (id) WHERE live = 1 AND kept = 0 AND state = 1;
+CREATE TABLE unlinking (file INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, sha256 BLOB NOT NULL);
+CREATE TRIGGER file_unlinking AFTER UPDATE OF state ON file
+WHEN NEW.state IN (4, 5) AND (OLD.state IN (1, 2) OR (OLD.state = 3 AND OLD.kept = 0)) BEGIN
+  INSERT OR IGNORE INTO unlinking VALUES (OLD.id, OLD.attempt, OLD.sha256);
+END;
+
 CREATE TABLE replica (attempt INTEGER NOT NULL, site INTEGER NOT NULL, dropping INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (attempt, site)) WITHOUT ROWID;
 CREATE INDEX replica_dropping ON replica (site) WHERE dropping = 1;
 
 CREATE TABLE blob (sha256 BLOB PRIMARY KEY, bytes INTEGER NOT NULL, data BLOB);
-CREATE TABLE cached (site INTEGER NOT NULL, sha256 BLOB NOT NULL, PRIMARY KEY (site, sha256)) WITHOUT ROWID;
+CREATE TABLE cached (site INTEGER NOT NULL, sha256 BLOB NOT NULL, dropping INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (site, sha256)) WITHOUT ROWID;
+
+-- Who reads what lies in a site's cache: task.id, or -dataset.id for its pack. When nobody does any more, it is dropped there.
+CREATE TABLE cached_for (task INTEGER NOT NULL, site INTEGER NOT NULL, sha256 BLOB NOT NULL, PRIMARY KEY (task, site, sha256)) WITHOUT ROWID;
+CREATE INDEX cached_for_blob ON cached_for (site, sha256);
+CREATE INDEX cached_dropping ON cached (site) WHERE dropping = 1;
+
+-- Large bytes on their way into a site's cache, in sessions of their own; path NULL: a pack, from `blob`.
+CREATE TABLE sending (site INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL, path TEXT, PRIMARY KEY (site, sha256)) WITHOUT ROWID;
 
 CREATE TABLE command (id INTEGER PRIMARY KEY, at REAL NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL, dataset INTEGER, detail TEXT);
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from icp.ledger.definitions import Definitions
@@ -29,7 +29,7 @@ def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int
     return known
 
 
-def read_site(db: sqlite3.Connection, config: SiteConfig) -> SiteView | None:
+def read_site(db: sqlite3.Connection, config: SiteConfig, *, busy: bool = False) -> SiteView | None:
     """One site with its live agents and pilots; None while the ledger has never met it."""
     name, attributes, spec = config
     row = db.execute("SELECT id, zone, unreachable, hold, paused FROM site WHERE name = ?", (name,)).fetchone()
@@ -52,7 +52,7 @@ def read_site(db: sqlite3.Connection, config: SiteConfig) -> SiteView | None:
     ).fetchone()
     return SiteView(
         id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
-        reachable=row[2] is None, paused=row[4], hold=float(row[3]), node=None if last is None else _agent(last),
+        reachable=row[2] is None, paused=row[4], hold=float(row[3]), busy=busy, node=None if last is None else _agent(last),
     )  # fmt: skip
 
 
@@ -60,8 +60,8 @@ def _agent(row: tuple[Any, ...]) -> AgentView:
     return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6] == Agent.SUSPECT)
 
 
-def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig]) -> Snapshot:
-    """Datasets at work, their classes of live tasks, and the sites."""
+def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig], busy: Collection[str] = ()) -> Snapshot:
+    """Datasets at work, their classes of live tasks, and the sites; ``busy``: the names of those that can be given nothing now."""
     datasets = []
     defs: dict[int, DefView] = {}
     active = db.execute(
@@ -84,7 +84,7 @@ def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Ite
             defs[row[1]] = DefView(one.id, one.dataset, one.idx, False, median_seconds(db, [one.id]).get(one.id))
     needs = read_needs(db, {row[2] for row in rows if row[2]})
     classes = tuple(ClassView(*row) for row in rows)
-    sites = tuple(view for view in (read_site(db, config) for config in configs) if view is not None)
+    sites = tuple(view for view in (read_site(db, config, busy=config[0] in busy) for config in configs) if view is not None)
     return Snapshot(tuple(datasets), defs, needs, classes, sites)
 
 

@@ -31,6 +31,8 @@ class Policy:
 
     depth: float = 120.0
     """Seconds of work that wait at a site for each of its slots."""
+    stay: float = 600.0
+    """Seconds within which the sites of its inputs' zone shall begin a task: only what they cannot goes to another zone, with its inputs."""
     card_seconds: float = 60.0
     """Work in one card, once a task definition's run time is known."""
     card_tasks: int = 400
@@ -105,6 +107,8 @@ class SiteView:
     paused: str | None = None
     hold: float = 0.0
     """No pilot is submitted before this moment."""
+    busy: bool = False
+    """A conversation with it is under way: it gets nothing in this tick."""
     recent: int = 0
     """Pilots submitted within the last hour."""
     node: AgentView | None = None

@@ -95,6 +95,8 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
             raise OrderError(f"ack names no stream and segment: {meta!r}")
     elif kind == "cancel" or (kind == "drop" and "attempt" in meta):
         spool.check_id(meta.get("attempt"))
+    elif kind == "drop" and "sha256" in meta:
+        spool.check_digest(meta["sha256"])
     elif kind == "drop":
         spool.check_id(meta.get("card"))
     elif kind in ("drain", "submit", "kill"):
@@ -273,6 +275,8 @@ class Orders:
             attempt = meta["attempt"]
             paths = [self.spool.stored(attempt), f"{self.spool.cancel}/{attempt}", self.spool.tail(attempt)]
             paths.append(self.spool.tail(attempt) + ".tmp")
+        elif "sha256" in meta:
+            paths = [self.spool.blob(meta["sha256"]), self.spool.blob(meta["sha256"]) + ".part"]
         else:
             paths = [self.spool.log(meta["card"]), f"{self.spool.recalled}/{meta['card']}"]
         for path in paths:

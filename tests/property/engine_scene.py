@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -39,6 +39,7 @@ class Scene:
         folder: Path,
         *,
         sites: Sequence[str] = ("near",),
+        zones: Mapping[str, str] | None = None,
         policy: Policy = QUICK,
         pilots: int = 2,
         walltime: int | None = None,
@@ -50,7 +51,7 @@ class Scene:
         )
         configured = {
             name: Site(
-                name=name, zone=name, root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec
+                name=name, zone=(zones or {}).get(name, name), root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec
             )
             for name in sites
         }

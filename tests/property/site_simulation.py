@@ -262,6 +262,8 @@ class SimulatedSite:
                 answer["fence"][meta["agent"]] = self._fence(meta["agent"])
             elif kind == "cancel":
                 self.cancels.add(meta["attempt"])
+            elif kind == "drop" and "sha256" in meta:
+                self.blobs.discard(meta["sha256"])
             elif kind == "drop":
                 for key in [key for key in self.store if key[0] == meta["attempt"]]:
                     del self.store[key]

@@ -5,6 +5,7 @@ ICP_HYPOTHESIS=thorough runs many more histories.
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, event, given, note, settings
@@ -14,7 +15,7 @@ from icp.errors import Refused
 from icp.model.definition import OutputDef
 from icp.states import Dataset, Task
 from tests.ledger.build import task
-from tests.property.engine_scene import Scene
+from tests.property.engine_scene import QUICK, Scene
 
 THOROUGH = os.environ.get("ICP_HYPOTHESIS") == "thorough"
 HISTORIES = settings(
@@ -84,7 +85,7 @@ STEPS = st.lists(
         st.tuples(st.just("work"), st.sampled_from(("claimed", "running", "ok", "ok", "error", "evicted")), SMALL),
         st.tuples(st.just("pilot"), st.sampled_from(("start", "start", "start", "again", "end", "vanish", "unknown", "cut")), SMALL),
         st.tuples(st.just("talk"), st.sampled_from(("unreachable", "answer lost", "late", "doubled", 0.2, 0.4, 0.6, 0.8, 0.95)), SMALL),
-        st.tuples(st.just("site"), st.sampled_from(("late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing")), SMALL),
+        st.tuples(st.just("site"), st.sampled_from(("late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing", "purge", "relay")), SMALL),
         st.tuples(
             st.just("user"),
             st.sampled_from(("suspend", "resume", "cancel", "retry", "reset", "priority", "suspend all", "resume all", "raise")),
@@ -152,6 +153,11 @@ class History:
                 del site.store[key]
             else:
                 site.store[key] = b"spoiled" + site.store[key][7:]
+        elif what == "purge":
+            site.blobs.clear()
+        elif what == "relay" and (self.scene.folder / "relay").is_dir():
+            for path in sorted((self.scene.folder / "relay").iterdir())[i:]:
+                path.unlink()
         elif what == "batch down":
             site.asked_batch = not site.asked_batch
         elif what == "small":
@@ -278,22 +284,34 @@ def finish(scene: Scene, dataset: int) -> None:
         ).fetchall():
             folder = f"{job:06d}" if job >= 0 else f"final/{-1 - job:06d}"
             assert homes[f"{folder}/{name}"] == produced[key.hex(), name]
+        nothing_is_left(scene)
+
+
+def nothing_is_left(scene: Scene) -> None:
+    """When all is complete, neither the sites nor home hold anything that somebody may have read."""
+    for _ in range(3):
+        scene.tick(120.0)
+    for site in scene.sites.values():
+        assert site.blobs == set()
+    assert scene.one("SELECT count(*) FROM cached") == scene.one("SELECT count(*) FROM cached_for") == scene.one("SELECT count(*) FROM unlinking") == 0
+    for folder in (scene.folder / "relay", scene.folder / "incoming"):
+        assert not folder.exists() or not list(folder.iterdir())
 
 
 @HISTORIES
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
     jobs=st.integers(1, 6),
-    two=st.booleans(),
+    sites=st.sampled_from((("near",), ("near", "far"), ("near", "far", "next"))),
     walltime=st.sampled_from((None, 300, 4000)),
     steps=STEPS,
 )
-def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, two, walltime, steps):
+def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, sites, walltime, steps):
     with tempfile.TemporaryDirectory() as folder:
-        scene = Scene(Path(folder), sites=("near", "far") if two else ("near",))
+        # outputs that are not kept travel between them, over home; "next" shares a zone with "far"
+        scene = Scene(Path(folder), sites=sites, zones={"next": "far"}, policy=replace(QUICK, stay=1.0))
         try:
-            # outputs that are not kept stay at their site: a final task over two sites reads what is kept
-            dataset = scene.submit(jobs, *(SHAPES["final"] if two and shape == "groups" else SHAPES[shape]))
+            dataset = scene.submit(jobs, *SHAPES[shape])
             history = History(scene, dataset, jobs, walltime)
             for step in steps:
                 history(step)
