@@ -196,9 +196,9 @@ class _Plan:
         """The sites that this need may run at: those of this zone (0: of any), and the others."""
         found = self.able.get((need, zone))
         if found is None:
-            able = [site for site in sites if may_fit(self.snapshot.needs[need], site)] if not zone else sum(self._able(need, 0, sites), [])
-            inside = [site for site in able if zone in (0, site.zone)]
-            found = self.able[need, zone] = (inside, [site for site in able if site not in inside] if zone else [])
+            able = self._able(need, 0, sites)[0] if zone else [site for site in sites if may_fit(self.snapshot.needs[need], site)]
+            found = ([site for site in able if zone in (0, site.zone)], [site for site in able if zone not in (0, site.zone)])
+            self.able[need, zone] = found
         return found
 
     def _def(self, one: ClassView) -> DefView:
@@ -219,11 +219,12 @@ class _Plan:
         for site in sites:
             cores = sum(agent.cpus for agent in site.agents if not agent.suspect)
             future = future_agent(site)
-            pending = sum(1 for pilot in site.pilots if pilot.pending) or (0 if site.agents else 1)
+            pending = sum(1 for pilot in site.pilots if pilot.pending)
+            more = max(0, min(site.spec.max - len(site.pilots), site.spec.max_pending - pending)) if self.now >= site.hold else 0
+            pending = pending or int(not site.agents and min(site.spec.max, site.spec.max_pending) > 0)
             cores += pending * site.spec.nodes * (future.cpus if future is not None else 1)
             self.room[site.id] = 0.0 if site.busy else cores * self.policy.depth
             self.places[site.id] = 0 if site.busy else self.policy.queue_tasks
-            more = max(0, min(site.spec.max - len(site.pilots), site.spec.max_pending - pending)) if self.now >= site.hold else 0
             self.spare[site.id] = (cores + more * site.spec.nodes * (future.cpus if future is not None else 1)) * self.policy.stay
         for one in self.snapshot.classes:
             if one.site not in self.room:

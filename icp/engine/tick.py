@@ -218,6 +218,7 @@ class Engine:
         for file, attempt, digest in gone:
             files.relay_path(self.relay, file, digest).unlink(missing_ok=True)
             part_path(self.incoming, attempt, file).unlink(missing_ok=True)
+            faults.visit("engine.unlinked")
         with self.ledger.write() as db:
             files.unlinked(db, [one[0] for one in gone])
         for folder in (self.relay, self.incoming):

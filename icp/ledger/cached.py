@@ -9,7 +9,7 @@ from pathlib import Path
 from icp.ledger.rows import chunks
 from icp.states import Dataset
 
-__all__ = ["arrived", "drops", "here", "over", "read_by", "release", "send", "sending", "sent", "unsendable"]
+__all__ = ["arrived", "drops", "here", "left", "over", "read_by", "release", "send", "sending", "sent", "unsendable"]
 
 
 def here(db: sqlite3.Connection, site: int, digest: bytes) -> bool:
@@ -86,3 +86,13 @@ def drops(db: sqlite3.Connection, site: int, limit: int) -> list[bytes]:
     rows = db.execute("SELECT sha256 FROM cached INDEXED BY cached_dropping WHERE dropping = 1 AND site = ? LIMIT ?", (site, limit)).fetchall()
     db.executemany("DELETE FROM cached WHERE site = ? AND sha256 = ?", [(site, row[0]) for row in rows])
     return [row[0] for row in rows]
+
+
+def left(db: sqlite3.Connection) -> bool:
+    """Whether some site still holds packs of datasets that are over, or what it was not told to remove yet."""
+    queries = (
+        "SELECT 1 FROM cached_for WHERE task < 0 LIMIT 1",
+        "SELECT 1 FROM replica WHERE dropping = 1 LIMIT 1",
+        "SELECT 1 FROM cached WHERE dropping = 1 LIMIT 1",
+    )
+    return any(db.execute(query).fetchone() for query in queries)

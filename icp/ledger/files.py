@@ -78,14 +78,16 @@ def coming(db: sqlite3.Connection, site: int, limit: int, relay: Path | None = N
             "JOIN task t ON t.id = a.task WHERE f.live = 1 AND f.kept = 0 AND f.state = 1 AND a.site = ? ORDER BY f.id LIMIT ?",
             (site, limit),
         ).fetchall()
-        found = [Coming(row[0], row[1].hex(), *row[2:], relay_path(relay, row[0], row[5]), kept=False) for row in rows]
+        found = [Coming(row[0], row[1].hex(), row[2], row[3], row[4], row[5], row[6], relay_path(relay, row[0], row[5]), kept=False) for row in rows]
     rows = db.execute(
         "SELECT f.id, a.key, f.output, f.name, f.bytes, f.sha256, t.dataset, d.outputs, d.jobs, t.job "
         "FROM file f INDEXED BY file_wanted JOIN attempt a ON a.id = f.attempt JOIN task t ON t.id = a.task JOIN dataset d ON d.id = t.dataset "
         "WHERE f.live = 1 AND f.kept = 1 AND f.state IN (0, 1, 2) AND a.site = ? ORDER BY f.state DESC, f.id LIMIT ?",
         (site, limit),
     ).fetchall()
-    return found + [Coming(row[0], row[1].hex(), *row[2:7], home_path(row[7], row[8], row[9], row[3])) for row in rows]
+    return found + [
+        Coming(row[0], row[1].hex(), row[2], row[3], row[4], row[5], row[6], home_path(row[7], row[8], row[9], row[3])) for row in rows
+    ]
 
 
 def travelling(db: sqlite3.Connection, limit: int) -> int:

@@ -195,7 +195,8 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
         "SELECT 1 FROM replica WHERE dropping = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM cached WHERE dropping = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM sending WHERE site = ? LIMIT 1",
-        "SELECT 1 FROM file f INDEXED BY file_relaying JOIN attempt a ON a.id = f.attempt WHERE f.live = 1 AND f.kept = 0 AND f.state = 1 AND a.site = ? LIMIT 1",
+        "SELECT 1 FROM file f INDEXED BY file_relaying JOIN attempt a ON a.id = f.attempt "
+        "WHERE f.live = 1 AND f.kept = 0 AND f.state = 1 AND a.site = ? LIMIT 1",
     )
     if any(db.execute(query, (site,)).fetchone() for query in queries):
         return True

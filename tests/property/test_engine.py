@@ -85,7 +85,11 @@ STEPS = st.lists(
         st.tuples(st.just("work"), st.sampled_from(("claimed", "running", "ok", "ok", "error", "evicted")), SMALL),
         st.tuples(st.just("pilot"), st.sampled_from(("start", "start", "start", "again", "end", "vanish", "unknown", "cut")), SMALL),
         st.tuples(st.just("talk"), st.sampled_from(("unreachable", "answer lost", "late", "doubled", 0.2, 0.4, 0.6, 0.8, 0.95)), SMALL),
-        st.tuples(st.just("site"), st.sampled_from(("late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing", "purge", "relay")), SMALL),
+        st.tuples(
+            st.just("site"),
+            st.sampled_from(("late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing", "purge", "relay")),
+            SMALL,
+        ),
         st.tuples(
             st.just("user"),
             st.sampled_from(("suspend", "resume", "cancel", "retry", "reset", "priority", "suspend all", "resume all", "raise")),

@@ -20,7 +20,7 @@ from icp.model.plan import (
     Snapshot,
     Submit,
 )
-from icp.planner import explain, fits, fold_attributes, may_fit, plan, site_attributes
+from icp.planner import explain, fits, fold_attributes, may_fit, plan, site_attributes, soon
 from icp.states import Task
 
 LAWS = settings(deadline=None, max_examples=70)
@@ -146,7 +146,7 @@ def rooms(snapshot, policy, actions):
     """What each usable site could still take behind this plan: (seconds of one core, attempts)."""
     left = {}
     for site in usable(snapshot).values():
-        pending = sum(one.pending for one in site.pilots) or (0 if site.agents else 1)
+        pending = sum(one.pending for one in site.pilots) or int(not site.agents and min(site.spec.max, site.spec.max_pending) > 0)
         node = site.spec.cpus or (site.node.cpus if site.node else 1)
         cores = sum(one.cpus for one in site.agents if not one.suspect) + pending * site.spec.nodes * node
         left[site.id] = [cores * policy.depth, policy.queue_tasks]
@@ -161,6 +161,74 @@ def rooms(snapshot, policy, actions):
             for one in left.values():
                 one[1] = min(one[1], policy.tick_tasks)
     return left
+
+
+EIGHT = PilotSpec(cpus=8)
+
+
+def waits_for(snapshot, one):
+    """Sites of a class's own zone that will have a slot for it."""
+    return [site for site in snapshot.sites if site.zone == one.zone and soon(snapshot.needs[one.need], site, NOW)]
+
+
+@LAWS
+@given(snapshots(), POLICIES)
+def test_no_task_leaves_the_zone_of_its_inputs_while_that_has_room_for_it(snapshot, policy):
+    actions = plan(snapshot, policy, NOW)
+    left = rooms(snapshot, policy, actions)
+    there = usable(snapshot)
+    for action in actions:
+        if isinstance(action, Deal) and action.zone not in (0, there[action.site].zone):
+            need = snapshot.needs[action.need]
+            cost = need.cpus * (seconds_of(snapshot, action))
+            for site in there.values():
+                if site.zone == action.zone and may_fit(need, site):
+                    assert left[site.id][0] < cost or left[site.id][1] <= 0
+
+
+def seconds_of(snapshot, action):
+    known = snapshot.defs[action.task_def].seconds
+    return 60.0 if known is None else max(known, 0.0005)
+
+
+def zoned(n, spec=EIGHT, zone=1, seconds=10.0, **near):
+    """``n`` tasks whose inputs are in zone 1, where a site is as told; another site is idle in zone 2."""
+    node = AgentView(cpus=8, memory=64 * GB, disk=500 * GB, gpus=0, attrs={}, until=None)
+    here = SiteView(id=1, name="near", zone=zone, spec=spec, **{"attributes": {}, "agents": (node,), "pilots": (PilotView(False),), **near})
+    far = SiteView(id=2, name="far", zone=2, attributes={}, spec=EIGHT, agents=(node,), pilots=(PilotView(False),))
+    return Snapshot(
+        (DatasetView(1, 0, 0),), {10: DefView(10, 1, 1, False, seconds)}, {1: Need(memory=GB, disk=GB)},
+        (ClassView(1, 10, 1, 1, 0, int(Task.WAITING), n),), (here, far),
+    )  # fmt: skip
+
+
+def where(snapshot):
+    dealt = Counter()
+    for action in plan(snapshot, Policy(), NOW):
+        if isinstance(action, Deal):
+            dealt[action.site] += action.n
+    return dealt
+
+
+def test_what_its_zone_begins_soon_stays_and_what_it_cannot_goes():
+    # 8 slots: 120 s of work queue there, and 600 s of it wait for them
+    assert where(zoned(500)) == {1: 96}
+    assert where(zoned(5000)) == {1: 96, 2: 96}
+
+
+def test_a_pilot_that_is_to_come_is_waited_for():
+    spec = PilotSpec(cpus=8, max=2, max_pending=1)
+    assert where(zoned(500, spec=spec, agents=(), pilots=(PilotView(True),))) == {1: 96}
+    assert where(zoned(50, spec=spec, agents=(), pilots=(), busy=True)) == {}
+
+
+def test_nothing_waits_for_a_zone_that_cannot():
+    assert sum(where(zoned(50, zone=3)).values()) == 50
+    assert where(zoned(50, reachable=False)) == {2: 50}
+    assert where(zoned(50, paused="full")) == {2: 50}
+    assert where(zoned(50, spec=PilotSpec(cpus=8, max=0), agents=(), pilots=())) == {2: 50}
+    assert where(zoned(50, agents=(), pilots=(), hold=NOW + 50, spec=PilotSpec(cpus=8, memory=GB // 2))) == {2: 50}
+    assert where(zoned(50, attributes={"CPU": False})) == {2: 50}
 
 
 @LAWS
@@ -180,6 +248,8 @@ def test_everything_that_fits_where_there_is_room_is_dealt(snapshot, policy):
             cost = seconds(snapshot, one) * snapshot.needs[one.need].cpus
             for site in usable(snapshot).values():
                 room, places = left[site.id]
+                if one.zone not in (0, site.zone) and waits_for(snapshot, one):
+                    continue  # its own zone will begin it soon
                 assert not may_fit(snapshot.needs[one.need], site) or room < cost or places <= 0
 
 

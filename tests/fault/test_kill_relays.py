@@ -1,0 +1,71 @@
+"""The main job over two sites that share nothing: inputs travel over home while engine and exchanges are killed; same bytes, nothing left anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from main_job import STEERING, WORK, Home, Result
+
+OTHER = """\
+[site.other]
+root = "{root}"
+[site.other.attributes]
+BIG = true
+[site.other.pilot]
+cpus = 2
+memory = "4 GB"
+disk = "1 GB"
+idle = 0.3
+"""
+# left and right run at `local`, middle at `other`, the final task at `local` again
+WHERE = {"left": "$attr(GPU)", "right": "$attr(GPU)", "middle": "$attr(BIG)", "whole": "$attr(GPU)"}
+
+
+@pytest.fixture
+def apart(make_home: Callable[..., Home], tmp_path: Path) -> Home:
+    home = make_home(more=OTHER.format(root=tmp_path / "other"))
+    (home.home / "work.sh").write_text(WORK)
+    text = STEERING.format(jobs=4)
+    for name, said in WHERE.items():
+        kind = "final" if name == "whole" else "task"
+        assert f"[{kind}.{name}]\n" in text
+        text = text.replace(f"[{kind}.{name}]\n", f'[{kind}.{name}]\nrequirements = "{said}"\n')
+    (home.home / "steering.toml").write_text(text)
+    home.submit_file(home.home / "steering.toml", seed=7)
+    return home
+
+
+def assert_nothing_left(home: Home, golden: Result) -> None:
+    home.assert_result(golden)
+    query = "SELECT d.name, count(DISTINCT t.site), min(s.name) FROM task t JOIN task_def d ON d.id = t.task_def JOIN site s ON s.id = t.site GROUP BY 1"
+    placed = home.ask(query)
+    assert sorted(placed) == [("left", 1, "local"), ("middle", 1, "other"), ("right", 1, "local"), ("whole", 1, "local")]
+    assert not (home.home / "relay").exists()
+    other = home.base.parent / "other" / home.spool.name
+    for spool in (home.spool, other):
+        for folder in ("incoming", "inbox", "store", "cache"):
+            assert os.listdir(spool / folder) == [], (spool, folder)
+
+
+def test_inputs_travel_between_sites(apart: Home, golden: Result) -> None:
+    apart.run()
+    assert apart.kills == 0
+    assert_nothing_left(apart, golden)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("point", ["engine.outbox", "engine.answered", "engine.ingested", "engine.home_renamed", "engine.unlinked"])
+def test_engine_killed_while_inputs_travel(apart: Home, golden: Result, point: str) -> None:
+    apart.run_until_spent(**apart.faults(*(f"{point}:{n}" for n in (1, 2, 3, 4))))
+    assert apart.kills >= 4
+    assert_nothing_left(apart, golden)
+
+
+@pytest.mark.timeout(300)
+def test_exchange_killed_while_it_brings_and_drops_inputs(apart: Home, golden: Result) -> None:
+    kinds = ("blob:1", "blob:2", "blob:3", "drop:1", "drop:2", "drop:3")
+    apart.run_until_spent(**apart.faults(*(f"exchange.moved:{kind}" for kind in kinds)))
+    assert_nothing_left(apart, golden)
