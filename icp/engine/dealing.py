@@ -42,6 +42,8 @@ class Orders:
     others: list[bytes] = field(default_factory=list)
     drops: set[bytes] = field(default_factory=set)
     """What goes from the site's cache: nothing that the same orders bring or use, so that applying them twice is applying them once."""
+    asked: set[int] = field(default_factory=set)
+    """Sites from which something shall come home, to be sent on to this one."""
     size: int = 0
 
     def frames(self) -> list[bytes]:
@@ -267,9 +269,10 @@ class Dealer:
         """
         inputs, absent = self._sources(task, {}, site)
         if absent:
-            answering = not any(self._origin(file) in silent for file in absent)
-            if ask and answering:
-                files.want_away(self.db, absent)
+            origins = {self._origin(file) for file in absent}
+            answering = not origins & silent
+            if ask and answering and files.want_away(self.db, absent):
+                orders.asked |= origins
             return False, answering
         if not self._send(task, inputs, site, orders):
             return False, True

@@ -98,6 +98,7 @@ def _loop(
             seen(ticked)
         if until is not None and until(ledger):
             if cached.left(ledger.db):
+                engine.hurry()
                 engine.tick(PATIENCE)  # nothing of what is done stays at the sites
             return
         # what just ended may let something else begin, and nothing waits at the site: no pause then

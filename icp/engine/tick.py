@@ -157,6 +157,10 @@ class Engine:
         for site in self.turn:
             site.view, site.orders = views.get(site.id), Orders()
         self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
+        asked = {one for site in self.turn for one in site.orders.asked}
+        for site in self.sites.values():
+            if site.id in asked:
+                site.due, result.more = 0.0, True
         faults.visit("engine.outbox")
         self._talk(result, patience)
         self._finish(result)
@@ -174,7 +178,7 @@ class Engine:
         return min((site.due for site in self.sites.values() if site.config.host is not None and site.config.name not in busy), default=float("inf"))
 
     def hurry(self) -> None:
-        """A person ordered something: all sites are due."""
+        """A person ordered something, or something is there to be sent on: all sites are due."""
         for site in self.sites.values():
             site.due = 0.0
 
@@ -183,7 +187,7 @@ class Engine:
 
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
-            return read_snapshot(db, self.definitions, self._site_configs(), {one.config.name for one in self.sites.values()} - {one.config.name for one in self.turn})
+            return read_snapshot(db, self.definitions, self._site_configs(), set(self.sites) - {site.config.name for site in self.turn})
 
     def fold(self, now: float) -> Fold:
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
@@ -391,7 +395,10 @@ class Engine:
         arrived = site.home.take(answer)
         with self.ledger.write() as db:
             files.arrived(db, self.definitions, arrived)
-            result.more |= any(not one.kept for one in arrived)  # some task waits for it
+            if any(not one.kept for one in arrived):
+                # some task waits for it elsewhere
+                result.more = True
+                self.hurry()
             if site.home.failed:
                 fold = self.fold(now)
                 for one, _ in site.home.failed:

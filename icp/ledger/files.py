@@ -97,11 +97,10 @@ def travelling(db: sqlite3.Connection, limit: int) -> int:
     return min(limit, sum(int(row[0]) for row in rows))
 
 
-def want_away(db: sqlite3.Connection, files: Iterable[int]) -> None:
-    """A task at another site reads these: they shall come home."""
-    db.executemany(
-        "UPDATE file SET state = ? WHERE id = ? AND live = 1 AND kept = 0 AND state = ?", [(int(File.RELAYING), one, int(File.PRODUCED)) for one in files]
-    )
+def want_away(db: sqlite3.Connection, files: Iterable[int]) -> bool:
+    """A task at another site reads these: they shall come home. Whether that is new of some."""
+    changes = [(int(File.RELAYING), one, int(File.PRODUCED)) for one in files]
+    return db.executemany("UPDATE file SET state = ? WHERE id = ? AND live = 1 AND kept = 0 AND state = ?", changes).rowcount > 0
 
 
 def relay_gone(db: sqlite3.Connection, file: int) -> None:
