@@ -18,8 +18,9 @@ from icp.backends.pilot_script import PYTHONS
 from icp.backends.transport import LocalTransport
 from icp.model.exchange import Answer, Piece, Want
 from icp.pilot.spool import ANSWER_LIMIT, FrameParser, frame
+from icp.pilot.transfer import MISSING
 
-__all__ = ["PIECE", "Hello", "Query", "SpoolClient", "SpoolPlace", "Talk", "order", "parse_answer", "plain", "with_python"]
+__all__ = ["PIECE", "Hello", "Missing", "Query", "SpoolClient", "SpoolPlace", "Talk", "order", "parse_answer", "plain", "with_python"]
 
 PIECE = 4 * 1000 * 1000
 """Bytes of one piece of an output in an exchange."""
@@ -140,6 +141,13 @@ class Talk:
     query: Query
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The site has not got what was asked for, or not so many bytes of it."""
+
+    why: str
+
+
 class SpoolClient:
     """Talks to spools over a transport; ``env``: variables of our commands there, for hosts other than this one."""
 
@@ -165,14 +173,38 @@ class SpoolClient:
 
     def argv(self, talks: Sequence[Talk]) -> list[str]:
         """The command of an exchange: in sh, as it has to look whether the program is there, and for a Python."""
-        first = talks[0].place
         words = ["exchange", "--ledger", talks[0].hello.ledger]
         for one in talks:
             words += ["--root", str(one.place.root)]
+        return self._command([one.place for one in talks], words)
+
+    def fetch(self, place: SpoolPlace, attempt: str, name: str, offset: int, length: int, timeout: float) -> tuple[bytes, Missing | Unknown | None]:
+        """So many bytes of an output: those that came, and why not all of them did."""
+        outcome = self.transport.run(self._command([place], ["send", "--root", str(place.root), attempt, name, str(offset), str(length)]), b"", timeout)
+        if isinstance(outcome, Unknown):
+            return outcome.out, outcome
+        if outcome.code == MISSING:
+            return outcome.out, Missing(_said(outcome))
+        return outcome.out, None if outcome.code == 0 and len(outcome.out) == length else Unknown(_said(outcome))
+
+    def put(self, place: SpoolPlace, sha256: str, offset: int, size: int, data: bytes, timeout: float) -> tuple[int, bool] | Unknown:
+        """Bytes that belong behind the first ``offset`` of ``cache/<sha256>``: (how many are there now, whether that is all, verified)."""
+        outcome = self.transport.run(self._command([place], ["receive", "--root", str(place.root), sha256, str(offset), str(size)]), data, timeout)
+        if isinstance(outcome, Unknown):
+            return outcome
+        try:
+            said = json.loads(outcome.out)
+            return int(said["have"]), bool(said["done"])
+        except (ValueError, KeyError, TypeError):
+            return Unknown(_said(outcome))
+
+    def _command(self, places: Sequence[SpoolPlace], words: Sequence[str]) -> list[str]:
+        """The program with these words, as it has to be called there."""
+        first = places[0]
         if isinstance(self.transport, LocalTransport):
             assert first.python is not None
             return [first.python, "-I", "-S", str(first.program), *words]
-        programs = " ".join(shlex.quote(str(one.place.program)) for one in talks)
+        programs = " ".join(shlex.quote(str(one.program)) for one in places)
         command = f"-I -S {shlex.quote(str(first.program))} {shlex.join(words)}"
         script = f"miss=; for p in {programs}; do [ -r \"$p\" ] || {{ echo \"$p\" >&2; miss=1; }}; done; [ -z \"$miss\" ] || exit {NO_PROGRAM}\n"
         script += "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(self.env.items()))

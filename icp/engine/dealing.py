@@ -71,9 +71,9 @@ class Dealer:
     """Carries out Release and Deal inside one write transaction."""
 
     def __init__(
-        self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float, relay: Path
+        self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float, relay: Path, large: float
     ) -> None:
-        self.relay = relay
+        self.relay, self.large = relay, large
         self._ready: dict[int, list[_Input]] = {}
         """Inputs of tasks that were looked at: all are at the site, or go there with the same orders."""
         self.ledger, self.db = ledger, ledger.db
@@ -145,7 +145,7 @@ class Dealer:
             return 0
         reads = bool(self.definitions.task_def(action.task_def).inputs)
         # those whose inputs travel are passed over: they must not hold up what could run
-        more = files.travelling(self.db, TRAVELLING) if reads and len(snapshot.sites) > 1 else 0
+        more = files.travelling(self.db, TRAVELLING) + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
         tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
         chains: dict[tuple[str, int], list[list[TaskRow]]] = defaultdict(list)
         taken: set[int] = set()
@@ -345,6 +345,13 @@ class Dealer:
         if digest in orders.blobs or cached.here(self.db, site.id, digest):
             return True
         if orders.size > OUTBOX_BYTES:
+            return False
+        size = cards.blob_bytes(self.db, digest) if one is None else one.size
+        if size > self.large:
+            if one is not None and one.relayed is not None and one.path is not None and not one.path.exists():
+                files.relay_gone(self.db, one.relayed)
+            else:
+                cached.send(self.db, site.id, digest, size, None if one is None else one.path)
             return False
         if one is None or one.path is None:
             data = cards.blob(self.db, digest)

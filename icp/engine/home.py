@@ -13,7 +13,7 @@ from icp.ledger.files import Coming
 from icp.model.exchange import Answer, Piece, Want
 from icp.pilot import faults
 
-__all__ = ["BUDGET", "Home", "part_path"]
+__all__ = ["BUDGET", "Home", "finish_part", "part_path"]
 
 BUDGET = 6_000_000
 """Bytes of outputs that are asked for in one exchange."""
@@ -91,23 +91,37 @@ class Home:
             file.flush()
             if file.tell() < one.size:
                 return False
-            os.fsync(file.fileno())
-        if _digest(part) != one.sha256:
-            part.unlink()
-            self.failed.append((one, "its sha256 is another than when it was made"))
-            return False
-        one.target.parent.mkdir(parents=True, exist_ok=True)
-        part.chmod(0o644 if one.kept else 0o600)
-        part.replace(one.target)
-        faults.visit("engine.home_renamed")
-        folders.add(one.target.parent)
-        return True
+        wrong = finish_part(one, part, folders)
+        if wrong:
+            self.failed.append((one, wrong))
+        return not wrong
 
     @staticmethod
     def clear(incoming: Path) -> None:
         """Remove a folder of ours when nothing is in it."""
         with contextlib.suppress(OSError):
             incoming.rmdir()
+
+
+def finish_part(one: Coming, part: Path, folders: set[Path] | None = None) -> str:
+    """Verify a file that came, make it durable and give it its name; what is wrong with it, or "".
+
+    ``folders`` gets the one that is still to be synced (without it, that is done here).
+    """
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    if _digest(part) != one.sha256:
+        part.unlink()
+        return "its sha256 is another than when it was made"
+    one.target.parent.mkdir(parents=True, exist_ok=True)
+    part.chmod(0o644 if one.kept else 0o600)
+    part.replace(one.target)
+    faults.visit("engine.home_renamed")
+    if folders is None:
+        _sync_folder(one.target.parent)
+    else:
+        folders.add(one.target.parent)
+    return ""
 
 
 def _is_home(one: Coming) -> bool:

@@ -24,6 +24,8 @@ SHORTEST = 0.2
 """Seconds between two ticks at the least, unless there is more to do."""
 PATIENCE = 5.0
 """Seconds that a tick waits for the slowest site."""
+TRANSFER = 60.0
+"""Seconds that one pass by itself gives to large files; the rest travels with the next."""
 ADVICE = {
     "copy": "this ledger is a copy, or another one took its place at the site",
     "behind": "this ledger is an old backup, or a copy of one that went on",
@@ -68,7 +70,12 @@ def run_once(ledger: Ledger, config: Config) -> Ticked:
     """One pass: what cron calls. The caller holds the lock."""
     engine = _engine(ledger, config)
     try:
-        return engine.tick()
+        ticked = engine.tick()
+        end = time.monotonic() + TRANSFER
+        while engine.transfers.busy and time.monotonic() < end:
+            engine.transfers.wait(max(0.0, end - time.monotonic()))
+            engine.take_transfers(ticked)
+        return ticked
     finally:
         engine.close()
 
@@ -115,7 +122,7 @@ def _wait(engine: Engine, begin: float, pause: float) -> None:
         if left <= 0:
             return
         time.sleep(min(left, 0.05))
-        if engine.lines.landed():
+        if engine.lines.landed() or engine.transfers.landed():
             return
         if datasets.newest_command(engine.db) != ordered:
             engine.hurry()

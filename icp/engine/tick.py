@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,12 @@ from icp.engine.dealing import Dealer, Orders
 from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.rendering import Rendering
+from icp.engine.transfers import LARGE, Put, Transfers
 from icp.errors import BadInput, IcpError
 from icp.ledger import cached, cards, files, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
+from icp.ledger.files import Coming
 from icp.ledger.fold import Fold
 from icp.ledger.ingest import Ingest
 from icp.ledger.snapshot import SiteConfig, read_snapshot
@@ -72,6 +74,8 @@ class _Site:
     view: SiteView | None = None
     orders: Orders = field(default_factory=Orders)
     home: Home | None = None
+    large: list[Coming] = field(default_factory=list)
+    """What is wanted of it, and travels by itself."""
     query: Query = field(default_factory=Query)
     """What the conversation under way asks."""
     left: dict[str, str] = field(default_factory=dict)
@@ -101,6 +105,10 @@ class Engine:
         if ledger.meta("relay") != str(self.relay):
             with ledger.write():
                 ledger.set_meta("relay", str(self.relay))
+        self.transfers = Transfers(self.lines, self.incoming)
+        # simulated conversations carry all
+        self.large = LARGE if exchanger is None else float("inf")
+        self._forget()
 
     # -- set-up -------------------------------------------------------------------------------------------------
 
@@ -131,8 +139,10 @@ class Engine:
         return self.lines.exchange(site.config, site.spool, hello, query)
 
     def close(self) -> None:
-        """Leave: conversations under way are cut."""
+        """Leave: conversations under way are cut; what came of large files stays, and they go on from there another time."""
+        self.transfers.leave()
         self.lines.close()
+        self.transfers.close()
 
     # -- a tick -------------------------------------------------------------------------------------------------
 
@@ -145,6 +155,7 @@ class Engine:
         self._paced = patience is not None
         result = Ticked()
         now = self.clock()
+        self.take_transfers(result)
         self._prepare(now)
         self.turn = self._turn()
         snapshot = self._snapshot()
@@ -193,7 +204,7 @@ class Engine:
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
 
     def dealer(self, fold: Fold, now: float) -> Dealer:
-        return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now, self.relay)
+        return Dealer(self.ledger, self.definitions, self.rendering, fold, self.config.policy, now, self.relay, self.large)
 
     def _prepare(self, now: float) -> None:
         """What does not need a plan: groups counted, final tasks made, needs rendered anew, sums corrected."""
@@ -300,7 +311,10 @@ class Engine:
         others += [order("fence", {"agent": name}) for name in sites.fences(self.db, site.id, self.config.policy)]
         others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
         site.orders.drops = set(cached.drops(self.db, site.id, 5000))
-        for name, kind, segment in sites.read_streams(self.db, site.id, self.clock() - self.config.policy.retention):
+        kept_since = self.clock() - self.config.policy.retention
+        others += [order("drop", {"card": card}) for card in cards.old_logs(self.db, site.id, kept_since)]
+        others += [order("drop", {"pilot": pilot}) for pilot in pilots.over(self.db, site.id, kept_since)]
+        for name, kind, segment in sites.read_streams(self.db, site.id, kept_since):
             others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
         for ending in pilots.endings(self.db, site.id):
             others.append(orders_of_pilots.end_order(site.config, site.batch, self.ledger.uuid, ending))
@@ -349,9 +363,10 @@ class Engine:
             return None, Query()
         site.left = pilots.left(db, site.id)
         asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
-        site.home = Home(wanted, self.incoming)
+        site.large = [one for one in wanted if one.size > self.large]
+        site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
         with self.ledger.write():
-            files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present) if one.kept])
+            files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present, *site.large) if one.kept])
             files.arrived(db, self.definitions, site.home.present)
         hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
         if hello.orders is not None:
@@ -381,6 +396,7 @@ class Engine:
                 with self.ledger.write() as db:
                     pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin)
         arrived = self._home(site, answer, now, result)
+        self._begin_transfers(site)
         faults.visit("engine.ingested")
         result.facts += done.facts
         result.accepted += done.accepted
@@ -395,6 +411,7 @@ class Engine:
         arrived = site.home.take(answer)
         with self.ledger.write() as db:
             files.arrived(db, self.definitions, arrived)
+            self._unwanted(arrived)
             if any(not one.kept for one in arrived):
                 # some task waits for it elsewhere
                 result.more = True
@@ -406,6 +423,58 @@ class Engine:
                 fold.flush()
         Home.clear(self.incoming)
         return len(arrived)
+
+    # -- large files --------------------------------------------------------------------------------------------
+
+    def _begin_transfers(self, site: _Site) -> None:
+        """The site answers: what is large may travel."""
+        puts: list[tuple[bytes, int, Path | bytes]] = []
+        for digest, size, path in cached.sending(self.db, site.id):
+            puts.append((digest, size, cards.blob(self.db, digest) if path is None else path))
+        if site.large or puts:
+            self.transfers.begin(site.config, site.spool, site.large, puts)
+
+    def take_transfers(self, result: Ticked) -> None:
+        """Write down what became of large files."""
+        for one in list(self.transfers.outcomes()):
+            site = self.sites[one.site]
+            site.due = 0.0  # what waits for it, or goes on, is not kept waiting
+            with self.ledger.write() as db:
+                if isinstance(one, Put):
+                    if one.there:
+                        cached.arrived(db, site.id, one.digest)
+                    elif one.gone:
+                        cached.unsendable(db, site.id, one.digest)
+                    continue
+                if one.home:
+                    files.arrived(db, self.definitions, [one.file])
+                    result.files += 1
+                    result.more = True
+                elif one.missing:
+                    fold = self.fold(self.clock())
+                    files.missing(fold, one.file)
+                    fold.flush()
+                self._unwanted([one.file])
+            if one.home and not one.file.kept:
+                self.hurry()
+        Home.clear(self.incoming)
+
+    def _unwanted(self, some: Iterable[Coming]) -> None:
+        """What came although nobody wanted it any more goes."""
+        for one in some:
+            if not files.wanted(self.db, one.file):
+                part_path(self.incoming, one.attempt, one.file).unlink(missing_ok=True)
+                if not one.kept:
+                    one.target.unlink(missing_ok=True)
+
+    def _forget(self) -> None:
+        """An engine that died may have left what nobody wants any more."""
+        for folder in (self.incoming, self.relay):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                file = path.suffix[1:]
+                if not file.isdigit() or not files.wanted(self.db, int(file)):
+                    path.unlink(missing_ok=True)
+            Home.clear(folder)
 
     def _finish(self, result: Ticked) -> None:
         with self.ledger.write() as db:

@@ -13,10 +13,12 @@ from icp.states import Attempt, Task
 __all__ = [
     "InputFile",
     "blob",
+    "blob_bytes",
     "input_files",
     "make_attempts",
     "make_card",
     "members",
+    "old_logs",
     "outbox_of",
     "put_outbox",
     "replica_at",
@@ -140,6 +142,33 @@ def replica_at(db: sqlite3.Connection, attempt: int, site: int) -> bytes | None:
 def blob(db: sqlite3.Connection, digest: bytes) -> bytes:
     """Bytes that the ledger keeps: files shipped with a dataset."""
     return bytes(db.execute("SELECT data FROM blob WHERE sha256 = ?", (digest,)).fetchone()[0])
+
+
+def blob_bytes(db: sqlite3.Connection, digest: bytes) -> int:
+    """How many they are."""
+    return int(db.execute("SELECT bytes FROM blob WHERE sha256 = ?", (digest,)).fetchone()[0])
+
+
+CARDS_AT_ONCE = 5000
+
+
+def old_logs(db: sqlite3.Connection, site: int, before: float) -> list[str]:
+    """Cards made before this moment whose logs the site shall remove now; each is told once."""
+    mark = int(db.execute("SELECT logs FROM site WHERE id = ?", (site,)).fetchone()[0])
+    rows = db.execute(
+        "SELECT c.id, c.key, c.site, c.made, EXISTS (SELECT 1 FROM attempt a WHERE a.card = c.id AND a.live = 1) FROM card c "
+        "WHERE c.id > ? AND c.id <= ? ORDER BY c.id",
+        (mark, mark + CARDS_AT_ONCE),
+    ).fetchall()
+    old = []
+    for number, key, where, made, live in rows:
+        if made >= before or (live and where == site):
+            break
+        mark = number
+        if where == site:
+            old.append(key.hex())
+    db.execute("UPDATE site SET logs = ? WHERE id = ? AND logs < ?", (mark, site, mark))
+    return old
 
 
 def without_need(db: sqlite3.Connection, dataset: int, task_def: int, limit: int = 2000) -> list[int]:

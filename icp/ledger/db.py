@@ -177,7 +177,9 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise Refused(f"{path} was written by a newer icp (ledger version {version}, this one knows {VERSION})", "upgrade icp-pool")
     for number in range(version + 1, VERSION + 1):
         text = (_HERE / "migrations" / f"{number:04d}.sql").read_text()
-        db.executescript(f"BEGIN IMMEDIATE;{text}PRAGMA user_version = {number}; COMMIT;")
+        # the tables of states may have grown since the triggers were made
+        anew = "".join(f"DROP TRIGGER IF EXISTS {table}_moves;" for table in _GUARDED) + triggers()
+        db.executescript(f"BEGIN IMMEDIATE;{text}{anew}PRAGMA user_version = {number}; COMMIT;")
 
 
 def open_ledger(path: Path, *, create: bool = False, now: float | None = None) -> Ledger:

@@ -31,6 +31,7 @@ __all__ = [
     "unlinked",
     "unlinking",
     "want_away",
+    "wanted",
 ]
 
 
@@ -106,6 +107,12 @@ def want_away(db: sqlite3.Connection, files: Iterable[int]) -> bool:
 def relay_gone(db: sqlite3.Connection, file: int) -> None:
     """The relay cache has lost a file: its site still holds it, and it is brought again."""
     db.execute("UPDATE file SET state = ? WHERE id = ? AND kept = 0 AND state = ?", (int(File.PRODUCED), file, int(File.HOME)))
+
+
+def wanted(db: sqlite3.Connection, file: int) -> bool:
+    """Whether a file is to be at home, or on its way there."""
+    row = db.execute("SELECT live, kept, state FROM file WHERE id = ?", (file,)).fetchone()
+    return row is not None and row[2] not in (File.LOST, File.DROPPED)
 
 
 def unlinking(db: sqlite3.Connection, limit: int = 5000) -> list[tuple[int, str, bytes]]:

@@ -11,7 +11,9 @@ from icp.ledger.sites import agent_event, pause
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
 from icp.states import PILOT, Agent, Pilot
 
-__all__ = ["YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots"]
+__all__ = [
+    "YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "over", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots",
+]  # fmt: skip
 
 YOUNG = 6
 """Pilots in a row that end before an agent starts, after which a site is paused: a person must look."""
@@ -242,3 +244,14 @@ def not_ended(db: sqlite3.Connection, site: int, key: str) -> None:
 def refuse(db: sqlite3.Connection, site: int, reason: str) -> None:
     """No pilot can be rendered for this site: a person must mend its configuration."""
     pause(db, site, f"no pilot can be submitted: {reason}")
+
+
+def over(db: sqlite3.Connection, site: int, before: float, limit: int = 500) -> list[str]:
+    """Pilots that ended before this moment and of which all was read: their folders go, and each is told once."""
+    rows = db.execute(
+        "SELECT p.id, p.key FROM pilot p INDEXED BY pilot_over WHERE p.site = ? AND p.live = 0 AND p.dropped = 0 AND p.ended < ? AND NOT EXISTS "
+        "(SELECT 1 FROM agent g WHERE g.pilot = p.id AND g.live = 1) LIMIT ?",
+        (site, before, limit),
+    ).fetchall()
+    db.executemany("UPDATE pilot SET dropped = 1 WHERE id = ?", [(row[0],) for row in rows])
+    return [row[1].hex() for row in rows]

@@ -19,7 +19,8 @@ CREATE TABLE site (
   strange INTEGER NOT NULL DEFAULT 0,        -- facts that named no attempt of ours, or that no table knows
   health TEXT,
   paused TEXT,                               -- why no cards and no pilots go there
-  draining INTEGER NOT NULL DEFAULT 0        -- its pilots were told to end
+  draining INTEGER NOT NULL DEFAULT 0,       -- its pilots were told to end
+  logs INTEGER NOT NULL DEFAULT 0            -- logs of cards up to this one were removed there
 );
 
 CREATE TABLE dataset (
@@ -170,8 +171,10 @@ CREATE TABLE pilot (
   reason TEXT,
   word TEXT, said TEXT,                      -- the batch system's last: pending, running, ended, unknown; and why, in its words
   never TEXT, never_since REAL,              -- it waits for what never comes: what mends it; site.observed
-  others TEXT                                -- ids of further jobs of this pilot, to be cancelled: JSON
+  others TEXT,                               -- ids of further jobs of this pilot, to be cancelled: JSON
+  dropped INTEGER NOT NULL DEFAULT 0         -- its folder at the site was removed
 );
+CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
 CREATE INDEX pilot_live ON pilot (site, state) WHERE live = 1;
 CREATE INDEX pilot_made ON pilot (site, made);
 

@@ -1,9 +1,11 @@
-"""The pilot's command line: exchange, run, launch, ps, kill, probe (hides which room does what)."""
+"""The pilot's command line: exchange, send, receive, run, launch, ps, kill, probe (hides which room does what)."""
 
 import sys
 
 USAGE = """\
 usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
+       pilot.pyz send --root SPOOL ATTEMPT NAME OFFSET LENGTH
+       pilot.pyz receive --root SPOOL SHA256 OFFSET SIZE
        pilot.pyz run --spool SPOOL --pilot ID [--node-index N]
        pilot.pyz launch DIR
        pilot.pyz ps ROOT
@@ -49,6 +51,14 @@ def _main(words: "list[str]") -> int:
         from . import exchange
 
         return exchange.main(rest, given.get("--ledger"))
+    if command in ("send", "receive"):
+        given, rest = options(words[1:], ("--root",))
+        if "--root" not in given or len(rest) != (4 if command == "send" else 3) or not all(one.isdigit() for one in rest[-2:]):
+            raise Usage(f"{command} needs --root SPOOL, what, and two numbers")
+        from . import transfer
+
+        numbers = int(rest[-2]), int(rest[-1])
+        return transfer.send(given["--root"], rest[0], rest[1], *numbers) if command == "send" else transfer.receive(given["--root"], rest[0], *numbers)
     if command == "run":
         given, rest = options(words[1:], ("--spool", "--pilot", "--node-index"))
         if "--spool" not in given or "--pilot" not in given or rest:

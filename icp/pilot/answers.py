@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
-__all__ = ["Answer", "agents", "reply"]
+__all__ = ["Absent", "Answer", "agents", "open_below", "piece", "reply"]
 
 BATCH_TIMEOUT = 30.0
 """Seconds for one question to the batch system."""
@@ -142,8 +142,8 @@ def _file(answer: Answer, where: spool.Spool, attempt: str, index: int, name: st
         return
     meta: "dict[str, Any]" = {"attempt": attempt, "index": index, "name": name}
     try:
-        data, size = _piece(where.stored(attempt), name, offset, min(length, answer.room - spool.LINE_LIMIT))
-    except (spool.BadName, _Absent) as error:
+        data, size = piece(where.stored(attempt), name, offset, min(length, answer.room - spool.LINE_LIMIT))
+    except (spool.BadName, Absent) as error:
         answer.send("missing", dict(meta, why=str(error)))
         return
     except OSError as error:
@@ -156,24 +156,24 @@ def _file(answer: Answer, where: spool.Spool, attempt: str, index: int, name: st
         answer.more = True
 
 
-class _Absent(Exception):
+class Absent(Exception):
     """What was asked for is there, but is not what an output is."""
 
 
-def _piece(folder: str, name: str, offset: int, length: int) -> "tuple[bytes, int]":
-    """(bytes from ``offset``, size of the whole file); BadName, _Absent, OSError."""
-    fd = _open_below(folder, spool.check_name(name))
+def piece(folder: str, name: str, offset: int, length: int) -> "tuple[bytes, int]":
+    """(bytes from ``offset``, size of the whole file); BadName, Absent, OSError."""
+    fd = open_below(folder, spool.check_name(name))
     with os.fdopen(fd, "rb") as source:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
-            raise _Absent("not a regular file")
+            raise Absent("not a regular file")
         if offset < 0 or offset > info.st_size:
-            raise _Absent(f"shorter than {offset} bytes")
+            raise Absent(f"shorter than {offset} bytes")
         source.seek(offset)
         return source.read(max(0, length)), info.st_size
 
 
-def _open_below(folder: str, name: str) -> int:
+def open_below(folder: str, name: str) -> int:
     """A descriptor to read ``folder/name``, where no part is a symbolic link; OSError."""
     at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

@@ -95,6 +95,8 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
             raise OrderError(f"ack names no stream and segment: {meta!r}")
     elif kind == "cancel" or (kind == "drop" and "attempt" in meta):
         spool.check_id(meta.get("attempt"))
+    elif kind == "drop" and "pilot" in meta:
+        spool.check_id(meta["pilot"])
     elif kind == "drop" and "sha256" in meta:
         spool.check_digest(meta["sha256"])
     elif kind == "drop":
@@ -275,6 +277,8 @@ class Orders:
             attempt = meta["attempt"]
             paths = [self.spool.stored(attempt), f"{self.spool.cancel}/{attempt}", self.spool.tail(attempt)]
             paths.append(self.spool.tail(attempt) + ".tmp")
+        elif "pilot" in meta:
+            paths = [self.spool.pilot(meta["pilot"]), f"{self.spool.drain}/{meta['pilot']}"]
         elif "sha256" in meta:
             paths = [self.spool.blob(meta["sha256"]), self.spool.blob(meta["sha256"]) + ".part"]
         else:

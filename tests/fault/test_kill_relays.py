@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from main_job import STEERING, WORK, Home, Result
 
+from icp.ledger.check import check
+
 OTHER = """\
 [site.other]
 root = "{root}"
@@ -69,3 +71,58 @@ def test_exchange_killed_while_it_brings_and_drops_inputs(apart: Home, golden: R
     kinds = ("blob:1", "blob:2", "blob:3", "drop:1", "drop:2", "drop:3")
     apart.run_until_spent(**apart.faults(*(f"exchange.moved:{kind}" for kind in kinds)))
     assert_nothing_left(apart, golden)
+
+
+LARGE = """\
+name = "large"
+jobs = 2
+files = ["make.py"]
+
+[task.make]
+requirements = "$attr(GPU)"
+command = "python3 make.py $args(seed) 20000000 big.bin"
+outputs = ["big.bin"]
+resources = { memory = "100 MB", disk = "100 MB" }
+
+[task.read]
+requirements = "$attr(BIG)"
+inputs = ["make:big.bin"]
+command = "sha256sum < big.bin > sum.txt; head -c 9000000 big.bin > half.bin"
+outputs = ["sum.txt", "half.bin"]
+resources = { memory = "100 MB", disk = "100 MB" }
+"""
+MAKE = "import random, sys; open(sys.argv[3], 'wb').write(random.Random(int(sys.argv[1])).randbytes(int(sys.argv[2])))\n"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "points",
+    [
+        (),
+        ("engine.fetched:1", "engine.fetched:2", "engine.home_renamed:1", "engine.home_renamed:2"),
+        ("receive.written:3", "receive.written:40", "receive.whole:1"),
+        ("engine.outbox:6", "engine.answered:7", "engine.sent:8"),
+    ],
+    ids=lambda points: points[0] if points else "undisturbed",
+)
+def test_large_files_travel_by_themselves(make_home: Callable[..., Home], tmp_path: Path, points: tuple[str, ...]) -> None:
+    home = make_home(more=OTHER.format(root=tmp_path / "other"))
+    (home.home / "make.py").write_text(MAKE)
+    (home.home / "steering.toml").write_text(LARGE)
+    home.submit_file(home.home / "steering.toml", seed=7)
+    home.run(**home.faults(*points) if points else {})
+    assert not points or home.unspent() == []
+    sums = []
+    for job in ("000000", "000001"):
+        sums.append((home.outputs / job / "sum.txt").read_text().split()[0])
+        assert (home.outputs / job / "half.bin").stat().st_size == 9_000_000
+    made = home.ask("SELECT lower(hex(f.sha256)) FROM file f JOIN attempt a ON a.id = f.attempt JOIN task t ON t.accepted = a.id "
+                    "WHERE f.name = 'big.bin' ORDER BY t.job")  # fmt: skip
+    assert sums == [row[0] for row in made]
+    assert home.ask("SELECT max(length(body)) FROM outbox")[0][0] in (None, 0)
+    assert not (home.home / "relay").exists()
+    home.assert_clean()
+    assert os.listdir(tmp_path / "other" / home.spool.name / "cache") == []
+    ledger = home.ledger()
+    assert check(ledger, deep=True) == []
+    ledger.close()

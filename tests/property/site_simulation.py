@@ -264,6 +264,9 @@ class SimulatedSite:
                 self.cancels.add(meta["attempt"])
             elif kind == "drop" and "sha256" in meta:
                 self.blobs.discard(meta["sha256"])
+            elif kind == "drop" and "attempt" not in meta:
+                job = self.jobs.get(meta.get("pilot", ""))
+                assert job is None or job.state in ("ended", "absent")
             elif kind == "drop":
                 for key in [key for key in self.store if key[0] == meta["attempt"]]:
                     del self.store[key]

@@ -26,3 +26,8 @@ CREATE INDEX cached_dropping ON cached (site) WHERE dropping = 1;
 -- Large bytes on their way into a site's cache, in sessions of their own; path NULL: a pack, from `blob`.
 CREATE TABLE sending (site INTEGER NOT NULL, sha256 BLOB NOT NULL, bytes INTEGER NOT NULL, path TEXT, PRIMARY KEY (site, sha256)) WITHOUT ROWID;
 INSERT INTO cached_for SELECT -d.id, c.site, c.sha256 FROM dataset d JOIN cached c ON c.sha256 = d.pack;
+
+-- What a site keeps no longer than the retention.
+ALTER TABLE pilot ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE site ADD COLUMN logs INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
