@@ -27,8 +27,16 @@ WHERE = {"left": "$attr(GPU)", "right": "$attr(GPU)", "middle": "$attr(BIG)", "w
 
 
 @pytest.fixture
-def apart(make_home: Callable[..., Home], tmp_path: Path) -> Home:
-    home = make_home(more=OTHER.format(root=tmp_path / "other"))
+def apart(make_apart: Callable[[str], Home]) -> Home:
+    return make_apart("")
+
+
+@pytest.fixture
+def make_apart(make_home: Callable[..., Home], tmp_path: Path) -> Callable[[str], Home]:
+    return lambda policy: _apart(make_home(more=OTHER.format(root=tmp_path / "other"), policy=policy))
+
+
+def _apart(home: Home) -> Home:
     (home.home / "work.sh").write_text(WORK)
     text = STEERING.format(jobs=4)
     for name, said in WHERE.items():
@@ -52,10 +60,17 @@ def assert_nothing_left(home: Home, golden: Result) -> None:
             assert os.listdir(spool / folder) == [], (spool, folder)
 
 
-def test_inputs_travel_between_sites(apart: Home, golden: Result) -> None:
+@pytest.mark.parametrize("policy", ["", "retention = 0"])
+def test_inputs_travel_between_sites(make_apart: Callable[[str], Home], golden: Result, policy: str) -> None:
+    apart = make_apart(policy)
     apart.run()
     assert apart.kills == 0
     assert_nothing_left(apart, golden)
+    if policy:
+        apart.run()  # what is over for good goes with the next orders
+        for spool in (apart.spool, apart.base.parent / "other" / apart.spool.name):
+            for folder in ("agents", "fenced", "pilots", "logs"):
+                assert os.listdir(spool / folder) == [], (spool, folder)
 
 
 @pytest.mark.timeout(300)
