@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from icp import output, planner
 from icp.commands.arguments import job_text, plural
 from icp.commands.status import STALE, pid_lives
-from icp.ledger import files, views, views_jobs, views_results
+from icp.ledger import cached, files, views, views_jobs, views_results
 from icp.ledger.definitions import Definitions, Graph, TaskDefRow
 from icp.ledger.snapshot import read_needs, read_snapshot
 from icp.states import Agent, Task
@@ -292,7 +292,7 @@ class Teller:
         need = self.snapshot.needs.get(case.task.need) or (read_needs(self.db, [case.task.need])[case.task.need] if case.task.need else None)
         travelling = self._travelling(case)
         if travelling:
-            return Answer(case.about, "waiting", "it waits for inputs that are on their way from another site", (*travelling, *error))
+            return Answer(case.about, "waiting", "it waits for inputs from another site", (*travelling, *error))
         return self._placing(case.about, "it", need, case.task.zone, error)
 
     def _travelling(self, case: _Case) -> tuple[str, ...]:
@@ -306,8 +306,10 @@ class Teller:
         accepted = [one.id for one in views_jobs.tasks(self.db, self.graph, case.task.job, case.task.job) if one.task in names and one.state == "ok"]
         lines = []
         for name, site, _, since in files.awaited(self.db, accepted):
-            silent = "" if since is None else f", which does not answer since {output.clock(since)}"
-            lines.append(f"{name} is brought home from site {site}{silent}")
+            silent = f"{name} is at site {site}, which does not answer since {output.clock(since or 0)}"
+            lines.append(f"{name} is brought home from site {site}" if since is None else silent)
+        for size, site in cached.sent_for(self.db, case.task.id):
+            lines.append(f"{output.plain_size(size)} are being sent to site {site}")
         return tuple(lines)
 
     def _idle_task(self, case: _Case) -> Answer:

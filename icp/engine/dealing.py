@@ -74,6 +74,7 @@ class Dealer:
         self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float, relay: Path, large: float
     ) -> None:
         self.relay, self.large = relay, large
+        self._travelling: int | None = None
         self._ready: dict[int, list[_Input]] = {}
         """Inputs of tasks that were looked at: all are at the site, or go there with the same orders."""
         self.ledger, self.db = ledger, ledger.db
@@ -145,7 +146,7 @@ class Dealer:
             return 0
         reads = bool(self.definitions.task_def(action.task_def).inputs)
         # those whose inputs travel are passed over: they must not hold up what could run
-        more = files.travelling(self.db, TRAVELLING) + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
+        more = self._on_the_way() + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
         tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
         chains: dict[tuple[str, int], list[list[TaskRow]]] = defaultdict(list)
         taken: set[int] = set()
@@ -278,6 +279,11 @@ class Dealer:
             return False, True
         self._ready[task.id] = inputs
         return True, False
+
+    def _on_the_way(self) -> int:
+        if self._travelling is None:
+            self._travelling = files.travelling(self.db, TRAVELLING)
+        return self._travelling
 
     def _origin(self, file: int) -> int:
         return int(self.db.execute("SELECT a.site FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)).fetchone()[0])

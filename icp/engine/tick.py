@@ -430,7 +430,8 @@ class Engine:
         """The site answers: what is large may travel."""
         puts: list[tuple[bytes, int, Path | bytes]] = []
         for digest, size, path in cached.sending(self.db, site.id):
-            puts.append((digest, size, cards.blob(self.db, digest) if path is None else path))
+            if not self.transfers.knows(site.config.name, digest):
+                puts.append((digest, size, cards.blob(self.db, digest) if path is None else path))
         if site.large or puts:
             self.transfers.begin(site.config, site.spool, site.large, puts)
 

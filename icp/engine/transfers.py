@@ -55,7 +55,7 @@ class Transfers:
     def __init__(self, lines: Lines, incoming: Path) -> None:
         self.lines, self.incoming = lines, incoming
         self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._flying: dict[Future[Fetched | Put], tuple[str, object]] = {}
+        self._flying: dict[Future[Fetched | Put], tuple[str, int | bytes]] = {}
         self._leaving = threading.Event()
 
     @property
@@ -66,16 +66,22 @@ class Transfers:
         """Whether some outcome waits to be taken."""
         return any(future.done() for future in self._flying)
 
+    def knows(self, site: str, what: int | bytes) -> bool:
+        """Whether this file (its id, or the sha256 of bytes on their way there) is under way."""
+        return (site, what) in self._flying.values()
+
     def begin(self, site: Site, place: SpoolPlace, wanted: Sequence[Coming], puts: Sequence[tuple[bytes, int, Path | bytes]]) -> None:
         """Bring these files home, and these (sha256, bytes, path or content) there, in this order."""
-        known = set(self._flying.values())
-        pool = self._pools.setdefault(site.host or site.name, ThreadPoolExecutor(AT_ONCE))
+        key = site.host or site.name
+        if key not in self._pools:
+            self._pools[key] = ThreadPoolExecutor(AT_ONCE)
+        pool = self._pools[key]
         client = SpoolClient(self.lines.transport(site), site.env)
         for one in wanted:
-            if (site.name, one.file) not in known:
+            if not self.knows(site.name, one.file):
                 self._flying[pool.submit(self._fetch, site, client, place, one)] = (site.name, one.file)
         for digest, size, source in puts:
-            if (site.name, digest) not in known:
+            if not self.knows(site.name, digest):
                 self._flying[pool.submit(self._put, site, client, place, digest, size, source)] = (site.name, digest)
 
     def outcomes(self) -> Iterator[Fetched | Put]:

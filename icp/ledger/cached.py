@@ -9,7 +9,7 @@ from pathlib import Path
 from icp.ledger.rows import chunks
 from icp.states import Dataset
 
-__all__ = ["arrived", "drops", "here", "left", "over", "read_by", "release", "send", "sending", "sent", "unsendable"]
+__all__ = ["arrived", "drops", "here", "left", "over", "read_by", "release", "send", "sending", "sent", "sent_for", "unsendable"]
 
 
 def here(db: sqlite3.Connection, site: int, digest: bytes) -> bool:
@@ -96,3 +96,11 @@ def left(db: sqlite3.Connection) -> bool:
         "SELECT 1 FROM cached WHERE dropping = 1 LIMIT 1",
     )
     return any(db.execute(query).fetchone() for query in queries)
+
+
+def sent_for(db: sqlite3.Connection, task: int) -> list[tuple[int, str]]:
+    """(bytes, site) of large inputs of a task that are on their way there."""
+    return db.execute(
+        "SELECT c.bytes, s.name FROM cached_for u JOIN sending c ON c.site = u.site AND c.sha256 = u.sha256 JOIN site s ON s.id = u.site WHERE u.task = ?",
+        (task,),
+    ).fetchall()

@@ -127,13 +127,14 @@ def unlinked(db: sqlite3.Connection, files: Iterable[int]) -> None:
 
 
 def awaited(db: sqlite3.Connection, tasks: Iterable[int]) -> list[tuple[str, str, File, float | None]]:
-    """(name, site, state, since when that site does not answer) of outputs of these tasks that are on their way home for tasks elsewhere."""
+    """(name, site, state, since when that site does not answer) of outputs of these tasks that come home for tasks elsewhere, or would."""
     found: list[tuple[str, str, File, float | None]] = []
     for task in tasks:
         rows = db.execute(
             "SELECT f.name, s.name, f.state, s.unreachable FROM file f JOIN attempt a ON a.id = f.attempt JOIN site s ON s.id = a.site "
-            "WHERE f.attempt = (SELECT accepted FROM task WHERE id = ?) AND f.live = 1 AND f.state = ?",
-            (task, int(File.RELAYING)),
+            "WHERE f.attempt = (SELECT accepted FROM task WHERE id = ?) AND f.live = 1 "
+            "AND (f.state = ? OR (s.unreachable IS NOT NULL AND f.state IN (?, ?)))",
+            (task, int(File.RELAYING), int(File.PRODUCED), int(File.COLLECTING)),
         ).fetchall()
         found += [(row[0], row[1], File(row[2]), row[3]) for row in rows]
     return found

@@ -2,7 +2,8 @@
 
 import pytest
 
-from icp.ledger import sites
+from icp.commands.reasons import Teller
+from icp.ledger import sites, views
 from icp.model.definition import OutputDef
 from icp.states import Dataset, File, Task
 from tests.ledger.build import task
@@ -76,6 +77,14 @@ def nothing_is_left(scene):
     assert scene.one("SELECT count(*) FROM cached_for") == scene.one("SELECT count(*) FROM cached") == 0
 
 
+def why(scene, dataset, job):
+    """What `icp why` says of the second task of a job."""
+    graph = scene.definitions.graph(dataset)
+    view = next(one for one in views.datasets(scene.db) if one.number == dataset)
+    (said,) = Teller(scene.db, graph, view, scene.config, scene.now).job(job, graph.by_name("b"))[:1]
+    return said
+
+
 def test_an_input_is_relayed_and_gone_in_the_end(scene):
     dataset = first_at_near(scene)
     until(scene, lambda: sent(scene, "far"), "near")
@@ -88,10 +97,12 @@ def test_an_input_is_relayed_and_gone_in_the_end(scene):
 
 def test_a_child_waits_while_the_site_of_its_input_does_not_answer(scene):
     dataset = first_at_near(scene)
-    until(scene, lambda: relaying(scene) or sent(scene, "far"))
     for _ in range(10):
         scene.modes["near"] = "unreachable"
         work(scene, "far")
+    said = why(scene, dataset, 0)
+    assert said.sentence == "it waits for inputs from another site"
+    assert "a.txt is at site near, which does not answer since" in said.evidence[0]
     before = scene.states(dataset)
     assert Task.FAILED not in before.values()
     until(scene, complete(scene, dataset), "near", "far")
