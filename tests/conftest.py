@@ -19,7 +19,7 @@ from hypothesis import settings
 settings.register_profile("icp", deadline=None, print_blob=True)
 settings.load_profile("icp")
 
-KEPT = ("ICP_LAB", "ICP_LAB_BASE", "ICP_TORTURE_SEED")
+KEPT = ("ICP_TEST_PATIENCE", "ICP_LAB", "ICP_LAB_BASE", "ICP_TORTURE_SEED")
 
 
 class Ran(NamedTuple):

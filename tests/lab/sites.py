@@ -79,8 +79,27 @@ class LabSite:
         words = ["ssh", "-F", str(self.lab.ssh_config), self.name, command]
         return subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
+    def inside(self, *words: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+        """A command there as root, without ssh and whatever its network does."""
+        command = ["nsenter", "-t", str(self._first()), "-m", "-u", "-i", "-n", "-p", "--", "env", f"SLURM_CONF={self._state / 'slurm.conf'}", *words]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+
+    @property
+    def root(self) -> Path:
+        """The site's own "/", with all that is mounted in it."""
+        return Path(f"/proc/{self._first()}/root")
+
+    def _first(self) -> int:
+        """The first process of the site's own."""
+        outer = (self.lab.run / "pids" / f"{self.name}.ns.pid").read_text().split()[0]
+        return int(Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0])
+
+    @property
+    def _state(self) -> Path:
+        return self.lab.run / "ns" / self.name / "run" / self.name
+
     def log(self) -> str:
-        return (self.lab.run / "ns" / self.name / "run" / self.name / "ssh" / "sshd.log").read_text(errors="replace")
+        return (self._state / "ssh" / "sshd.log").read_text(errors="replace")
 
     def well(self) -> None:
         """As new: links up, no quirks, everything running."""
@@ -88,6 +107,7 @@ class LabSite:
         for quirk in ("banner", "noisyrc", "slowlogin", "fullhome"):
             self.quirk(quirk, "off")
         self.bring_up()
+        self.inside("scancel", "-u", "alice")
 
 
 @dataclass
@@ -152,6 +172,18 @@ def broken_nsa(_nsa: LabSite) -> Iterator[LabSite]:
 
 
 @pytest.fixture(scope="session")
-def nsb(lab: Lab) -> LabSite:
-    """A SLURM cluster with accounting, where finished jobs leave squeue at once."""
+def _nsb(lab: Lab) -> LabSite:
     return lab.site("b", 12, "slurm", 2, 8, ACCT="dbd", MINJOBAGE="2")
+
+
+@pytest.fixture
+def nsb(_nsb: LabSite) -> LabSite:
+    """A SLURM cluster with accounting, where finished jobs leave squeue at once."""
+    return _nsb
+
+
+@pytest.fixture
+def broken_nsb(_nsb: LabSite) -> Iterator[LabSite]:
+    """The same, made well again after the test."""
+    yield _nsb
+    _nsb.well()

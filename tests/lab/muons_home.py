@@ -1,0 +1,360 @@
+"""examples/muons on this machine and SLURM clusters over ssh, for tests that disturb it, and what must hold in the end (hides homes and where to look)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+for _folder in ("fault", "torture"):
+    sys.path.insert(0, str(HERE.parent / _folder))
+
+from main_job import Home, Result, until  # noqa: E402
+from torture import MUONS, undisturbed  # noqa: E402
+
+from icp.backends.spool_client import Hello, Query  # noqa: E402
+from icp.engine import Engine  # noqa: E402
+from icp.ledger.control import Control  # noqa: E402
+from icp.ledger.check import check  # noqa: E402
+from icp.ledger.definitions import Definitions  # noqa: E402
+from icp.ledger.sites import anything_there, standing  # noqa: E402
+from icp.model.batch import batch_name, name_pattern  # noqa: E402
+from icp.model.exchange import Answer  # noqa: E402
+from icp.pilot import node  # noqa: E402
+from icp.states import Dataset  # noqa: E402
+from tests.lab.sites import LabSite  # noqa: E402
+
+__all__ = ["PATIENCE", "Muons", "Result", "undisturbed", "until"]
+
+PATIENCE = float(os.environ.get("ICP_TEST_PATIENCE", "240"))
+
+CONFIG = """\
+[run]
+pause_local = 0.2
+pause = 1
+[policy]
+backoff = [0]
+silent = 45
+gap = 30
+margin = 20
+[ssh]
+config = "{ssh}"
+connect_timeout = 3
+{more}
+[site.local]
+attributes.GPU = {gpu}
+pilot.cpus = 1
+pilot.idle = {idle}
+"""
+
+CLUSTER = """\
+[site.{name}]
+host = "{host}"
+scheduler = "slurm"
+root = "/home/alice/.icp/{mark}-{name}"
+attributes.GPU = {gpu}
+env.ICP_TEST_MARK = "{mark}"
+[site.{name}.pilot]
+cpus = 2
+memory = "2 GB"
+walltime = "{walltime}"
+max = 2
+max_pending = 2
+idle = {idle}
+{pilot}
+"""
+
+
+class Muons(Home):
+    """An ICP_HOME with examples/muons submitted: at ``local``, and at each of ``sites`` by the name of the site in the configuration.
+
+    ``gpu``: the only site whose attribute says GPU; ``None``: all of them. ``pilot``: more lines of a site's pilots, by site.
+    """
+
+    def __init__(
+        self, base: Path, sites: Mapping[str, LabSite], *, jobs: int, seed: int, gpu: str | None = None, idle: float = 3, walltime: str = "15 min",
+        more: str = "", pilot: Mapping[str, str] | None = None, steering: Path = MUONS,
+    ) -> None:  # fmt: skip
+        super().__init__(base)
+        self.sites, self.jobs = dict(sites), jobs
+        first = next(iter(sites.values()))
+        text = CONFIG.format(ssh=first.lab.ssh_config, gpu=_toml(gpu in (None, "local")), idle=idle, more=more)
+        for name, site in sites.items():
+            text += CLUSTER.format(
+                name=name, host=site.name, mark=self.mark, gpu=_toml(gpu in (None, name)), walltime=walltime, idle=idle, pilot=(pilot or {}).get(name, "")
+            )
+        (self.home / "config.toml").write_text(text)
+        self.log = base / "engine.log"
+        self.submit_file(steering, seed=seed, jobs=jobs)
+        self.uuid = str(self.ask("SELECT value FROM meta WHERE key = 'uuid'")[0][0])
+        self.seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+        """(site, name of a pilot's batch job) -> ids of batch jobs of that name that were ever listed."""
+        self.count: dict[str, int] = defaultdict(int)
+
+    # -- the engine ---------------------------------------------------------------------------------------------
+
+    def engine(self, *words: str) -> subprocess.Popen[bytes]:
+        """``icp run`` as a person or cron starts it."""
+        return self.process(sys.executable, "-m", "icp", "run", *(words or ("--until-done",)))
+
+    def process(self, *words: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(words, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home)
+
+    def once(self) -> int:
+        """``icp run --once``: its exit code."""
+        return self.engine("--once").wait(PATIENCE)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The engine runs, until it says that all is done; it must not say anything else. Meanwhile the body disturbs it."""
+        engine = self.engine()
+        try:
+            with self.watched():
+                yield
+                code = engine.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"not done after {PATIENCE:.0f} s\n{self.story()}") from None
+        finally:
+            if engine.poll() is None:
+                engine.kill()
+                engine.wait()
+        assert code == 0, self.story()
+
+    def killed(self, times: int, moment: Callable[[], float], between: Callable[[], None] = lambda: None) -> None:
+        """Engines are killed, each after ``moment()`` seconds; more is made to do where all was done before."""
+        with self.watched():
+            while self.count["engine killed"] < times:
+                engine = self.engine()
+                try:
+                    code = engine.wait(moment())
+                except subprocess.TimeoutExpired:
+                    engine.kill()
+                    engine.wait()
+                    self.count["engine killed"] += 1
+                else:
+                    assert code == 0, self.story()
+                    self.again()
+                between()
+
+    def again(self) -> None:
+        """A few jobs are reset: there is more to do."""
+        ledger = self.ledger()
+        try:
+            Control(ledger, Definitions(ledger.db), 1, time.time()).reset_jobs(0, min(3, self.jobs - 1))
+        finally:
+            ledger.close()
+
+    def settle(self) -> None:
+        """``icp run --once`` until all is complete and nothing of ours is left at any site."""
+        deadline = time.monotonic() + PATIENCE
+        with self.watched():
+            while True:
+                self.once()
+                if self.at_rest():
+                    return
+                assert time.monotonic() < deadline, f"nothing comes to rest\n{self.story()}"
+                time.sleep(0.5)
+
+    def at_rest(self) -> bool:
+        ledger = self.ledger()
+        try:
+            sites = [row[0] for row in ledger.db.execute("SELECT id FROM site")]
+            busy = any(anything_there(ledger.db, site) for site in sites)
+            return not busy and not ledger.db.execute("SELECT 1 FROM dataset WHERE state <> ?", (int(Dataset.COMPLETE),)).fetchone()
+        finally:
+            ledger.close()
+
+    # -- what can be waited for ---------------------------------------------------------------------------------
+
+    def ok(self) -> int:
+        return int(self.ask("SELECT count(*) FROM task WHERE accepted IS NOT NULL")[0][0])
+
+    def progress(self, share: float) -> None:
+        """Until this share of all tasks is ok."""
+        wanted = share * (self.jobs * 5 + 1)
+        until(lambda: self.ok() >= wanted, f"{wanted:.0f} tasks ok", PATIENCE)
+
+    def batch(self, name: str, *states: str) -> list[str]:
+        """Ids of our batch jobs at a site, all or those in these states; noted for the end."""
+        listed = self.sites[name].inside("squeue", "-h", "-a", "-t", "all", "-o", "%i|%T|%j").stdout
+        pattern, found = name_pattern(self.uuid), []
+        for line in listed.splitlines():
+            job, state, word = line.split("|", 2)
+            match = pattern.match(word)
+            if match:
+                self.seen[name, batch_name(self.uuid, match[1])].add(job)
+                if not states or state in states:
+                    found.append(job)
+        return found
+
+    def running_pilot(self, name: str) -> list[str]:
+        """Batch ids of pilots at a site whose agents are at work."""
+        return until(lambda: self.batch(name, "RUNNING") if self.tasks_at(name) else [], f"a task at {name}", PATIENCE)
+
+    def tasks_at(self, name: str) -> list[int]:
+        """Processes of agents and tasks of ours at a site."""
+        place = os.readlink(f"/proc/{self.sites[name]._first()}/ns/pid")
+        return [pid for pid in self.tasks() if _link(pid) == place]
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Batch systems are asked again and again meanwhile, so that a second job of one pilot does not go unseen."""
+        stop = threading.Event()
+
+        def look() -> None:
+            while not stop.wait(1.5):
+                for name in self.sites:
+                    with contextlib.suppress(OSError, ValueError, IndexError, subprocess.TimeoutExpired):
+                        self.batch(name)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    # -- ssh ----------------------------------------------------------------------------------------------------
+
+    def clients(self) -> list[int]:
+        """Processes of ssh that carry a conversation of ours."""
+        return [pid for pid in self.processes() if "ProxyCommand=false" in _line(pid)]
+
+    def masters(self) -> list[int]:
+        """Processes of ssh that hold a shared connection of ours."""
+        return [pid for pid in self.processes() if " -MNf " in _line(pid)]
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def place(self, name: str) -> Path:
+        """The spool at a site, as root sees it from here."""
+        return self.sites[name].root / f"home/alice/.icp/{self.mark}-{name}" / self.uuid
+
+    def assert_all(self, golden: Result, *, worked: bool = True) -> None:
+        """All that must hold in the end, whatever happened on the way. ``worked``: each site did some of it."""
+        self.settle()
+        self.result().assert_same(golden)
+        odd = self.ask("SELECT t.id, count(a.id), sum(a.id = t.accepted) FROM task t LEFT JOIN attempt a ON a.task = t.id AND a.state = 5 AND a.void = 0 "
+                       "GROUP BY t.id HAVING count(a.id) <> 1 OR sum(a.id = t.accepted) <> 1")  # fmt: skip
+        assert not odd, f"(task, attempts that are ok and count, of which accepted): {odd}"
+        ledger = self.ledger()
+        try:
+            assert check(ledger, deep=True) == []
+        finally:
+            ledger.close()
+        done = dict(self.ask("SELECT s.name, count(*) FROM task t JOIN attempt a ON a.id = t.accepted JOIN site s ON s.id = a.site GROUP BY 1"))
+        assert not worked or set(done) == {"local", *self.sites}, f"tasks by site: {done}"
+        assert not {key: jobs for key, jobs in self.seen.items() if len(jobs) > 1}
+        self.assert_nothing_left()
+
+    def assert_nothing_left(self) -> None:
+        """After one more conversation: no batch job, no process but shared connections, and in spools only what is to stay."""
+        self.converse()
+        for name in self.sites:
+            until(lambda: not self.batch(name, "PENDING", "RUNNING", "COMPLETING"), f"the end of batch jobs at {name}")
+            self._accounted(name)
+            left = [path for path in (self.sites[name].root / "tmp").glob("icp*/**/*") if self.uuid[:8] in str(path) and not path.is_dir()]
+            assert left == [], left
+            self._spool_left(self.place(name))
+        self._spool_left(self.spool)
+        until(lambda: not set(self.processes()) - set(self.masters()), "the end of all processes", 20)
+        assert not self.node.exists(), sorted(self.node.rglob("*"))
+        assert sorted(self.scratch.iterdir()) == []
+        assert not (self.home / "incoming").exists(), sorted((self.home / "incoming").iterdir())
+
+    def _spool_left(self, spool: Path) -> None:
+        for folder in ("incoming", "inbox", "store", "work"):
+            left = sorted(os.listdir(spool / folder)) if (spool / folder).exists() else []
+            assert left == [], f"{spool / folder} holds {left}; attempts: {[self.attempt(one) for one in left]}"
+        assert sorted(str(path.relative_to(spool)) for path in spool.rglob("*.tmp")) == []
+        claimed = sorted(str(path.relative_to(spool)) for path in spool.glob("agents/*/claimed/*"))
+        assert claimed == []
+
+    def _accounted(self, name: str) -> None:
+        """What accounting says, where there is any: one job for each pilot."""
+        done = self.sites[name].inside("sacct", "-nXP", "-a", "-o", "JobIDRaw,JobName")
+        pattern, jobs = name_pattern(self.uuid), defaultdict(set)
+        for line in done.stdout.splitlines() if done.returncode == 0 else ():
+            job, _, word = line.partition("|")
+            match = pattern.match(word)
+            if match:
+                jobs[match[1]].add(job)
+        assert not {pilot: several for pilot, several in jobs.items() if len(several) > 1}
+
+    def converse(self) -> None:
+        """One conversation with each site, outside of ticks."""
+        ledger = self.ledger()
+        before = dict(os.environ)
+        os.environ.update(self.env)
+        try:
+            engine = Engine(ledger, self.config())
+            try:
+                for name, site in engine.sites.items():
+                    serial, epoch = standing(ledger.db, site.id)
+                    if serial:
+                        answer = engine.exchange(name, Hello(ledger.uuid, epoch, serial, None), Query())
+                        assert isinstance(answer, Answer), answer
+                        assert answer.refused is None, answer.refused
+            finally:
+                engine.close()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            ledger.close()
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        for site in self.sites.values():
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                site.inside("scancel", "-u", "alice")
+        super().close()
+        for site in self.sites.values():
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                site.inside("sh", "-c", f"rm -rf /home/alice/.icp/{self.mark}-*")
+
+    def story(self) -> str:
+        said = self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
+        jobs = [f"{name}:\n{site.inside('squeue', '-a', '-t', 'all').stdout}" for name, site in self.sites.items()]
+        return "\n".join([super().story(), *jobs, f"disturbed: {dict(self.count)}", said])
+
+
+def _toml(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _link(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+def _line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def signal_all(pids: list[int], number: int = signal.SIGKILL) -> int:
+    """Signal processes; how many were there."""
+    n = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            n += 1
+    return n
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if pid in node.processes()]
