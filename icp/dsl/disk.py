@@ -32,3 +32,14 @@ class Disk:
         else:
             found = self.folder.absolute().glob(pattern)
         return sorted(str(file) for file in found if file.is_file())
+
+    def matching(self, pattern: str, kind: str) -> list[str]:
+        """What matches, as the pattern says it (relative to the folder or absolute), sorted; ``kind``: files, dirs or any."""
+        path = Path(pattern)
+        base = Path(path.anchor) if path.is_absolute() else self.folder
+        found = base.glob(str(path.relative_to(base)) if path.is_absolute() else pattern)
+        fits = {"files": Path.is_file, "dirs": Path.is_dir}.get(kind, Path.exists)
+        return sorted(str(one if path.is_absolute() else one.relative_to(base)) for one in found if fits(one))
+
+    def is_folder(self, name: str) -> bool:
+        return (self.folder / name).is_dir()

@@ -10,14 +10,15 @@ from typing import Any
 
 from icp.dsl.check import Mistakes, check
 from icp.dsl.disk import Disk
+from icp.dsl.foreign import Reader, reader
 from icp.dsl.jobs import build_jobs
-from icp.dsl.locator import KeyPath, locate
+from icp.dsl.locator import KeyPath, Position, locate
 from icp.dsl.names import NAME
 from icp.dsl.schema import TASK_KEYS, TOP
 from icp.dsl.tasks import Draft, build_tasks
 from icp.dsl.texts import check_texts
 from icp.errors import BadInput, NotFound
-from icp.model.definition import Steering
+from icp.model.definition import JobSource, Steering
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,6 +60,9 @@ def parse(text: str, path: str = "steering.toml", disk: Disk | None = None) -> S
     BadInput, whose ``mistakes`` are "file:line:col: key: message; expected ...; did you mean ...?", all that there are.
     """
     original, text = text, text.replace("\r\n", "\n")
+    foreign = reader(text, path)
+    if foreign is not None:
+        return _foreign(foreign, text, original, path, disk)
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -73,9 +77,22 @@ def parse(text: str, path: str = "steering.toml", disk: Disk | None = None) -> S
     return steering
 
 
-def _refusal(path: str, mistakes: tuple[str, ...]) -> BadInput:
+def _foreign(read: Reader, text: str, original: str, path: str, disk: Disk | None) -> Steering:
+    """What another batch system's description describes; its mistakes name its own lines and words."""
+    places: dict[KeyPath, Position] = {}
+    mistakes = Mistakes(path, places)
+    found = read(text, path, places, mistakes, disk)
+    if found is not None and not len(mistakes):
+        clean = check(found.table, TOP, (), mistakes)
+        steering = _build(clean, found.table, original, path, mistakes, None, found.jobs)
+    if found is None or len(mistakes):
+        raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes), "docs/foreign.md has what is understood.")
+    return steering
+
+
+def _refusal(path: str, mistakes: tuple[str, ...], hint: str = _HINT) -> BadInput:
     count = "a mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    return BadInput(f"{path} has {count}; nothing was changed.", _HINT, mistakes)
+    return BadInput(f"{path} has {count}; nothing was changed.", hint, mistakes)
 
 
 def _syntax_mistake(path: str, text: str, message: str) -> str:
@@ -88,15 +105,22 @@ def _syntax_mistake(path: str, text: str, message: str) -> str:
 
 
 def _build(
-    clean: Mapping[str, Any], data: Mapping[str, Any], text: str, path: str, mistakes: Mistakes, disk: Disk | None
+    clean: Mapping[str, Any],
+    data: Mapping[str, Any],
+    text: str,
+    path: str,
+    mistakes: Mistakes,
+    disk: Disk | None,
+    foreign: JobSource | None = None,
 ) -> Steering:
     name = _name(clean, data, path, mistakes)
-    jobs = build_jobs(clean.get("jobs"), mistakes, disk)
+    jobs = build_jobs(clean.get("jobs"), mistakes, disk) if foreign is None else foreign
     drafts = build_tasks(_tables(clean, data, mistakes), mistakes)
     variables = clean.get("steering", {})
     check_texts(name, jobs, variables, drafts, mistakes)
     files = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
-    _check_files(files, drafts, mistakes, disk)
+    if foreign is None:
+        _check_files(files, drafts, mistakes, disk)
     tasks = [draft.task for draft in drafts]
     return Steering(
         name=name,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icp.config import NAME, Site
+from icp.dsl.foreign.described import packed_as
 from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
 from icp.errors import BadInput
@@ -51,7 +52,7 @@ def pack_files(directory: Path, names: tuple[str, ...]) -> bytes:
             raise BadInput(f"{path} does not exist", "`files` names what is shipped with the dataset, relative to the steering file")
         for one in found:
             if "__pycache__" not in one.parts:
-                members[str(one.relative_to(directory)) if one.is_relative_to(directory) else one.name] = one
+                members[packed_as(name + str(one)[len(str(path)) :])] = one
     size = sum(one.stat().st_size for one in members.values())
     if size > PACK_LIMIT:
         raise BadInput(
