@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icp.config import NAME, Site
-from icp.dsl.foreign.described import packed_as
 from icp.dsl.expand import JobContext, Renderer, SiteContext
+from icp.dsl.foreign.described import packed_as
 from icp.dsl.steering import load
 from icp.errors import BadInput
 from icp.ledger.db import Ledger

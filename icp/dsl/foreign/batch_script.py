@@ -10,7 +10,8 @@ from dataclasses import replace
 from icp.dsl.check import Mistakes
 from icp.dsl.disk import Disk
 from icp.dsl.foreign.described import Described, Job, Out, describe
-from icp.dsl.foreign.directives import SYSTEMS, Asked, System
+from icp.dsl.foreign.dialects import SYSTEMS
+from icp.dsl.foreign.directives import Asked, System
 from icp.dsl.foreign.words import DATASET, expression
 from icp.dsl.locator import KeyPath, Position
 from icp.dsl.names import NAME, unsafe
@@ -36,8 +37,8 @@ def read(text: str, path: str, places: dict[KeyPath, Position], mistakes: Mistak
                 continue
             if warning:
                 mistakes.warn((option,), f"passed over: {warning}")
-    for number, line in enumerate(text.split("\n"), 1):
-        launcher = _LAUNCHER.match(line)
+    for number, one in enumerate(text.split("\n"), 1):
+        launcher = _LAUNCHER.match(one)
         if launcher is not None:
             places[launcher.group(1),] = (number, 1)
             mistakes.add((launcher.group(1),), "it starts processes of a parallel job, and this is one task on one node", "the program itself")

@@ -9,7 +9,7 @@ __all__ = ["ATTRIBUTES", "FLAVOURS", "PASSED_OVER", "REFUSED", "SYNONYMS", "UNDE
 SYNONYMS: Mapping[str, str] = {
     "args": "arguments", "env": "environment", "stdin": "input", "stdout": "output", "stderr": "error", "initial_dir": "initialdir",
     "iwd": "initialdir", "prio": "priority", "transferinputfiles": "transfer_input_files", "transferoutputfiles": "transfer_output_files",
-    "job_batch_name": "batch_name", "accountinggroup": "accounting_group", "cmd": "executable",
+    "job_batch_name": "batch_name", "jobbatchname": "batch_name", "accountinggroup": "accounting_group", "cmd": "executable",
 }  # fmt: skip
 
 UNDERSTOOD = (
@@ -41,7 +41,8 @@ PASSED_OVER: Mapping[str, str] = {
     "max_idle": "jobs become rows as they are needed", "copy_to_spool": "files are shipped once for each dataset", "coresize": "no core files are kept",
     "use_x509userproxy": "no proxy is sent along", "x509userproxy": "no proxy is sent along", "use_oauth_services": "no credentials are sent along",
     "description": "the file's name is the dataset's", "want_graceful_removal": "there is no vacating", "job_ad_information_attrs": "there is no event log",
-    "ulog_execute_attrs": "there is no event log", "stack_size": "limits are the site's", "run_as_owner": "pilots run as you", "image_size": "request_memory says it",
+    "ulog_execute_attrs": "there is no event log", "stack_size": "limits are the site's", "run_as_owner": "pilots run as you",
+    "image_size": "request_memory says it",
     "skip_filechecks": "files are looked at when they are shipped", "append_files": "files are written anew",
 }  # fmt: skip
 

@@ -321,10 +321,8 @@ def _matching(rest: str, disk: Disk | None) -> list[str]:
 
 def _split(row: str, count: int) -> list[str]:
     """The last variable takes what is left of the line."""
-    if "\x1f" in row:
-        parts = row.split("\x1f", count - 1)
-    else:
-        parts = re.split(r"\s*,\s*|\s+", row.strip(), maxsplit=count - 1) if count > 1 else [row]
+    separator = "\x1f" if "\x1f" in row else r"\s*,\s*|\s+"
+    parts = re.split(separator, row.strip(), maxsplit=count - 1) if count > 1 else [row]
     return [*parts, *[""] * (count - len(parts))]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from icp.dsl.foreign.words import is_plain, name, pattern_of, settled, sh
+from icp.dsl.foreign.words import DATASET, is_plain, name, pattern_of, sh
 from icp.model.definition import JobSource
 
 __all__ = ["OUTSIDE", "Described", "Job", "Out", "describe", "packed_as"]
@@ -79,8 +79,9 @@ def describe(dataset: str, jobs: Sequence[Job], count: int | None = None) -> Des
         columns[column] = texts
         return None
 
-    settle: Callable[[str], str] = (lambda text: text) if count is not None else (lambda text: settled(text, dataset))
-    task: dict[str, Any] = {"command": _command(jobs, varied, settle), "outputs": _outputs(jobs, varied, settle)}
+    if count is None:
+        jobs = [_settled(job, dataset) for job in jobs]
+    task: dict[str, Any] = {"command": _command(jobs, varied), "outputs": _outputs(jobs, varied)}
     resources = {}
     for kind in ("cpus", "memory", "disk", "gpus", "time"):
         texts = [job.resources.get(kind, "") for job in jobs]
@@ -99,9 +100,21 @@ def describe(dataset: str, jobs: Sequence[Job], count: int | None = None) -> Des
     return Described(task, JobSource("rows", len(jobs), columns=tuple(columns), rows=tuple(zip(*columns.values(), strict=True))))
 
 
-def _command(jobs: Sequence[Job], varied: Callable[[str, list[str]], str | None], settle: Callable[[str], str]) -> str:
+def _settled(job: Job, dataset: str) -> Job:
+    """The job with the dataset's name, the only expression that can be left in the texts of one job."""
+
+    def text(value: str) -> str:
+        return value.replace(DATASET, dataset)
+
+    return replace(
+        job, argv=tuple(map(text, job.argv)), env=tuple((name, text(value)) for name, value in job.env), stdout=text(job.stdout), stderr=text(job.stderr),
+        outputs=tuple(replace(out, name=text(out.name)) for out in job.outputs), moves=tuple((text(old), text(new)) for old, new in job.moves),
+    )  # fmt: skip
+
+
+def _command(jobs: Sequence[Job], varied: Callable[[str, list[str]], str | None]) -> str:
     def part(column: str, write: Callable[[Job], str]) -> str:
-        same = varied(column, [settle(write(job)) for job in jobs])
+        same = varied(column, [write(job) for job in jobs])
         return f"eval $args({column})" if same is None else same
 
     before, runs, after = part("before", _before), part("runs", _runs), part("after", _after)
@@ -165,13 +178,13 @@ def _after(job: Job) -> str:
     return "\n".join(lines)
 
 
-def _outputs(jobs: Sequence[Job], varied: Callable[[str, list[str]], str | None], settle: Callable[[str], str]) -> list[dict[str, Any]]:
+def _outputs(jobs: Sequence[Job], varied: Callable[[str, list[str]], str | None]) -> list[dict[str, Any]]:
     jobs = [replace(job, outputs=tuple(dict.fromkeys(job.outputs))) for job in jobs]
     if len({len(job.outputs) for job in jobs}) > 1:
         raise ValueError("the jobs have different numbers of output files")
     found: list[dict[str, Any]] = []
     for number, first in enumerate(jobs[0].outputs):
-        texts = [settle(job.outputs[number].name if job.outputs[number].glob else _escaped(job.outputs[number].name)) for job in jobs]
+        texts = [job.outputs[number].name if job.outputs[number].glob else _escaped(job.outputs[number].name) for job in jobs]
         same = varied(f"output_{number}", texts)
         found.append({"name": f"$args(output_{number})" if same is None else name(same), "optional": first.optional})
     return found

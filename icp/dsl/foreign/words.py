@@ -9,7 +9,7 @@ import re
 
 from icp.dsl.syntax import NAMES
 
-__all__ = ["DATASET", "JOB", "expression", "is_plain", "name", "pattern_of", "settled", "sh"]
+__all__ = ["DATASET", "JOB", "expression", "is_plain", "name", "pattern_of", "sh"]
 
 _OURS = re.compile(r"\$(?=(?:" + "|".join(NAMES) + r")\()")
 _BARE = re.compile(r"[A-Za-z0-9_./:,@%+=-]+\Z")
@@ -29,11 +29,6 @@ def is_plain(text: str) -> bool:
     return "\0" not in text
 
 
-def settled(text: str, dataset: str) -> str:
-    """The text of one job, in which only the dataset's name can still be an expression."""
-    return text.replace(DATASET, dataset)
-
-
 def sh(text: str) -> str:
     """One word of a text command, whatever is in it."""
     parts = text.split("\0")
@@ -51,7 +46,7 @@ def _quoted(part: str) -> str:
 def name(text: str) -> str:
     """A name as a key of a steering file has it: where `$args(` is only text, it is escaped."""
     parts = text.split("\0")
-    return "".join(part if number % 2 else _OURS.sub("$$$$", part) for number, part in enumerate(parts))
+    return "".join(part if number % 2 else _OURS.sub("$$", part) for number, part in enumerate(parts))
 
 
 def pattern_of(text: str) -> str:
