@@ -30,6 +30,7 @@ PANELS = {
         "demo": ("icp.commands.demo:demo", "See a whole dataset run on this machine."),
         "submit": ("icp.commands.submit:submit", "Record a dataset and give its first jobs to the sites."),
         "run": ("icp.commands.run:run", "Run the engine, in a loop or once for cron."),
+        "overflow": ("icp.commands.overflow:overflow", "Run idle jobs of your HTCondor queue elsewhere."),
     },
     "Look": {
         "status": ("icp.commands.status:status", "Show datasets, sites and the engine."),

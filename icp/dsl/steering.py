@@ -10,7 +10,7 @@ from typing import Any
 
 from icp.dsl.check import Mistakes, check
 from icp.dsl.disk import Disk
-from icp.dsl.foreign import Reader, reader
+from icp.dsl.foreign import Described, Reader, reader
 from icp.dsl.jobs import build_jobs
 from icp.dsl.locator import KeyPath, Position, locate
 from icp.dsl.names import NAME
@@ -25,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["MAIN", "load", "parse"]
+__all__ = ["MAIN", "described", "load", "parse"]
 
 MAIN = "main"
 """The name of the only task of a file that has its command at the top."""
@@ -33,6 +33,7 @@ MAIN = "main"
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)\Z")
 _PIECES = re.compile(r"[^\s'\"=;|&()<>`]+")
 _HINT = "docs/steering.md has every key; `icp new` prints a file to start from."
+_FOREIGN_HINT = "docs/foreign.md has what is understood."
 
 
 def load(path: str | Path) -> Steering:
@@ -83,10 +84,17 @@ def _foreign(read: Reader, text: str, original: str, path: str, disk: Disk | Non
     mistakes = Mistakes(path, places)
     found = read(text, path, places, mistakes, disk)
     if found is not None and not len(mistakes):
-        clean = check(found.table, TOP, (), mistakes)
-        steering = _build(clean, found.table, original, path, mistakes, None, found.jobs)
-    if found is None or len(mistakes):
-        raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes), "docs/foreign.md has what is understood.")
+        return described(found, original, path, mistakes)
+    raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes), _FOREIGN_HINT)
+
+
+def described(found: Described, text: str, path: str, mistakes: Mistakes | None = None) -> Steering:
+    """The dataset of a description that is no TOML; ``text``: what is kept of it. BadInput."""
+    mistakes = Mistakes(path, {}) if mistakes is None else mistakes
+    clean = check(found.table, TOP, (), mistakes)
+    steering = _build(clean, found.table, text, path, mistakes, None, found.jobs)
+    if len(mistakes):
+        raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes), _FOREIGN_HINT)
     return steering
 
 

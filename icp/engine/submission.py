@@ -21,7 +21,7 @@ from icp.ledger.submit import record
 from icp.model.definition import Steering, TaskDef
 from icp.model.need import Need
 
-__all__ = ["PACK_LIMIT", "Submission", "check_outputs", "pack_files", "prepare", "submit"]
+__all__ = ["PACK_LIMIT", "Submission", "assemble", "check_outputs", "pack_files", "prepare", "submit"]
 
 PACK_LIMIT = 200_000_000
 """Bytes of files that a dataset may ship; larger ones belong on a site's storage."""
@@ -89,7 +89,13 @@ def prepare(
         if steering.jobs.kind != "count" or jobs < 1:
             raise BadInput(f"--jobs {jobs}: expected a number of jobs for a steering file that says `jobs = NUMBER`")
         steering = replace(steering, jobs=replace(steering.jobs, count=jobs))
-    directory = steering_file.absolute().parent
+    return assemble(steering, steering_file.absolute().parent, seed=seed, outputs=outputs, sites=sites)
+
+
+def assemble(
+    steering: Steering, directory: Path, *, seed: int | None = None, outputs: Path | None = None, sites: Iterable[Site] = ()
+) -> Submission:
+    """What is recorded of a definition whose files lie in ``directory``. BadInput."""
     home = (outputs.absolute() if outputs is not None else directory / "outputs" / steering.name)
     chosen = seed if seed is not None else steering.seed if steering.seed is not None else secrets.randbits(63)
     if not 0 <= chosen < 2**63:

@@ -285,3 +285,18 @@ CREATE TABLE summary (
 CREATE TABLE runtime (
   task_def INTEGER PRIMARY KEY, n INTEGER NOT NULL, recent TEXT NOT NULL, longest INTEGER NOT NULL, rss INTEGER NOT NULL
 );
+
+-- Jobs of an HTCondor pool that are taken over. State: wanted, held, here, delivered, releasing; removed, released and gone are ends.
+CREATE TABLE overflow (
+  id INTEGER PRIMARY KEY,
+  pool TEXT NOT NULL, cluster INTEGER NOT NULL, proc INTEGER NOT NULL,
+  queued INTEGER NOT NULL,                   -- its QDate: numbers of clusters may come round again
+  state TEXT NOT NULL,
+  live INTEGER NOT NULL DEFAULT 1,           -- no end yet
+  dataset INTEGER, job INTEGER,
+  ad TEXT NOT NULL,                          -- JSON, as it was when it was wanted
+  why TEXT,
+  since REAL NOT NULL,
+  UNIQUE (pool, cluster, proc, queued)
+);
+CREATE INDEX overflow_live ON overflow (pool) WHERE live = 1;

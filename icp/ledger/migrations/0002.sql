@@ -31,3 +31,18 @@ INSERT INTO cached_for SELECT -d.id, c.site, c.sha256 FROM dataset d JOIN cached
 ALTER TABLE pilot ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE site ADD COLUMN logs INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
+
+-- Jobs of an HTCondor pool that are taken over. State: wanted, held, here, delivered, releasing; removed, released and gone are ends.
+CREATE TABLE overflow (
+  id INTEGER PRIMARY KEY,
+  pool TEXT NOT NULL, cluster INTEGER NOT NULL, proc INTEGER NOT NULL,
+  queued INTEGER NOT NULL,                   -- its QDate: numbers of clusters may come round again
+  state TEXT NOT NULL,
+  live INTEGER NOT NULL DEFAULT 1,           -- no end yet
+  dataset INTEGER, job INTEGER,
+  ad TEXT NOT NULL,                          -- JSON, as it was when it was wanted
+  why TEXT,
+  since REAL NOT NULL,
+  UNIQUE (pool, cluster, proc, queued)
+);
+CREATE INDEX overflow_live ON overflow (pool) WHERE live = 1;
