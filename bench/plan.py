@@ -18,7 +18,7 @@ def snapshot(queued: int) -> Snapshot:
 
     ``queued``: tasks of each definition that wait at a site already; with some every site is full, with none all is to be dealt.
     """
-    node = AgentView(cpus=CPUS, memory=96 * GB, disk=1000 * GB, gpus=0, attrs={"CPU": True}, until=None)
+    node = AgentView(cpus=CPUS, memory=96 * GB, disk=1000 * GB, gpus=0, attrs={"CPU": True}, left=None)
     sites = tuple(
         SiteView(
             id=i, name=f"site{i}", zone=i, attributes={"GPU": i % 5 == 0, "os": f"el{7 + i % 3}"}, node=node, agents=(node,) * AGENTS,

@@ -60,7 +60,7 @@ class Teller:
     def __init__(self, db: Any, graph: Graph, view: DatasetView, config: Config, now: float) -> None:
         self.db, self.graph, self.view, self.config, self.now = db, graph, view, config, now
         self.name = shlex.quote(view.name)
-        self.snapshot = read_snapshot(db, Definitions(db), [(one.name, one.attributes, one.pilot) for one in config.sites.values()])
+        self.snapshot = read_snapshot(db, Definitions(db), [(one.name, one.attributes, one.pilot) for one in config.sites.values()], now)
 
     # -- the dataset --------------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ _POLICY_DOC = {
     "release_jobs": "jobs that become rows in one tick at the most",
     "silent": "observed seconds without a word after which an agent is suspect",
     "gap": "what the time between two exchanges counts for at the most, in seconds",
+    "pending": "observed seconds after which a pilot that has not started keeps no work from other sites",
     "margin": "seconds after its walltime at which an agent cannot be alive",
     "queued": "observed seconds after which an unclaimed card is recalled",
     "claimed": "observed seconds after which a claimed attempt that did not begin is cancelled",

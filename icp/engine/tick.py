@@ -30,7 +30,7 @@ from icp.ledger.fold import Fold
 from icp.ledger.ingest import Ingest
 from icp.ledger.snapshot import SiteConfig, read_snapshot
 from icp.model.exchange import Answer
-from icp.model.plan import Deal, Release, SiteView, Snapshot, Submit
+from icp.model.plan import Deal, Recall, Release, SiteView, Snapshot, Submit, Withdraw
 from icp.pilot import faults
 from icp.planner import plan
 
@@ -198,7 +198,8 @@ class Engine:
 
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
-            return read_snapshot(db, self.definitions, self._site_configs(), set(self.sites) - {site.config.name for site in self.turn})
+            others = set(self.sites) - {site.config.name for site in self.turn}
+            return read_snapshot(db, self.definitions, self._site_configs(), self.clock(), others)
 
     def fold(self, now: float) -> Fold:
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
@@ -258,7 +259,7 @@ class Engine:
 
     # -- act ----------------------------------------------------------------------------------------------------
 
-    def _act(self, actions: list[Deal | Submit], snapshot: Snapshot, now: float, result: Ticked) -> None:
+    def _act(self, actions: list[Deal | Submit | Withdraw | Recall], snapshot: Snapshot, now: float, result: Ticked) -> None:
         """Intent and outbox in one transaction; a dataset that cannot be rendered is set aside and the rest done again."""
         while True:
             try:
@@ -279,10 +280,15 @@ class Engine:
                 for site in self.turn:
                     site.orders = Orders()
 
-    def _orders(self, actions: list[Deal | Submit], snapshot: Snapshot, fold: Fold, now: float) -> int:
+    def _orders(self, actions: list[Deal | Submit | Withdraw | Recall], snapshot: Snapshot, fold: Fold, now: float) -> int:
         made = 0
         dealer = self.dealer(fold, now)
         free = {site.id: site for site in self.turn if cards.outbox_of(self.db, site.id) is None and site.view is not None}
+        for action in actions:
+            if isinstance(action, Withdraw) and action.site in free:
+                pilots.withdraw(self.db, action.site, action.n)
+            elif isinstance(action, Recall) and action.site in free:
+                cards.recall(self.db, action.site, action.task_def, action.need, action.n)
         for site in free.values():
             self._housekeeping(site, fold)
         for action in actions:
@@ -297,7 +303,7 @@ class Engine:
                     made += dealer.deal(action, site.view, context, site.orders, snapshot)
                 except IcpError as error:
                     raise _Unrenderable(action.dataset, error) from None
-            else:
+            elif isinstance(action, Submit):
                 for _ in range(action.n):
                     self._pilot(site, now)
         return made

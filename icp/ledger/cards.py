@@ -21,6 +21,7 @@ __all__ = [
     "old_logs",
     "outbox_of",
     "put_outbox",
+    "recall",
     "replica_at",
     "stops",
     "waiting_tasks",
@@ -112,6 +113,15 @@ def stops(fold: Fold, site: int, limit: int = 5000) -> tuple[list[str], list[str
             cancel.append(key.hex())
         db.execute("UPDATE attempt SET stop = stop + 2 WHERE id = ?", (number,))
     return list(recall.values()), cancel
+
+
+def recall(db: sqlite3.Connection, site: int, task_def: int, need: int, n: int) -> None:
+    """Up to ``n`` attempts of a class that wait at a site shall come back: others have room for them."""
+    db.execute(
+        "UPDATE attempt SET stop = 1 WHERE id IN (SELECT a.id FROM attempt a INDEXED BY attempt_live JOIN task t ON t.id = a.task "
+        "WHERE a.live = 1 AND a.site = ? AND a.state = ? AND a.stop = 0 AND t.task_def = ? AND t.need = ? LIMIT ?)",
+        (site, int(Attempt.QUEUED), task_def, need, n),
+    )
 
 
 def outbox_of(db: sqlite3.Connection, site: int) -> tuple[int, bytes, str] | None:

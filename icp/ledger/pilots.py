@@ -12,7 +12,8 @@ from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
 from icp.states import PILOT, Agent, Pilot
 
 __all__ = [
-    "YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "over", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots",
+    "YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "over", "pilot_event", "pilots_of", "receipt", "refuse",
+    "settle_pilots", "withdraw",
 ]  # fmt: skip
 
 YOUNG = 6
@@ -234,6 +235,15 @@ def endings(db: sqlite3.Connection, site: int) -> list[Ending]:
             continue  # nobody knows yet whether there is a job: the listing will tell
         db.execute("UPDATE pilot SET stopping = 2 WHERE id = ?", (pilot,))
     return found
+
+
+def withdraw(db: sqlite3.Connection, site: int, n: int) -> None:
+    """The last ``n`` pilots that wait shall end: there is no work for them any more."""
+    db.execute(
+        "UPDATE pilot SET stopping = 1, reason = 'there was no work for it any more' WHERE id IN (SELECT id FROM pilot p WHERE site = ? AND live = 1 "
+        "AND stopping = 0 AND state <= ? AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.pilot = p.id) ORDER BY id DESC LIMIT ?)",
+        (site, int(Pilot.PENDING), n),
+    )
 
 
 def not_ended(db: sqlite3.Connection, site: int, key: str) -> None:

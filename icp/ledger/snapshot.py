@@ -29,38 +29,49 @@ def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int
     return known
 
 
-def read_site(db: sqlite3.Connection, config: SiteConfig, *, busy: bool = False) -> SiteView | None:
+def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: bool = False) -> SiteView | None:
     """One site with its live agents and pilots; None while the ledger has never met it."""
     name, attributes, spec = config
-    row = db.execute("SELECT id, zone, unreachable, hold, paused FROM site WHERE name = ?", (name,)).fetchone()
+    row = db.execute("SELECT id, zone, unreachable, hold, paused, observed, remote, answered FROM site WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
-    site = int(row[0])
+    site, observed = int(row[0]), float(row[5])
+    # an agent's end is by its own clock, which the login node's stands for
+    remote = now if row[6] is None else float(row[6]) + max(0.0, now - float(row[7] or now))
     agents = tuple(
-        _agent(one)
+        _agent(one, remote, bool(one[7]))
         for one in db.execute(
-            "SELECT cpus, memory, disk, gpus, attrs, until, state FROM agent WHERE site = ? AND live = 1 AND state IN (0, 1) AND cpus > 0", (site,)
+            "SELECT a.cpus, a.memory, a.disk, a.gpus, a.attrs, a.until, a.state, p.stopping > 0 OR p.state = ? FROM agent a JOIN pilot p ON p.id = a.pilot "
+            "WHERE a.site = ? AND a.live = 1 AND a.state IN (0, 1) AND a.cpus > 0",
+            (int(Pilot.DRAINING), site),
         ).fetchall()
     )
-    with_agents = {row[0] for row in db.execute("SELECT DISTINCT pilot FROM agent WHERE site = ? AND live = 1", (site,)).fetchall()}
     pilots = tuple(
-        PilotView(pending=one[0] not in with_agents and one[1] <= Pilot.PENDING)
-        for one in db.execute("SELECT id, state FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall()
-    )
+        PilotView(
+            pending=not one[5] and one[0] <= Pilot.PENDING, starting=not one[5] and one[0] == Pilot.RUNNING, waited=max(0.0, observed - one[1]),
+            stopping=bool(one[2]), never=one[3], said=one[4],
+        )
+        for one in db.execute(
+            "SELECT state, since, stopping, never, said, EXISTS (SELECT 1 FROM agent a WHERE a.pilot = pilot.id) FROM pilot WHERE site = ? AND live = 1",
+            (site,),
+        ).fetchall()
+    )  # fmt: skip
     last = db.execute(
         "SELECT cpus, memory, disk, gpus, attrs, until, state FROM agent WHERE site = ? AND cpus > 0 ORDER BY id DESC LIMIT 1", (site,)
     ).fetchone()
+    recent = db.execute("SELECT count(*) FROM pilot INDEXED BY pilot_made WHERE site = ? AND made > ?", (site, now - 3600)).fetchone()[0]
     return SiteView(
         id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
-        reachable=row[2] is None, paused=row[4], hold=float(row[3]), busy=busy, node=None if last is None else _agent(last),
+        reachable=row[2] is None, paused=row[4], hold=float(row[3]), busy=busy, recent=int(recent), node=None if last is None else _agent(last, remote),
     )  # fmt: skip
 
 
-def _agent(row: tuple[Any, ...]) -> AgentView:
-    return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6] == Agent.SUSPECT)
+def _agent(row: tuple[Any, ...], remote: float, leaving: bool = False) -> AgentView:
+    left = None if row[5] is None else max(0.0, row[5] - remote)
+    return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), left, row[6] == Agent.SUSPECT, leaving)
 
 
-def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig], busy: Collection[str] = ()) -> Snapshot:
+def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig], now: float, busy: Collection[str] = ()) -> Snapshot:
     """Datasets at work, their classes of live tasks, and the sites; ``busy``: the names of those that can be given nothing now."""
     datasets = []
     defs: dict[int, DefView] = {}
@@ -84,7 +95,7 @@ def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Ite
             defs[row[1]] = DefView(one.id, one.dataset, one.idx, False, median_seconds(db, [one.id]).get(one.id))
     needs = read_needs(db, {row[2] for row in rows if row[2]})
     classes = tuple(ClassView(*row) for row in rows)
-    sites = tuple(view for view in (read_site(db, config, busy=config[0] in busy) for config in configs) if view is not None)
+    sites = tuple(view for view in (read_site(db, config, now, busy=config[0] in busy) for config in configs) if view is not None)
     return Snapshot(tuple(datasets), defs, needs, classes, sites)
 
 

@@ -18,10 +18,12 @@ __all__ = [
     "PilotSpec",
     "PilotView",
     "Policy",
+    "Recall",
     "Release",
     "SiteView",
     "Snapshot",
     "Submit",
+    "Withdraw",
 ]
 
 
@@ -46,6 +48,8 @@ class Policy:
     """Observed seconds without a fact after which an agent is suspect."""
     gap: float = 120.0
     """What one gap between two exchanges counts for at the most, seconds: a laptop that slept makes nobody silent."""
+    pending: float = 900.0
+    """Observed seconds after which a pilot that has not started keeps no work from other sites."""
     margin: float = 600.0
     """Seconds after an agent's walltime at which it cannot be alive any more."""
     queued: float = 86400.0
@@ -84,14 +88,37 @@ class AgentView:
     disk: int
     gpus: int
     attrs: Mapping[str, Any]
-    until: float | None
+    left: float | None
+    """Seconds until its walltime ends."""
     suspect: bool = False
+    leaving: bool = False
+    """Its pilot was told to end, or said that it does."""
+
+    @property
+    def takes(self) -> bool:
+        """Whether it can be counted on to claim more."""
+        return not self.suspect and not self.leaving
 
 
 @dataclass(frozen=True, slots=True)
 class PilotView:
     pending: bool
-    """Submitted, and no agent of it was seen."""
+    """Submitted, and not begun."""
+    starting: bool = False
+    """Begun, and no agent of it was seen yet."""
+    waited: float = 0.0
+    """Observed seconds since it took this state."""
+    stopping: bool = False
+    """Its end was ordered."""
+    never: str | None = None
+    """It waits for what never comes: what mends it."""
+    said: str | None = None
+    """Why it waits, in the batch system's words."""
+
+    @property
+    def coming(self) -> bool:
+        """Whether it will bring agents that are not there yet."""
+        return (self.pending or self.starting) and not self.stopping
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,4 +213,22 @@ class Submit:
     n: int
 
 
-Action = Release | Deal | Submit
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Cancel ``n`` pilots of a site that have not begun: there is no work for them any more."""
+
+    site: int
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Call ``n`` tasks of a class back from a site whose pilots do not start: others have room for them."""
+
+    task_def: int
+    need: int
+    site: int
+    n: int
+
+
+Action = Release | Deal | Submit | Withdraw | Recall

@@ -346,7 +346,7 @@ def test_no_query_of_views_control_or_ingest_scans_a_big_table(world, tmp_path):
     views_results.statistics(world.db, graph)
     views_results.usage(world.db, graph)
     list(views_results.outputs(world.db, graph, first=0, last=5, task=graph.tasks[0], site="local", missing=True, limit=5))
-    read_snapshot(world.db, world.definitions, [("local", {}, PilotSpec())])
+    read_snapshot(world.db, world.definitions, [("local", {}, PilotSpec())], world.now)
     world.db.set_trace_callback(None)
     assert len(seen) > 100
     scans = []

@@ -1,7 +1,9 @@
 """The planner on snapshots of any shape: it never promises what is not there, and leaves nothing undone that there is room for."""
 
 from collections import Counter
+from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,12 +17,15 @@ from icp.model.plan import (
     PilotSpec,
     PilotView,
     Policy,
+    Recall,
     Release,
     SiteView,
     Snapshot,
     Submit,
+    Withdraw,
 )
 from icp.planner import explain, fits, fold_attributes, may_fit, plan, site_attributes, soon
+from icp.planner.fit import SUBMITS, may_ever, new_pilots
 from icp.states import Task
 
 LAWS = settings(deadline=None, max_examples=70)
@@ -35,17 +40,22 @@ NEEDS = st.builds(
     memory=st.sampled_from((GB, 4 * GB, 64 * GB)),
     disk=st.sampled_from((GB, 100 * GB)),
     gpus=st.sampled_from((0, 0, 1)),
+    time=st.sampled_from((600, 3600)),
 )
 ATTRS = st.sampled_from(({}, {"GPU": True}, {"GPU": False}, {"os": "el9"}, {"CPU": False}, {"fast": 3}))
 AGENTS = st.builds(
     AgentView,
     cpus=st.integers(1, 16), memory=st.sampled_from((2 * GB, 16 * GB, 256 * GB)), disk=st.sampled_from((2 * GB, 500 * GB)), gpus=st.integers(0, 2),
-    attrs=ATTRS, until=st.none(), suspect=st.booleans(),
+    attrs=ATTRS, left=st.sampled_from((None, None, 900.0, 5000.0)), suspect=st.booleans(), leaving=st.sampled_from((False, False, True)),
 )  # fmt: skip
+PILOTS = st.sampled_from((
+    PilotView(True), PilotView(True), PilotView(False), PilotView(False, starting=True), PilotView(True, waited=5000.0), PilotView(True, stopping=True),
+    PilotView(True, never="ask for less"),
+))  # fmt: skip
 SPECS = st.builds(
     PilotSpec,
     cpus=st.sampled_from((None, 1, 8)), memory=st.sampled_from((None, 8 * GB)), gpus=st.sampled_from((None, 0, 1)), nodes=st.integers(1, 3),
-    max=st.integers(0, 4), max_pending=st.integers(0, 3),
+    max=st.integers(0, 6), max_pending=st.integers(0, 3), walltime=st.sampled_from((None, 1800, 7200)), rate=st.sampled_from((3, 120)),
 )  # fmt: skip
 POLICIES = st.builds(
     Policy, depth=st.sampled_from((1.0, 120.0, 3600.0)), card_seconds=st.sampled_from((1.0, 60.0)), card_tasks=st.integers(1, 50),
@@ -57,9 +67,9 @@ POLICIES = st.builds(
 def sites(draw, number):
     return SiteView(
         id=number, name=f"s{number}", zone=draw(st.integers(1, 3)), attributes=draw(ATTRS), spec=draw(SPECS),
-        agents=tuple(draw(st.lists(AGENTS, max_size=3))), pilots=tuple(PilotView(one) for one in draw(st.lists(st.booleans(), max_size=3))),
+        agents=tuple(draw(st.lists(AGENTS, max_size=3))), pilots=tuple(draw(st.lists(PILOTS, max_size=4))),
         reachable=draw(st.sampled_from((True, True, True, False))), paused=draw(st.sampled_from((None, None, None, "work on the roof"))),
-        hold=draw(st.sampled_from((0.0, NOW + 50))), node=draw(st.none() | AGENTS),
+        hold=draw(st.sampled_from((0.0, 0.0, NOW + 50))), recent=draw(st.integers(0, 3)), node=draw(st.none() | AGENTS),
     )  # fmt: skip
 
 
@@ -108,6 +118,11 @@ def test_a_plan_stays_within_what_there_is(snapshot, policy):
             site = there[action.site]
             assert action.n >= 1 and site.hold <= NOW
             pilots[action.site] += action.n
+        elif isinstance(action, Withdraw):
+            assert 1 <= action.n <= sum(one.pending and not one.stopping for site in snapshot.sites if site.id == action.site for one in site.pilots)
+        elif isinstance(action, Recall):
+            there_now = [one for one in snapshot.classes if one.state == Task.QUEUED and one.site == action.site and one.task_def == action.task_def]
+            assert 1 <= action.n <= sum(one.n for one in there_now)
         else:
             assert action.jobs >= 1
             released[action.dataset] += action.jobs
@@ -124,6 +139,7 @@ def test_a_plan_stays_within_what_there_is(snapshot, policy):
     for site, n in pilots.items():
         assert len(there[site].pilots) + n <= there[site].spec.max
         assert sum(one.pending for one in there[site].pilots) + n <= there[site].spec.max_pending
+        assert there[site].recent + n <= there[site].spec.rate and n <= SUBMITS
     for dataset, n in released.items():
         assert n <= min(known[dataset].unreleased, policy.release_jobs)
 
@@ -145,10 +161,11 @@ def seconds(snapshot, one):
 def rooms(snapshot, policy, actions):
     """What each usable site could still take behind this plan: (seconds of one core, attempts)."""
     left = {}
+    submitted = {one.site: one.n for one in actions if isinstance(one, Submit)}
     for site in usable(snapshot).values():
-        pending = sum(one.pending for one in site.pilots) or int(not site.agents and min(site.spec.max, site.spec.max_pending) > 0)
+        coming = sum(one.coming for one in site.pilots) + submitted.get(site.id, 0)
         node = site.spec.cpus or (site.node.cpus if site.node else 1)
-        cores = sum(one.cpus for one in site.agents if not one.suspect) + pending * site.spec.nodes * node
+        cores = sum(one.cpus for one in site.agents if one.takes) + coming * site.spec.nodes * node
         left[site.id] = [cores * policy.depth, policy.queue_tasks]
     queued = [(c.site, c, c.n) for c in snapshot.classes if c.state == Task.QUEUED]
     dealt = [(a.site, a, a.n) for a in actions if isinstance(a, Deal)]
@@ -193,7 +210,7 @@ def seconds_of(snapshot, action):
 
 def zoned(n, spec=EIGHT, zone=1, seconds=10.0, **near):
     """``n`` tasks whose inputs are in zone 1, where a site is as told; another site is idle in zone 2."""
-    node = AgentView(cpus=8, memory=64 * GB, disk=500 * GB, gpus=0, attrs={}, until=None)
+    node = AgentView(cpus=8, memory=64 * GB, disk=500 * GB, gpus=0, attrs={}, left=None)
     here = SiteView(id=1, name="near", zone=zone, spec=spec, **{"attributes": {}, "agents": (node,), "pilots": (PilotView(False),), **near})
     far = SiteView(id=2, name="far", zone=2, attributes={}, spec=EIGHT, agents=(node,), pilots=(PilotView(False),))
     return Snapshot(
@@ -280,28 +297,138 @@ def test_jobs_become_rows_only_while_there_is_room_for_them(snapshot, policy):
     left = rooms(snapshot, policy, actions)
     releases = [action for action in actions if isinstance(action, Release)]
     if releases:
-        assert any(room > 0 for room, _ in left.values()) and any(places > 0 for _, places in left.values())
+        may_come = any(new_pilots(site, NOW) for site in usable(snapshot).values())
+        assert (may_come or any(room > 0 for room, _ in left.values())) and any(places > 0 for _, places in left.values())
     order = {one.id: (-one.priority, one.id) for one in snapshot.datasets}
     assert [order[one.dataset] for one in releases] == sorted(order[one.dataset] for one in releases)
+
+
+def wants(snapshot):
+    """Needs of work that is not at an agent yet."""
+    active = {one.id for one in snapshot.datasets}
+    return {
+        one.need for one in snapshot.classes
+        if one.need and (one.state == Task.QUEUED or (one.state in (Task.WAITING, Task.PROCESSING) and one.dataset in active))
+    }  # fmt: skip
 
 
 @LAWS
 @given(snapshots(), POLICIES)
 def test_pilots_are_asked_for_only_where_work_waits_that_they_could_do(snapshot, policy):
-    active = {one.id for one in snapshot.datasets}
     for action in plan(snapshot, policy, NOW):
         if isinstance(action, Submit):
             site = usable(snapshot)[action.site]
-            assert any(
-                (
-                    one.state == Task.WAITING
-                    and one.need
-                    and one.dataset in active
-                    and may_fit(snapshot.needs[one.need], site)
-                )
-                or (one.state == Task.QUEUED and one.site == site.id)
-                for one in snapshot.classes
-            )
+            assert any(may_ever(snapshot.needs[need], site) for need in wants(snapshot))
+
+
+@LAWS
+@given(snapshots(), POLICIES, st.integers(1, 500), st.integers(0, 50), st.integers(1, 4))
+def test_more_work_never_asks_for_fewer_pilots_and_withdraws_no_more(snapshot, policy, n, which, need):
+    active = [one for one in snapshot.defs.values() if one.dataset in {other.id for other in snapshot.datasets}]
+    if not active or need not in snapshot.needs:
+        return
+    more = ClassView(active[which % len(active)].dataset, active[which % len(active)].id, need, 0, 0, int(Task.WAITING), n)
+    larger = Snapshot(snapshot.datasets, snapshot.defs, snapshot.needs, (*snapshot.classes, more), snapshot.sites)
+    before, after = (Counter({one.site: one.n for one in plan(some, policy, NOW) if isinstance(one, Submit)}) for some in (snapshot, larger))
+    assert before <= after
+    # of work that is to come nobody knew what it asks for, and now it is known: then pilots may go
+    if not any(one.unreleased for one in snapshot.datasets):
+        before, after = (Counter({one.site: one.n for one in plan(some, policy, NOW) if isinstance(one, Withdraw)}) for some in (snapshot, larger))
+        assert after <= before
+
+
+@LAWS
+@given(snapshots(), POLICIES)
+def test_no_pilot_is_submitted_and_withdrawn_at_once_and_the_plan_after_it_withdraws_none_of_the_new(snapshot, policy):
+    actions = plan(snapshot, policy, NOW)
+    submitted = Counter({one.site: one.n for one in actions if isinstance(one, Submit)})
+    withdrawn = Counter({one.site: one.n for one in actions if isinstance(one, Withdraw)})
+    assert not submitted.keys() & withdrawn.keys()
+    if any(isinstance(one, Deal) for one in actions):
+        return
+    sites_then = tuple(replace(site, pilots=(*site.pilots, *[PilotView(True)] * submitted[site.id]), recent=site.recent + submitted[site.id]) for site in snapshot.sites)
+    then = plan(replace(snapshot, sites=sites_then), policy, NOW)
+    assert not submitted.keys() & {one.site for one in then if isinstance(one, Withdraw)}
+
+
+@LAWS
+@given(snapshots(), POLICIES)
+def test_work_that_fits_an_open_site_gets_a_pilot_or_a_reason(snapshot, policy):
+    submitted = {one.site for one in plan(snapshot, policy, NOW) if isinstance(one, Submit)}
+    active = {one.id for one in snapshot.datasets}
+    for one in snapshot.classes:
+        if one.state == Task.WAITING and one.need and one.dataset in active:
+            able = [site for site in usable(snapshot).values() if may_ever(snapshot.needs[one.need], site)]
+            if able and not submitted and not any(agent.takes for site in able for agent in site.agents):
+                said = [reason.sentence for reason in explain(snapshot.needs[one.need], tuple(able), NOW)]
+                assert all("next tick" not in text for text in said) or any(pilot.coming for site in able for pilot in site.pilots), said
+
+
+def one_task(n=1, seconds=None, need=Need(), site=0, state=Task.WAITING, **more):
+    return Snapshot(
+        (DatasetView(1, 0, 0),), {1: DefView(1, 1, 0, True, seconds)}, {1: need}, (ClassView(1, 1, 1, 0, site, int(state), n),), **more
+    )  # fmt: skip
+
+
+def place(number, *pilots, agents=(), **spec):
+    given_ = {"cpus": 8, "memory": 64 * GB, "disk": 100 * GB, "gpus": 0, "max": 20, "max_pending": 20, **spec}
+    return SiteView(id=number, name=f"s{number}", zone=number, attributes={}, spec=PilotSpec(**given_), pilots=pilots, agents=agents)
+
+
+NODE = AgentView(cpus=8, memory=64 * GB, disk=100 * GB, gpus=0, attrs={}, left=None)
+
+
+def submits(snapshot, policy=Policy()):
+    return {one.site: one.n for one in plan(snapshot, policy, NOW) if isinstance(one, Submit)}
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "asked"),
+    [
+        (one_task(sites=(place(1), place(2), place(3))), {1: 1}),
+        (one_task(3, seconds=36000.0, sites=(place(1),)), {1: 1}),
+        (one_task(17, seconds=36000.0, sites=(place(1),)), {1: 3}),
+        (one_task(400, seconds=36000.0, sites=(place(1),)), {1: SUBMITS}),
+        (one_task(32, seconds=36000.0, sites=(place(1), place(2))), {1: 2, 2: 2}),
+        (one_task(600, seconds=0.1, sites=(place(1),)), {1: 1}),
+        (one_task(8, seconds=36000.0, sites=(place(1, PilotView(True)),)), {}),
+        (one_task(9, seconds=36000.0, sites=(place(1, PilotView(True)),)), {1: 1}),
+        (one_task(8, sites=(place(1, PilotView(False), agents=(NODE,)),)), {}),
+        (one_task(need=Need(time=7200), sites=(place(1, walltime=3600),)), {}),
+        (one_task(need=Need(time=3600), sites=(place(1, walltime=3600),)), {}),
+        (one_task(need=Need(time=3600), sites=(place(1, walltime=7200),)), {1: 1}),
+        (one_task(need=Need(memory=65 * GB), sites=(place(1),)), {}),
+        (one_task(need=Need(gpus=1), sites=(place(1), place(2, gpus=1))), {2: 1}),
+        (one_task(sites=(place(1, PilotView(True)), place(2))), {}),
+        (one_task(sites=(place(1, PilotView(True, waited=5000.0)), place(2))), {2: 1}),
+        (one_task(site=1, state=Task.QUEUED, sites=(place(1, PilotView(True)), place(2))), {}),
+        (one_task(site=1, state=Task.QUEUED, sites=(place(1, PilotView(True, waited=5000.0)), place(2))), {2: 1}),
+        (one_task(site=1, state=Task.QUEUED, sites=(place(1, PilotView(True, waited=5000.0)), place(2, PilotView(True)))), {}),
+        (one_task(site=1, state=Task.QUEUED, sites=(place(1, PilotView(True, waited=5000.0)),)), {}),
+        (one_task(8, seconds=9999.0, site=1, state=Task.PROCESSING, sites=(place(1, PilotView(False), agents=(NODE,)),)), {}),
+    ],
+)
+def test_as_many_pilots_as_the_work_keeps_busy(snapshot, asked):
+    assert submits(snapshot) == asked
+
+
+def test_work_that_waits_for_a_pilot_that_does_not_start_is_called_back_when_others_are_free():
+    snapshot = one_task(5, site=1, state=Task.QUEUED, sites=(place(1, PilotView(True, waited=5000.0)), place(2, PilotView(False), agents=(NODE,))))
+    assert [one for one in plan(snapshot, Policy(), NOW) if not isinstance(one, Withdraw)] == [Recall(1, 1, 1, 5)]
+
+
+def withdrawn(snapshot):
+    return {one.site: one.n for one in plan(snapshot, Policy(), NOW) if isinstance(one, Withdraw)}
+
+
+def test_pilots_without_work_are_withdrawn_and_those_that_some_could_use_stay():
+    pending = (PilotView(True),) * 6
+    assert withdrawn(one_task(state=Task.OK, sites=(place(1, *pending),))) == {1: 6}
+    assert withdrawn(one_task(8, sites=(place(1, *pending),))) == {1: 4}
+    assert withdrawn(one_task(24, seconds=9999.0, sites=(place(1, *pending),))) == {}
+    assert withdrawn(one_task(24, seconds=9999.0, state=Task.IDLE, sites=(place(1, *pending),))) == {}
+    busy = one_task(8, site=1, state=Task.PROCESSING, sites=(place(1, *pending, PilotView(False), agents=(NODE,)),))
+    assert withdrawn(busy) == {1: 6}
 
 
 @LAWS

@@ -7,7 +7,7 @@ from icp.model.plan import AgentView, PilotSpec, PilotView, SiteView
 from icp.planner import explain, fits, future_agent, may_fit, slots
 
 GB = 10**9
-NODE = AgentView(cpus=8, memory=16 * GB, disk=100 * GB, gpus=0, attrs={"os": "el9"}, until=None)
+NODE = AgentView(cpus=8, memory=16 * GB, disk=100 * GB, gpus=0, attrs={"os": "el9"}, left=None)
 NOW = 1000.0
 
 

@@ -1,0 +1,85 @@
+"""Why a need is not at work, and why a site has no more pilots, decided by what decides (hides the order of what is in the way)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from icp.model.need import Need
+from icp.model.plan import PilotView, SiteView
+from icp.planner.fit import START, fold_attributes, future_agent, may_fit, site_attributes, soon
+
+__all__ = ["Reason", "explain", "pilots_reason", "waits"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something does not move: a sentence, and what would mend it ("" where time alone does)."""
+
+    sentence: str
+    mend: str = ""
+
+
+def explain(need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0) -> list[Reason]:
+    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with; ``zone``: where its inputs are."""
+    near = [site.name for site in sites if zone and site.zone == zone and soon(need, site, now)]
+    return [_at(need, site, now, near if site.zone != zone else []) for site in sites]
+
+
+def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:
+    where = f"site {site.name}"
+    if site.paused is not None:
+        return Reason(f"{where} is paused: {site.paused}", f"icp site resume {site.name}")
+    if not site.reachable:
+        return Reason(f"{where} does not answer")
+    if not fold_attributes(need.any, site_attributes(site)):
+        said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
+        return Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE")
+    if not may_fit(need, site):
+        return _too_small(need, site)
+    if near:
+        return Reason(f"{where} is not where its inputs are: it goes there when {' and '.join(near)} cannot begin it soon")
+    if not any(agent.takes for agent in site.agents):
+        return pilots_reason(site, now) or Reason(f"{where} has no pilot yet: the next tick submits one")
+    more = pilots_reason(site, now)
+    return Reason(f"{where} is busy with what came before" + (f"; {more.sentence}" if more is not None else ""))
+
+
+def _too_small(need: Need, site: SiteView) -> Reason:
+    where, walltime = f"site {site.name}", site.spec.walltime
+    if walltime is not None and need.time > walltime - START:
+        asked = f"its pilots end after {walltime} s, and it asks for {need.time} s ({int(START)} s are for the pilot to begin)"
+        return Reason(f"no pilot of {where} is long enough: {asked}", f'icp config set site.{site.name}.pilot.walltime "{need.time + int(START)} s"')
+    node = site.agents[0] if site.agents else future_agent(site)
+    has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
+    asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"
+    return Reason(f"no node of {where} is large enough{has}: it asks for {asks}", "lower `resources` in the steering file")
+
+
+def waits(pilots: tuple[PilotView, ...]) -> str:
+    """"2 pilots waiting to start (Priority)": how many wait, and the commonest reason that the batch system gives."""
+    pending = [pilot for pilot in pilots if pilot.pending]
+    said = Counter(pilot.said for pilot in pending if pilot.said)
+    why = f" ({said.most_common(1)[0][0]})" if said else ""
+    return f"{len(pending)} pilot{'s' if len(pending) != 1 else ''} waiting to start{why}"
+
+
+def pilots_reason(site: SiteView, now: float) -> Reason | None:
+    """Why a site has not more pilots; None where nothing is in the way."""
+    where, spec = f"site {site.name}", site.spec
+    if now < site.hold:
+        return Reason(f"{where} submits no pilot for another {int(site.hold - now)} s: the last ones ended without an agent")
+    pending = [pilot for pilot in site.pilots if pilot.pending]
+    never = next((pilot.never for pilot in pending if pilot.never), None)
+    if never is not None:
+        return Reason(f"{where} has {waits(site.pilots)}: {never.replace('site.NAME', f'site.{site.name}')}")
+    if any(pilot.starting for pilot in site.pilots):
+        return Reason(f"{where} has a pilot that begins")
+    if pending:
+        most = f", and pilot.max_pending is {spec.max_pending}" if len(pending) >= spec.max_pending else ""
+        return Reason(f"{where} has {waits(site.pilots)}{most}")
+    if len(site.pilots) >= spec.max:
+        return Reason(f"{where} has all {spec.max} pilots that pilot.max allows", f"icp config set site.{site.name}.pilot.max {spec.max + 1}")
+    if site.recent >= spec.rate:
+        return Reason(f"{where} got {site.recent} pilots within the last hour, and pilot.rate is {spec.rate}")
+    return None
