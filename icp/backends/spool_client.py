@@ -45,6 +45,8 @@ class Query:
     want: Sequence[Want] = ()
     batch: Sequence[Sequence[str]] = ()
     fenced: Sequence[str] = ()
+    ended: Sequence[str] = ()
+    """Pilots: the last that their batch jobs printed is wanted."""
     logs: Sequence[tuple[str, int, int]] = ()
     cards: bool = False
 
@@ -63,6 +65,7 @@ def request(hello: Hello, query: Query) -> bytes:
         "want": [[one.attempt, one.index, one.name, one.offset, one.length] for one in query.want],
         "batch": [list(argv) for argv in query.batch],
         "fenced": list(query.fenced),
+        "ended": list(query.ended),
         "logs": [list(one) for one in query.logs],
         "cards": query.cards,
     }
@@ -92,6 +95,8 @@ def parse_answer(data: bytes) -> Answer:
             answer.batch.append((meta["rc"], one.body.decode("utf-8", "replace"), str(meta.get("err") or "")))
         elif one.kind == "log":
             answer.logs.append((meta["name"], meta["offset"], meta["size"] or 0, one.body))
+        elif one.kind == "tail":
+            answer.tails[str(meta["pilot"])] = one.body.decode("utf-8", "replace")
         elif one.kind == "card":
             answer.cards.append((f"{meta['place']}/{meta['name']}", one.body))
         elif one.kind == "stored":

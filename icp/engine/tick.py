@@ -368,16 +368,21 @@ class Engine:
         if box is None and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
         site.left = pilots.left(db, site.id)
+<<<<<<< HEAD
         asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
         site.large = [one for one in wanted if one.size > self.large]
         site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
+=======
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.listed(db, site.id) else []
+        site.home = Home(wanted, self.incoming)
+>>>>>>> 6043069 (A pilot's life: young ends say what they printed last, waiting for ever pauses the site, ends are ordered again, strays and twins cancelled; a simulated SLURM)
         with self.ledger.write():
             files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present, *site.large) if one.kept])
             files.arrived(db, self.definitions, site.home.present)
         hello = Hello(self.ledger.uuid, epoch, serial if box is None else box[0], None if box is None else (box[1], box[2]), new=serial == 0)
         if hello.orders is not None:
             assert hashlib.sha256(hello.orders[0]).hexdigest() == hello.orders[1]
-        site.query = Query(streams=streams, want=site.home.asked, batch=asked, fenced=sites.fenced(db, site.id))
+        site.query = Query(streams=streams, want=site.home.asked, batch=asked, fenced=sites.fenced(db, site.id), ended=pilots.ended_young(db, site.id))
         return hello, site.query
 
     def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> bool | None:
@@ -400,7 +405,7 @@ class Engine:
             known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
             if not isinstance(known, Unknown):
                 with self.ledger.write() as db:
-                    pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin)
+                    pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails)
         arrived = self._home(site, answer, now, result)
         self._begin_transfers(site)
         faults.visit("engine.ingested")

@@ -12,14 +12,20 @@ from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
 from icp.states import PILOT, Agent, Pilot
 
 __all__ = [
-    "YOUNG", "Ending", "drain_of", "endings", "left", "make_pilot", "not_ended", "over", "pilot_event", "pilots_of", "receipt", "refuse",
-    "settle_pilots", "withdraw",
+    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "left", "listed", "make_pilot", "not_ended", "over", "pilot_event",
+    "pilots_of", "receipt", "refuse", "settle_pilots", "withdraw",
 ]  # fmt: skip
 
 YOUNG = 6
 """Pilots in a row that end before an agent starts, after which a site is paused: a person must look."""
 ABSENT = 900.0
 """Observed seconds after which a pilot without a receipt that no listing shows was never submitted."""
+NEVER = 600.0
+"""Observed seconds for which the batch system must say that a pilot waits for what never comes: after a restart it says so of all."""
+AGAIN = 300.0
+"""Observed seconds after which the end of a pilot is ordered again, if its job is still listed."""
+NO_PYTHON, NO_PYTHON_TWICE = 127, 2
+"""Exit of a pilot that found no Python, and how many of them in a row pause a site: the next will find none either."""
 HOLD, LONGEST_HOLD = 30, 3600
 """Seconds without a new pilot after the first early death; doubled by each further one."""
 
@@ -84,18 +90,20 @@ def receipt(db: sqlite3.Connection, site: int, key: str, meaning: Submitted | No
         db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (meaning.why, row[0]))
 
 
-def _young(db: sqlite3.Connection, site: int, now: float, why: str) -> None:
+def _young(db: sqlite3.Connection, site: int, now: float, why: str, most: int = YOUNG) -> None:
     """A pilot ended before an agent started: the next one waits, and after some in a row the site is paused."""
     db.execute(
         "UPDATE site SET young = young + 1, hold = ? + min(?, ? * (1 << min(young, 7))) WHERE id = ?", (now, LONGEST_HOLD, HOLD, site)
     )
     young, paused = db.execute("SELECT young, paused FROM site WHERE id = ?", (site,)).fetchone()
-    if young >= YOUNG and paused is None:
+    if young >= most and paused is None:
         pause(db, site, f"its last {young} pilots ended before an agent started: {why}")
 
 
-def settle_pilots(db: sqlite3.Connection, site: int, batch: Mapping[str, Known] | None, now: float, margin: float = 600.0) -> None:
-    """Move pilots by what the batch system says: pilot (hex) -> Known.
+def settle_pilots(
+    db: sqlite3.Connection, site: int, batch: Mapping[str, Known] | None, now: float, margin: float = 600.0, tails: Mapping[str, str] | None = None
+) -> None:
+    """Move pilots by what the batch system says: pilot (hex) -> Known; ``tails``: the last that those printed that ended young.
 
     None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
     row count as vanished, and that ends a pilot only when its agents ended too.
@@ -105,12 +113,14 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: Mapping[str, Known] 
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     for pilot, key, state, job in pilots_of(db, site):
         known = batch.get(key.hex(), _ABSENT)
-        _note(db, pilot, known, observed)
-        if state == Pilot.SUBMITTING and known.job and known.word != "absent":
-            # the receipt got lost, or told nothing: the listing is better evidence
-            db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (job or known.job, pilot))
-            pilot_event(db, pilot, "receipt", now, observed)
         agents = db.execute("SELECT state, count(*) FROM agent WHERE pilot = ? GROUP BY state", (pilot,)).fetchall()
+        _note(db, site, pilot, known, observed, stranger=bool(job) and bool(agents) and known.job != job)
+        if known.job and known.word in _ALIVE and not (job and agents):
+            # the receipt got lost, or told nothing, or another of its jobs lives on: the listing is better evidence
+            db.execute("UPDATE pilot SET batch = ? WHERE id = ?", (known.job, pilot))
+        if state == Pilot.SUBMITTING and known.job and known.word != "absent":
+            db.execute("UPDATE pilot SET batch = coalesce(batch, ?) WHERE id = ?", (known.job, pilot))
+            pilot_event(db, pilot, "receipt", now, observed)
         ended = sum(n for agent, n in agents if agent == Agent.ENDED)
         live = sum(n for agent, n in agents if agent != Agent.ENDED)
         if known.word in ("ended", "absent"):
@@ -118,36 +128,77 @@ def settle_pilots(db: sqlite3.Connection, site: int, batch: Mapping[str, Known] 
         else:
             db.execute("UPDATE pilot SET missing = 0 WHERE id = ? AND missing > 0 AND ? <> 'unknown'", (pilot, known.word))
         missing, since = db.execute("SELECT missing, since FROM pilot WHERE id = ?", (pilot,)).fetchone()
+        said = _last_line((tails or {}).get(key.hex(), ""))
         if known.word == "running":
             pilot_event(db, pilot, "batch_running", now, observed)
         elif known.word == "ended":
-            # an agent's last fact may have been written behind this answer's listing: the next one has it
-            if not live or missing >= 2:
-                _batch_end(db, site, pilot, ended, live, known, now, observed)
+            # an agent's last fact, or its first, may have been written behind this answer's listing: the next one has it
+            if missing >= 2 or (ended and not live):
+                _batch_end(db, site, pilot, ended, live, known, now, observed, said=said)
         elif known.word == "unknown":
             if not live and (_past_walltime(db, pilot, margin) if ended else _never_began(db, pilot, margin, observed)):
-                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True)
+                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
         elif known.word == "absent":
             if state == Pilot.SUBMITTING:
                 if missing >= 2 and observed - since > ABSENT:
                     pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
             elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
                 # an agent that still talks is better evidence than a batch system that forgot it
-                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True)
+                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
+    _strays(db, site, batch)
 
 
 _ABSENT = Known("absent")
+_ALIVE = ("pending", "running")
 
 
-def _note(db: sqlite3.Connection, pilot: int, known: Known, observed: float) -> None:
-    """Keep the batch system's words, for people and for what they order."""
-    others = json.dumps(known.others) if known.others else None
+def _note(db: sqlite3.Connection, site: int, pilot: int, known: Known, observed: float, *, stranger: bool) -> None:
+    """Keep the batch system's words, for people and for what they order. ``stranger``: what lives is not the job that its agents came from."""
+    more = (*known.others, known.job) if stranger and known.word in _ALIVE else known.others
+    others = json.dumps(more) if more else None
     never = known.never or None
     db.execute(
         "UPDATE pilot SET word = ?, said = ?, others = ?, never_since = CASE WHEN ? IS NULL THEN NULL WHEN never IS ? THEN never_since ELSE ? END, never = ? "
         "WHERE id = ?",
         (known.word, known.reason or None, others, never, never, observed, never, pilot),
     )
+    if known.ours:
+        _give_up(db, site, pilot, known, observed)
+    if known.word in _ALIVE:
+        # ordered, answered, and it lives on
+        db.execute("UPDATE pilot SET stopping = 1 WHERE id = ? AND stopping = 2 AND told < ?", (pilot, observed - AGAIN))
+
+
+def _give_up(db: sqlite3.Connection, site: int, pilot: int, known: Known, observed: float) -> None:
+    """A pilot that waits for what never comes, long enough to believe it, is cancelled; the next would wait as well."""
+    since = db.execute("SELECT never_since FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
+    if since is None or observed - since < NEVER:
+        return
+    name, paused = db.execute("SELECT name, paused FROM site WHERE id = ?", (site,)).fetchone()
+    why = f"its pilots would wait for ever ({known.reason}): {known.never.replace('site.NAME', f'site.{name}')}"
+    db.execute("UPDATE pilot SET stopping = 1, reason = ? WHERE id = ? AND stopping = 0", (why, pilot))
+    if paused is None:
+        pause(db, site, why)
+
+
+def _strays(db: sqlite3.Connection, site: int, batch: Mapping[str, Known]) -> None:
+    """Jobs that live though their pilot was given up (a batch system that forgot them had them back) are cancelled."""
+    rows = db.execute("SELECT id, key FROM pilot INDEXED BY pilot_others WHERE site = ? AND live = 0 AND others IS NOT NULL", (site,)).fetchall()
+    for pilot, key in rows:
+        known = batch.get(key.hex(), _ABSENT)
+        if known.word not in (*_ALIVE, "unknown"):
+            db.execute("UPDATE pilot SET others = NULL WHERE id = ?", (pilot,))
+    for key, known in batch.items():
+        if known.word in _ALIVE and known.job:
+            db.execute(
+                "UPDATE pilot SET others = ? WHERE key = ? AND site = ? AND live = 0", (json.dumps((known.job, *known.others)), bytes.fromhex(key), site)
+            )
+
+
+def _last_line(text: str) -> str:
+    """The last line that says something, fit to be printed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "".join(char if char.isprintable() else "?" for char in lines[-1])[:300] if lines else ""
 
 
 def _never_began(db: sqlite3.Connection, pilot: int, margin: float, observed: float) -> bool:
@@ -166,9 +217,11 @@ def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
 
 
 def _batch_end(
-    db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, known: Known, now: float, observed: float, *, forgot: bool = False
-) -> None:
-    """The batch job is gone (``forgot``: nobody knows how): agents that did not say goodbye are fenced first, then the pilot ends."""
+    db: sqlite3.Connection, site: int, pilot: int, ended: int, live: int, known: Known, now: float, observed: float, *,
+    forgot: bool = False, said: str = "",
+) -> None:  # fmt: skip
+    """The batch job is gone (``forgot``: nobody knows how): agents that did not say goodbye are fenced first, then the pilot ends. ``said``: its
+    last line."""
     if live:
         db.execute("UPDATE agent SET fence = 1 WHERE pilot = ? AND live = 1 AND fence = 0 AND state IN (0, 1)", (pilot,))
         for (agent,) in db.execute("SELECT id FROM agent WHERE pilot = ? AND state = ?", (pilot, int(Agent.FENCED))).fetchall():
@@ -190,10 +243,16 @@ def _batch_end(
         db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
     else:
         pilot_event(db, pilot, "batch_running", now, observed)
-        said = "" if known.exit is None else f" with exit {known.exit}"
-        said += f" ({known.reason})" if known.reason else ""
-        pilot_event(db, pilot, "end_unclean", now, observed, f"it ended{said} before an agent started")
-        _young(db, site, now, f"it ended{said}")
+        name = str(db.execute("SELECT name FROM site WHERE id = ?", (site,)).fetchone()[0])
+        how = "" if known.exit is None else f" with exit {known.exit}"
+        how += f" ({known.reason})" if known.reason else ""
+        if forgot and known.word == "absent":
+            how += ", and the batch system does not know it any more"
+        last = f": {said.replace('site.NAME', f'site.{name}')}" if said else ""
+        if known.exit == NO_PYTHON and not last:
+            last = f": no Python was found there; set site.{name}.python or site.{name}.modules"
+        pilot_event(db, pilot, "end_unclean", now, observed, f"it ended{how} before an agent started{last}")
+        _young(db, site, now, f"the last ended{how}{last}", NO_PYTHON_TWICE if known.exit == NO_PYTHON else YOUNG)
 
 
 def drain_of(db: sqlite3.Connection, agent: int) -> None:
@@ -220,21 +279,44 @@ def endings(db: sqlite3.Connection, site: int) -> list[Ending]:
     """Pilots that shall end (``stopping`` 1), marked as told, and jobs of which there is one too many."""
     found = []
     for pilot, key, state, batch, others, stopping in db.execute(
-        "SELECT id, key, state, batch, others, stopping FROM pilot WHERE site = ? AND live = 1 AND (stopping = 1 OR others IS NOT NULL)", (site,)
+        "SELECT id, key, state, batch, others, stopping FROM pilot WHERE site = ? AND live = 1 AND (stopping = 1 OR others IS NOT NULL) "
+        "UNION SELECT id, key, state, batch, others, 0 FROM pilot INDEXED BY pilot_others WHERE site = ? AND live = 0 AND others IS NOT NULL",
+        (site, site),
     ).fetchall():
         more = tuple(str(one) for one in json.loads(others or "[]"))
         if stopping != 1:
             found.append(Ending(key.hex(), False, more))
             continue
         agents = db.execute("SELECT count(*) FROM agent WHERE pilot = ? AND live = 1", (pilot,)).fetchone()[0]
-        if agents and not more:
+        if agents:
             found.append(Ending(key.hex(), True, ()))
+            if more:
+                found.append(Ending(key.hex(), False, more))
         elif state != Pilot.SUBMITTING or batch:
-            found.append(Ending(key.hex(), False, (*((batch,) if batch else ()), *more)))
+            found.append(Ending(key.hex(), False, tuple(dict.fromkeys((*((batch,) if batch else ()), *more)))))
         else:
             continue  # nobody knows yet whether there is a job: the listing will tell
-        db.execute("UPDATE pilot SET stopping = 2 WHERE id = ?", (pilot,))
+        db.execute("UPDATE pilot SET stopping = 2, told = (SELECT observed FROM site WHERE id = ?) WHERE id = ?", (site, pilot))
     return found
+
+
+def ended_young(db: sqlite3.Connection, site: int) -> list[str]:
+    """Pilots of which no agent was seen and whose job is not listed as alive any more: what they printed last tells why."""
+    rows = db.execute(
+        "SELECT key FROM pilot p WHERE site = ? AND live = 1 AND missing > 0 AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.pilot = p.id) LIMIT 20", (site,)
+    ).fetchall()
+    return [row[0].hex() for row in rows]
+
+
+def listed(db: sqlite3.Connection, site: int) -> bool:
+    """Whether the batch system is to be asked: some pilot is live, or a job is left of one that is not."""
+    return bool(
+        db.execute(
+            "SELECT EXISTS (SELECT 1 FROM pilot WHERE site = ? AND live = 1) OR "
+            "EXISTS (SELECT 1 FROM pilot INDEXED BY pilot_others WHERE site = ? AND others IS NOT NULL)",
+            (site, site),
+        ).fetchone()[0]
+    )
 
 
 def withdraw(db: sqlite3.Connection, site: int, n: int) -> None:

@@ -190,6 +190,7 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
     queries = (
         "SELECT 1 FROM attempt WHERE live = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM pilot WHERE live = 1 AND site = ? LIMIT 1",
+        "SELECT 1 FROM pilot INDEXED BY pilot_others WHERE others IS NOT NULL AND site = ? LIMIT 1",
         "SELECT 1 FROM agent WHERE live = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM outbox WHERE site = ?",
         "SELECT 1 FROM replica WHERE dropping = 1 AND site = ? LIMIT 1",

@@ -83,6 +83,8 @@ class Known:
     """Further jobs of the same pilot that have not ended: one too many was submitted, and they should be cancelled."""
     never: str = ""
     """Where it waits for what will never come: what mends it."""
+    ours: bool = False
+    """What mends it is a change of our configuration; otherwise the site's people, or the person there, have to do something."""
 
 
 def batch_name(ledger: str, pilot: str) -> str:

@@ -56,6 +56,8 @@ class Answer:
     """(place/name, body) of cards at the site, when asked for"""
     stored: list[str] = field(default_factory=list)
     """attempts with outputs in the site's store, when cards were asked for"""
+    tails: dict[str, str] = field(default_factory=dict)
+    """pilot -> the last that its batch job printed, of those that were asked for"""
     health: Mapping[str, Any] | None = None
     more: bool = False
     whole: bool = False

@@ -71,6 +71,8 @@ def reply(answer: Answer, where: spool.Spool, listed: "list[list[Any]]", query: 
         answer.send(
             "batch", {"index": index, "rc": result["rc"], "err": result["err"][-4000:]}, result["out"].encode("utf-8")
         )
+    for pilot in query.get("ended") or ():
+        _tail(answer, where, pilot)
     answer.send("health", health(where.root))
     positions = query.get("streams") or {}
     for agent, place, streams, _, _ in listed:
@@ -86,6 +88,20 @@ def reply(answer: Answer, where: spool.Spool, listed: "list[list[Any]]", query: 
         stored = sorted(os.listdir(where.store))
         for at in range(0, len(stored), 50000):
             answer.send("stored", stored[at : at + 50000])
+
+
+def _tail(answer: Answer, where: spool.Spool, pilot: str) -> None:
+    """The last that a pilot's batch job printed: on its standard error if there is any, else on its output."""
+    folder = where.pilot(pilot)
+    for name in ("stderr", "out", "stdout"):
+        try:
+            size = os.stat(f"{folder}/{name}").st_size
+            data, _ = _piece(folder, name, max(0, size - 2000), 2000)
+        except (spool.BadName, _Absent, OSError):
+            continue
+        if data.strip():
+            answer.send("tail", {"pilot": pilot}, data)
+            return
 
 
 def _cards(answer: Answer, where: spool.Spool, listed: "list[list[Any]]") -> None:

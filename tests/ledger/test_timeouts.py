@@ -251,6 +251,8 @@ def test_a_pilot_that_ends_before_its_agent_holds_the_next_one_back(make):
     scene.tick()
     next(iter(site.jobs.values())).state = "ended"
     scene.tick()
+    assert pilot_state(scene) == Pilot.PENDING, "its agent may have begun where this answer did not see it yet"
+    scene.tick()
     assert pilot_state(scene) == Pilot.FAILED
     scene.tick()
     assert len(site.jobs) == 1, "at once, it would fail at once again"

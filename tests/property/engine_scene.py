@@ -16,6 +16,7 @@ from icp.ledger.check import check
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger, open_ledger
 from icp.ledger.definitions import Definitions
+from icp.ledger.sites import resume
 from icp.ledger.submit import record
 from icp.model.definition import TaskDef
 from icp.model.plan import PilotSpec, Policy
@@ -23,6 +24,7 @@ from icp.pilot import faults
 from icp.states import Dataset, Task
 from tests.ledger.build import NOW, steering, task
 from tests.property.site_simulation import GB, SimulatedAgent, SimulatedSite
+from tests.property.slurm_simulation import SlurmSite
 
 QUICK = Policy(backoff=(0, 60), release_jobs=3, gap=120.0)
 
@@ -43,6 +45,7 @@ class Scene:
         policy: Policy = QUICK,
         pilots: int = 2,
         walltime: int | None = None,
+        slurm: bool = False,
     ) -> None:
         self.folder = folder
         self.now = NOW
@@ -51,13 +54,14 @@ class Scene:
         )
         configured = {
             name: Site(
-                name=name, zone=(zones or {}).get(name, name), root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec
+                name=name, zone=(zones or {}).get(name, name), root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec,
+                scheduler="slurm" if slurm else "none",
             )
             for name in sites
         }
         places = Places(folder / "config.toml", folder, folder, folder / "cache")
         self.config = Config(places, folder / "ledger.sqlite", configured, policy, 1.0, 30.0)
-        self.sites = {name: SimulatedSite(name) for name in sites}
+        self.sites: dict[str, SimulatedSite] = {name: SlurmSite(name) if slurm else SimulatedSite(name) for name in sites}
         self.modes: dict[str, object] = {}
         self.late: list[tuple[str, object, object]] = []
         self.crash: tuple[str, int] | None = None
@@ -245,10 +249,18 @@ class Scene:
                 site.submits.clear()
                 site.chunk = 1 << 20
                 site.behave()
+            with self.desk.write() as db:
+                for (number,) in db.execute("SELECT id FROM site WHERE paused IS NOT NULL").fetchall():
+                    resume(db, number)  # a person looked, and found it mended
             self.tick(seconds)
             if not self.moving():
                 return
-        raise AssertionError(f"still at work after {ticks} ticks: {self.moving()}")
+        raise AssertionError(f"still at work after {ticks} ticks: {self.moving()}, {self._standing()}")
+
+    def _standing(self) -> list[object]:
+        sites = self.db.execute("SELECT name, paused, hold - ?, young FROM site", (self.now,)).fetchall()
+        pilots = self.db.execute("SELECT id, state, batch, word, said, stopping, others, missing, reason FROM pilot WHERE live = 1").fetchall()
+        return [sites, pilots]
 
     def moving(self) -> list[tuple[object, ...]]:
         """What is still live: classes of tasks, files on their way, jobs that could be rows."""

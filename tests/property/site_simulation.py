@@ -4,8 +4,11 @@ It keeps the exchange's rules (a serial is applied once and answered again, one 
 refused) and answers in real frames, so that an answer can be cut at any byte. Time is what it is told.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +49,7 @@ class SimulatedAgent:
     supervisor: bytes = b""
     hidden: list[dict[str, Any]] = field(default_factory=list)
     durable: list[dict[str, Any]] = field(default_factory=list)
+    job: Job | None = None
     claimed: dict[str, list[Work]] = field(default_factory=dict)
     recalled: list[str] = field(default_factory=list)
 
@@ -119,7 +123,11 @@ class SimulatedSite:
         self.clock, self.host, self.boot = 5_000.0, "login1", "boot1"
         self.made = 0
         self.submits: list[str] = []
-        """What the next submissions come to: ok (also when there is none), refused, lost (no receipt, but a job), nothing."""
+        """What the next submissions come to: ok (also when there is none), refused, lost (no receipt, but a job), twice, nothing."""
+        self.kills: list[str] = []
+        """What the next orders to end a job come to: ok (also when there is none), failed, deaf (answered, and nothing happens)."""
+        self.tails: dict[str, str] = {}
+        """What the batch jobs of pilots printed last."""
         self.asked_batch = True
         self.chunk = 1 << 20
         self.seen: list[Hello] = []
@@ -161,20 +169,10 @@ class SimulatedSite:
                 streams["supervisor"] = [[1, len(agent.supervisor)]]
             listed.append([agent.name, agent.place, streams, list(agent.claimed), list(agent.recalled)])
         parts.append(frame("agents", listed))
-        if query.batch:
-            lines = [
-                json.dumps({"pilot": job.pilot, "id": f"job:{job.pilot}", "state": job.state, "exit": job.exit})
-                for job in self.jobs.values()
-                if job.state != "absent"
-            ]
-            text = "".join(one + "\n" for one in lines)
-            parts.append(
-                frame(
-                    "batch",
-                    {"index": 0, "rc": 0 if self.asked_batch else 1, "err": ""},
-                    text.encode() if self.asked_batch else b"",
-                )
-            )
+        for index, argv in enumerate(query.batch):
+            code, text, err = self.batch(argv)
+            parts.append(frame("batch", {"index": index, "rc": code, "err": err}, text.encode()))
+        parts += [frame("tail", {"pilot": pilot}, self.tails[pilot].encode()) for pilot in query.ended if pilot in self.tails]
         more = False
         for agent in self.agents.values():
             more |= self._journal(parts, agent, "journal", agent.first, agent.segments, query)
@@ -274,6 +272,8 @@ class SimulatedSite:
                 self.jobs[meta["pilot"]].drain = True
             elif kind == "submit":
                 answer["submit"][meta["pilot"]] = self._submit(meta["pilot"])
+            elif kind == "kill":
+                answer["kill"][meta["pilot"]] = self._kill(meta["pilot"], meta["argv"])
             elif kind == "ack":
                 agent = self.agents.get(meta["agent"])
                 assert agent is None or agent.muted or not agent.alive or not agent.todo, (
@@ -324,6 +324,37 @@ class SimulatedSite:
             self.receipts[pilot] = {"rc": 1, "out": "", "err": "no allocation left"}
         return self.receipts.get(pilot, {"rc": None, "out": "", "err": "interrupted while submitting"})
 
+    def batch(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr) of a question to the batch system."""
+        assert argv[-2] == "ps"
+        if not self.asked_batch:
+            return 1, "", ""
+        rows = [
+            {"pilot": job.pilot, "id": f"job:{job.pilot}", "state": job.state, "exit": job.exit}
+            for job in self.jobs.values()
+            if job.state != "absent"
+        ]
+        return 0, "".join(json.dumps(row) + "\n" for row in rows), ""
+
+    def _kill(self, pilot: str, argv: Sequence[str]) -> dict[str, Any]:
+        assert argv[-2:] == ["kill", "{dir}"]
+        return self.killing([self.jobs[pilot]] if pilot in self.jobs else [])
+
+    def killing(self, jobs: Sequence[Job]) -> dict[str, Any]:
+        """These jobs are told to end, unless this goes wrong, or is answered and forgotten."""
+        how = self.kills.pop(0) if self.kills else "ok"
+        if how == "ok":
+            for job in jobs:
+                self.end_job(job, "ended", None)
+        return {"rc": int(how == "failed"), "out": "", "err": "scancel: error" if how == "failed" else ""}
+
+    def end_job(self, job: Job, state: str, code: int | None) -> None:
+        """It gets its SIGTERM; agents say their last word."""
+        job.state, job.exit = state, code
+        for agent in self.at_work(None):
+            if agent.pilot == job.pilot and agent.job is job:
+                self.stop(agent, "SIGTERM")
+
     # -- pilots and agents --------------------------------------------------------------------------------------
 
     def start(self, job: Job, *, walltime: float | None = None, say: bool = True) -> SimulatedAgent:
@@ -331,17 +362,26 @@ class SimulatedSite:
         self.made += 1
         agent = SimulatedAgent(f"{job.pilot}.0.{self.made:016x}", job.pilot, self.cpus)
         self.agents[agent.name] = agent
+        agent.job = job
         job.state = "running"
         job.agents += 1
+        started = sum(one.agents for one in self.jobs_of(job.pilot))
         end = None if walltime is None else self.clock + walltime
         if say:
             agent.tell({
                 "f": "started", "t": self.clock, "host": "node1", "boot": "b", "pid": 7, "cpus": self.cpus, "memory": 1000 * GB, "disk": 1000 * GB,
                 "gpus": 0, "end": end, "attrs": {"CPU": True},
             })  # fmt: skip
-        if job.agents > 1:
+        if started > 1:
             self.stop(agent, "duplicate start")
         return agent
+
+    def all_jobs(self) -> list[Job]:
+        return list(self.jobs.values())
+
+    def jobs_of(self, pilot: str) -> list[Job]:
+        """All that were submitted for it."""
+        return [self.jobs[pilot]]
 
     def at_work(self, place: str | None = "agents") -> list[SimulatedAgent]:
         return [one for one in self.agents.values() if one.alive and place in (None, one.place)]
@@ -472,8 +512,9 @@ class SimulatedSite:
     def behave(self) -> None:
         """What a healthy site does in a minute: pilots start, everything is claimed, done well, and cancelled where told."""
         self.asked_batch = True
-        for job in list(self.jobs.values()):
-            agents = [one for one in self.agents.values() if one.pilot == job.pilot]
+        self.kills.clear()
+        for job in self.all_jobs():
+            agents = [one for one in self.agents.values() if one.job is job]
             if job.state == "pending" and not agents:
                 self.start(job)
             elif job.state in ("running", "unknown", "absent", "pending"):

@@ -16,6 +16,7 @@ from icp.model.definition import OutputDef
 from icp.states import Dataset, Task
 from tests.ledger.build import task
 from tests.property.engine_scene import QUICK, Scene
+from tests.property.slurm_simulation import SlurmSite
 
 THOROUGH = os.environ.get("ICP_HYPOTHESIS") == "thorough"
 HISTORIES = settings(
@@ -83,11 +84,14 @@ STEPS = st.lists(
         st.tuples(st.just("agent"), AGENT, SMALL, SMALL),
         st.tuples(st.just("work"), st.sampled_from(("claimed", "running", "ok", "ok", "error", "evicted")), SMALL),
         st.tuples(st.just("work"), st.sampled_from(("claimed", "running", "ok", "ok", "error", "evicted")), SMALL),
-        st.tuples(st.just("pilot"), st.sampled_from(("start", "start", "start", "again", "end", "vanish", "unknown", "cut")), SMALL),
+        st.tuples(st.just("pilot"), st.sampled_from(("start", "start", "start", "again", "end", "vanish", "unknown", "cut", "requeue")), SMALL),
         st.tuples(st.just("talk"), st.sampled_from(("unreachable", "answer lost", "late", "doubled", 0.2, 0.4, 0.6, 0.8, 0.95)), SMALL),
         st.tuples(
             st.just("site"),
-            st.sampled_from(("late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing", "purge", "relay")),
+            st.sampled_from((
+                "late", "lose", "spoil", "batch down", "small", "reboot", "refused", "lost", "nothing", "purge", "relay",
+                "twice", "kill fails", "deaf", "forgets", "late accounts", "no accounts", "accounts fail",
+            )),
             SMALL,
         ),
         st.tuples(
@@ -125,7 +129,7 @@ class History:
     def work(self, result: str, n: int) -> None:
         """Pilots start, and every agent takes up to ``n`` cards and gets so far with all that it has."""
         for site in self.sites:
-            for job in site.jobs.values():
+            for job in site.all_jobs():
                 if job.state == "pending":
                     site.start(job, walltime=self.walltime)
             for agent in site.at_work():
@@ -168,11 +172,18 @@ class History:
             site.chunk = 700
         elif what == "reboot":
             site.host, site.boot, site.clock = f"login{i % 2}", f"boot{i}", site.clock - 1000 * i
-        elif what in ("refused", "lost", "nothing"):
+        elif what in ("refused", "lost", "nothing", "twice"):
             site.submits.append(what)
+        elif what in ("kill fails", "deaf"):
+            site.kills.append("failed" if what == "kill fails" else what)
+        elif isinstance(site, SlurmSite):
+            if what == "forgets":
+                site.forgot = not site.forgot
+            elif "account" in what:
+                site.accounting = {"late accounts": "late", "no accounts": "none", "accounts fail": "fails"}[what]
 
     def pilot(self, what: str, i: int) -> None:
-        jobs = [(site, job) for site in self.sites for job in site.jobs.values()]
+        jobs = [(site, job) for site in self.sites for job in site.all_jobs()]
         if not jobs:
             return
         site, job = jobs[i % len(jobs)]
@@ -181,10 +192,12 @@ class History:
         elif what in ("end", "cut", "vanish"):
             job.state, job.exit = ("absent", None) if what == "vanish" else ("ended", i)
             for agent in site.at_work(None):
-                if agent.pilot == job.pilot:
+                if agent.job is job:
                     site.die(agent, supervisor=what == "end")
         elif what == "unknown":
             job.state = "unknown"
+        elif what == "requeue" and isinstance(site, SlurmSite) and job.state == "running":
+            site.requeue(job)
 
     def agent(self, what: str, i: int, j: int) -> None:
         agents = [(site, agent) for site, agent in self.scene.live_agents() if agent.alive]
@@ -302,23 +315,40 @@ def nothing_is_left(scene: Scene) -> None:
         assert not folder.exists() or not list(folder.iterdir())
 
 
+def leave(scene: Scene) -> None:
+    """Nothing of a finished dataset stays in a queue, and a pilot never has two jobs that live."""
+    for _ in range(40):
+        for site in scene.sites.values():
+            site.behave()
+            for agent in site.at_work():
+                if not agent.todo and not site.inbox:
+                    site.stop(agent, "idle")
+        scene.tick(120.0)
+        alive = scene.one("SELECT count(*) FROM pilot WHERE live = 1")
+        if not alive and not any(site.living() for site in scene.sites.values() if isinstance(site, SlurmSite)):
+            return
+    raise AssertionError(scene.db.execute("SELECT key, state, batch, word, stopping, others, missing FROM pilot WHERE live = 1").fetchall())
+
+
 @HISTORIES
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
     jobs=st.integers(1, 6),
     sites=st.sampled_from((("near",), ("near", "far"), ("near", "far", "next"))),
+    slurm=st.booleans(),
     walltime=st.sampled_from((None, 300, 4000)),
     steps=STEPS,
 )
-def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, sites, walltime, steps):
+def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, sites, slurm, walltime, steps):
     with tempfile.TemporaryDirectory() as folder:
         # outputs that are not kept travel between them, over home; "next" shares a zone with "far"
-        scene = Scene(Path(folder), sites=sites, zones={"next": "far"}, policy=replace(QUICK, stay=1.0))
+        scene = Scene(Path(folder), sites=sites, zones={"next": "far"}, policy=replace(QUICK, stay=1.0), slurm=slurm)
         try:
             dataset = scene.submit(jobs, *SHAPES[shape])
             history = History(scene, dataset, jobs, walltime)
             for step in steps:
                 history(step)
             finish(scene, dataset)
+            leave(scene)
         finally:
             scene.close()

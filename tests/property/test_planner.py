@@ -346,7 +346,10 @@ def test_no_pilot_is_submitted_and_withdrawn_at_once_and_the_plan_after_it_withd
     assert not submitted.keys() & withdrawn.keys()
     if any(isinstance(one, Deal) for one in actions):
         return
-    sites_then = tuple(replace(site, pilots=(*site.pilots, *[PilotView(True)] * submitted[site.id]), recent=site.recent + submitted[site.id]) for site in snapshot.sites)
+    sites_then = tuple(
+        replace(site, pilots=(*site.pilots, *[PilotView(True)] * submitted[site.id]), recent=site.recent + submitted[site.id])
+        for site in snapshot.sites
+    )
     then = plan(replace(snapshot, sites=sites_then), policy, NOW)
     assert not submitted.keys() & {one.site for one in then if isinstance(one, Withdraw)}
 
@@ -364,7 +367,10 @@ def test_work_that_fits_an_open_site_gets_a_pilot_or_a_reason(snapshot, policy):
                 assert all("next tick" not in text for text in said) or any(pilot.coming for site in able for pilot in site.pilots), said
 
 
-def one_task(n=1, seconds=None, need=Need(), site=0, state=Task.WAITING, **more):
+NEED = Need()
+
+
+def one_task(n=1, seconds=None, need=NEED, site=0, state=Task.WAITING, **more):
     return Snapshot(
         (DatasetView(1, 0, 0),), {1: DefView(1, 1, 0, True, seconds)}, {1: need}, (ClassView(1, 1, 1, 0, site, int(state), n),), **more
     )  # fmt: skip
@@ -378,8 +384,8 @@ def place(number, *pilots, agents=(), **spec):
 NODE = AgentView(cpus=8, memory=64 * GB, disk=100 * GB, gpus=0, attrs={}, left=None)
 
 
-def submits(snapshot, policy=Policy()):
-    return {one.site: one.n for one in plan(snapshot, policy, NOW) if isinstance(one, Submit)}
+def submits(snapshot):
+    return {one.site: one.n for one in plan(snapshot, Policy(), NOW) if isinstance(one, Submit)}
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ NEVER: Mapping[str, str] = {
 To be believed when it is still said minutes later: while nodes come back after a restart, every waiting job is told PartitionConfig.
 """
 
+_THEIRS = frozenset(("PartitionDown", "PartitionInactive", "JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied"))
+"""Those that no change of the configuration mends."""
+
 NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 
 _SQUEUE_FILTERS = ("SQUEUE_ACCOUNT", "SQUEUE_LICENSES", "SQUEUE_NAMES", "SQUEUE_PARTITION", "SQUEUE_QOS", "SQUEUE_STATES", "SQUEUE_USERS")
@@ -134,8 +137,9 @@ def parse_squeue(code: int | None, out: str, err: str, ledger: str) -> dict[str,
             reason = state if not reason else f"{state}: {reason}"
         elif word == "unknown" or state not in ("PENDING", "RUNNING"):
             reason = reason or state
-        never = NEVER.get(reason.removesuffix(")").removeprefix("("), "") if word == "pending" else ""
-        found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never))
+        bare = reason.removesuffix(")").removeprefix("(")
+        never = NEVER.get(bare, "") if word == "pending" else ""
+        found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never, bool(never) and bare not in _THEIRS))
     return {pilot: _best(several) for pilot, several in found.items()}
 
 

@@ -6,7 +6,9 @@ ALTER TABLE pilot ADD COLUMN said TEXT;
 ALTER TABLE pilot ADD COLUMN never TEXT;
 ALTER TABLE pilot ADD COLUMN never_since REAL;
 ALTER TABLE pilot ADD COLUMN others TEXT;
+ALTER TABLE pilot ADD COLUMN told REAL;
 CREATE INDEX pilot_made ON pilot (site, made);
+CREATE INDEX pilot_others ON pilot (site) WHERE others IS NOT NULL;
 
 -- Outputs that a task at another site reads come home too, into the engine's relay cache; what it need not keep any more is unlinked
 -- once the change is committed.
