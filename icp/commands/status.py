@@ -163,7 +163,9 @@ def _table(datasets: list[DatasetView], now: float) -> None:
 
 def site_line(site: SiteView) -> str:
     """One line of a site: whether it answers, pilots by state, busy slots."""
-    pilots = ", ".join(f"{n} {state}" for state, n in site.pilots.items())
+    pilots = ", ".join(
+        f"{n} {state}" + (f" ({clean(site.waits)})" if state == "pending" and site.waits else "") for state, n in site.pilots.items()
+    )
     said = f"site {clean(site.name)}: pilots {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
     if site.queued:
         said += f"; {output.number(site.queued)} queued there"
@@ -172,4 +174,9 @@ def site_line(site: SiteView) -> str:
         said += "; " + paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red")
     elif site.answered is None:
         said += "; not asked yet"
+    if site.paused is not None:
+        # what the engine stopped waits for a person; what a person stopped does not
+        by_engine = "pilot" in site.paused
+        said += "; " + paint(f"{'drained' if site.draining else 'paused'}: {clean(site.paused)}", "red" if by_engine else "yellow")
+        said += f"; `icp site resume {clean(site.name)}`"
     return said

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from icp.config import Config
 from icp.engine.tick import Engine, Ticked
 from icp.errors import Refused
-from icp.ledger import cached, datasets
+from icp.ledger import cached, datasets, pilots
 from icp.ledger.db import Ledger, open_ledger
 
 __all__ = ["ADVICE", "engine_lock", "run", "run_once"]
@@ -104,9 +104,9 @@ def _loop(
         if seen is not None:
             seen(ticked)
         if until is not None and until(ledger):
-            if cached.left(ledger.db):
+            if cached.left(ledger.db) or pilots.waiting(ledger.db):
                 engine.hurry()
-                engine.tick(PATIENCE)  # nothing of what is done stays at the sites
+                engine.tick(PATIENCE)  # nothing of what is done stays at the sites, and no pilot in a queue
             return
         # what just ended may let something else begin, and nothing waits at the site: no pause then
         if not ticked.more and not (ticked.accepted and _idle(engine)):

@@ -13,7 +13,7 @@ from icp.states import PILOT, Agent, Pilot
 
 __all__ = [
     "YOUNG", "Ending", "drain_of", "ended_young", "endings", "left", "listed", "make_pilot", "not_ended", "over", "pilot_event",
-    "pilots_of", "receipt", "refuse", "settle_pilots", "withdraw",
+    "pilots_of", "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
 ]  # fmt: skip
 
 YOUNG = 6
@@ -326,6 +326,12 @@ def withdraw(db: sqlite3.Connection, site: int, n: int) -> None:
         "AND stopping = 0 AND state <= ? AND NOT EXISTS (SELECT 1 FROM agent a WHERE a.pilot = p.id) ORDER BY id DESC LIMIT ?)",
         (site, int(Pilot.PENDING), n),
     )
+
+
+def waiting(db: sqlite3.Connection) -> bool:
+    """Whether some pilot waits in a queue, at whatever site."""
+    query = "SELECT 1 FROM pilot INDEXED BY pilot_live WHERE live = 1 AND state <= ? AND stopping < 2 LIMIT 1"
+    return db.execute(query, (int(Pilot.PENDING),)).fetchone() is not None
 
 
 def not_ended(db: sqlite3.Connection, site: int, key: str) -> None:

@@ -77,6 +77,33 @@ class SiteView:
     processing: int
     queued: int
     strange: int
+    waits: str | None = None
+    """The commonest reason that the batch system gives for pilots that wait."""
+    paused: str | None = None
+    draining: bool = False
+    hold: float = 0.0
+    """No pilot is submitted before this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotView:
+    """One pilot, and what its batch system says of it."""
+
+    pilot: str
+    site: str
+    state: str
+    job: str | None
+    made: float
+    started: float | None
+    ended: float | None
+    word: str | None
+    """pending, running, ended, unknown or absent: the batch system's last answer"""
+    said: str | None
+    never: str | None
+    reason: str | None
+    stopping: bool
+    agents: int
+    """Those that are live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,18 +247,40 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
             sums[1] += n
             sums[2] += n * (max(1, int(json.loads(body)["cpus"])) if body else 1)
     views = []
-    for number, name, since, reason, answered, strange in db.execute(
-        "SELECT id, name, unreachable, reason, answered, strange FROM site ORDER BY name"
+    for number, name, since, reason, answered, strange, paused, draining, hold in db.execute(
+        "SELECT id, name, unreachable, reason, answered, strange, paused, draining, hold FROM site ORDER BY name"
     ).fetchall():
         pilots = {
             Pilot(state).name.lower(): n
             for state, n in db.execute("SELECT state, count(*) FROM pilot WHERE site = ? AND live = 1 GROUP BY state", (number,)).fetchall()
         }
+        said = db.execute(
+            "SELECT said, count(*) FROM pilot WHERE site = ? AND live = 1 AND state <= ? AND said IS NOT NULL GROUP BY said ORDER BY 2 DESC, 1 LIMIT 1",
+            (number, int(Pilot.PENDING)),
+        ).fetchone()
+        waits = None if said is None else str(said[0])
         slots = int(db.execute("SELECT coalesce(sum(cpus), 0) FROM agent WHERE site = ? AND live = 1 AND state IN (0, 1)", (number,)).fetchone()[0])
         queued, processing, cpus = work.get(number, [0, 0, 0])
         # a claimed card holds more tasks than run at once
-        views.append(SiteView(name, since is None, since, reason, answered, pilots, slots, min(slots, cpus), processing, queued, strange))
+        views.append(SiteView(
+            name, since is None, since, reason, answered, pilots, slots, min(slots, cpus), processing, queued, strange, waits, paused, bool(draining), hold
+        ))  # fmt: skip
     return views
+
+
+def pilots(db: sqlite3.Connection, *, site: str | None = None, beginning: str | None = None, ended: int = 0) -> list[PilotView]:
+    """Live pilots, and the last ``ended`` that are not, the newest first; ``beginning``: of a pilot's id, whatever its state."""
+    columns = (
+        "SELECT hex(p.key), s.name, p.state, p.batch, p.made, p.started, p.ended, p.word, p.said, p.never, p.reason, p.stopping, "
+        "(SELECT count(*) FROM agent a WHERE a.pilot = p.id AND a.live = 1) FROM pilot p JOIN site s ON s.id = p.site "
+    )
+    where, values = ("AND s.name = ? ", (site,)) if site is not None else ("", ())
+    if beginning is not None:
+        rows = db.execute(columns + "WHERE hex(p.key) LIKE ? ORDER BY p.id DESC LIMIT 20", (beginning + "%",)).fetchall()
+    else:
+        rows = db.execute(columns + f"WHERE p.live = 1 {where}ORDER BY p.id DESC", values).fetchall()
+        rows += db.execute(columns + f"WHERE p.live = 0 {where}ORDER BY p.id DESC LIMIT ?", (*values, ended)).fetchall()
+    return [PilotView(row[0].lower(), row[1], Pilot(row[2]).name.lower(), *row[3:11], stopping=row[11] > 0, agents=row[12]) for row in rows]
 
 
 def engine(db: sqlite3.Connection) -> EngineView:

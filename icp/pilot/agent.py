@@ -16,7 +16,7 @@ from .reaper import Reaper
 from .runner import Runner, returned
 from .slots import Room, Share
 from .stage import Problem, Stage
-from .supervisor import FENCED, Start, become_subreaper, end_descendants
+from .supervisor import FENCED, Start, batch_end, become_subreaper, end_descendants
 from .task import Pack, Slot, Task
 
 TYPE_CHECKING = False
@@ -55,7 +55,9 @@ class Agent:
         self.start, self.spool, self.id, self.folder = start, start.spool, start.agent, start.folder
         self.idle, self.heartbeat = float(told.get("idle") or 60), float(told.get("heartbeat") or 30)
         ends = [
-            one for one in (told.get("end"), start.began + told["walltime"] if told.get("walltime") else None) if one
+            one
+            for one in (told.get("end"), start.began + told["walltime"] if told.get("walltime") else None, batch_end())
+            if one
         ]
         cpus, gpus = offer.cpus(told.get("cpus")), offer.gpus(told.get("gpus"))
         self.room = Room(

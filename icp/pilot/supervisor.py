@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Start", "become_subreaper", "die_with_parent", "end_descendants", "main", "prctl"]
+__all__ = ["Start", "batch_end", "become_subreaper", "die_with_parent", "end_descendants", "main", "prctl"]
 
 FENCED = 3
 """Exit code of an agent whose folder was taken away: nothing may be written about it any more."""
@@ -30,7 +30,20 @@ class Start:
         self.folder = where.agent(self.agent)
         self.scratch = self.note = ""
         self.supervisor = os.getpid()
-        self.began = time.time()
+        self.began = _began()
+
+
+def _began() -> float:
+    """When the batch job's script began, by this node's clock; now, where that cannot be (a task of another pilot inherits it)."""
+    now = time.time()
+    told = os.environ.pop("ICP_BEGAN", "")
+    return float(told) if told.isdigit() and 0 <= now - float(told) < 3600 else now
+
+
+def batch_end() -> "float | None":
+    """When the batch system ends this job, where it says so: after a requeue too."""
+    told = os.environ.get("SLURM_JOB_END_TIME", "")
+    return float(told) if told.isdigit() and float(told) > time.time() else None
 
 
 def main(root: str, pilot: str, index: int) -> int:

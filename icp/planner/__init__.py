@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
-from icp.planner.explain import Reason, explain
+from icp.planner.explain import Reason, explain, pilots_reason
 from icp.planner.fit import fits, fold_attributes, future_agent, may_fit, new_pilots, site_attributes, slots, slow, soon
 from icp.planner.pilots import Pouring
 from icp.states import Task
 
-__all__ = ["Reason", "explain", "fits", "fold_attributes", "future_agent", "may_fit", "plan", "site_attributes", "slots", "soon"]
+__all__ = ["Reason", "explain", "fits", "fold_attributes", "future_agent", "may_fit", "pilots_reason", "plan", "site_attributes", "slots", "soon"]
 
 GUESS = 60.0
 """Seconds that a task of a definition is believed to take before one was accepted."""
