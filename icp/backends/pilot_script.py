@@ -57,7 +57,7 @@ def pilot_body(body: Body) -> str:
         raise BadInput(mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} values cannot stand in a pilot's script", None, tuple(mistakes))
     lines = ["#!/bin/sh", f"# pilot {body.pilot}"]
     # walltime counts from here at the latest: what follows may take its time
-    lines.append("ICP_BEGAN=$(date +%s); export ICP_BEGAN")
+    lines.append("ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN")
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(body.env.items())]
     if body.modules:
         # batch shells often have no `module` yet: it is a function of the login shell

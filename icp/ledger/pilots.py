@@ -249,10 +249,12 @@ def _batch_end(
         if forgot and known.word == "absent":
             how += ", and the batch system does not know it any more"
         last = f": {said.replace('site.NAME', f'site.{name}')}" if said else ""
-        if known.exit == NO_PYTHON and not last:
+        # without accounting the exit is not known, but the pilot itself says it
+        python = known.exit == NO_PYTHON or "no Python" in said
+        if python and not last:
             last = f": no Python was found there; set site.{name}.python or site.{name}.modules"
         pilot_event(db, pilot, "end_unclean", now, observed, f"it ended{how} before an agent started{last}")
-        _young(db, site, now, f"the last ended{how}{last}", NO_PYTHON_TWICE if known.exit == NO_PYTHON else YOUNG)
+        _young(db, site, now, f"the last ended{how}{last}", NO_PYTHON_TWICE if python else YOUNG)
 
 
 def drain_of(db: sqlite3.Connection, agent: int) -> None:

@@ -1,5 +1,6 @@
 #!/bin/sh
 # pilot 0123456789abcdef
+ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN
 python=
 for p in python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python python3.14 /usr/bin/python3.14 python3.13 /usr/bin/python3.13 python3.12 /usr/bin/python3.12 python3.11 /usr/bin/python3.11 python3.10 /usr/bin/python3.10 python3.9 /usr/bin/python3.9 python3.8 /usr/bin/python3.8 python3.7 /usr/bin/python3.7 python3.6 /usr/bin/python3.6 /opt/rh/rh-python38/root/usr/bin/python3 /opt/rh/rh-python36/root/usr/bin/python3 /opt/conda/bin/python3 "$HOME/miniconda3/bin/python3" "$HOME/.local/bin/python3" python; do
   # the version is asked for: stubs of that name exist that run and do nothing

@@ -1,5 +1,6 @@
 #!/bin/sh
 # pilot 0123456789abcdef
+ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN
 export A='it'"'"'s $HOME'
 export B=''
 if ! command -v module >/dev/null 2>&1; then
