@@ -368,14 +368,9 @@ class Engine:
         if box is None and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
         site.left = pilots.left(db, site.id)
-<<<<<<< HEAD
-        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.pilots_of(db, site.id) else []
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.listed(db, site.id) else []
         site.large = [one for one in wanted if one.size > self.large]
         site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
-=======
-        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.listed(db, site.id) else []
-        site.home = Home(wanted, self.incoming)
->>>>>>> 6043069 (A pilot's life: young ends say what they printed last, waiting for ever pauses the site, ends are ordered again, strays and twins cancelled; a simulated SLURM)
         with self.ledger.write():
             files.set_collecting(db, [one.file for one in (*site.home.wanted.values(), *site.home.present, *site.large) if one.kept])
             files.arrived(db, self.definitions, site.home.present)

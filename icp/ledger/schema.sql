@@ -172,11 +172,8 @@ CREATE TABLE pilot (
   word TEXT, said TEXT,                      -- the batch system's last: pending, running, ended, unknown; and why, in its words
   never TEXT, never_since REAL,              -- it waits for what never comes: what mends it; site.observed
   others TEXT,                               -- ids of further jobs of this pilot, to be cancelled: JSON
-<<<<<<< HEAD
+  told REAL,                                 -- site.observed when its end was ordered
   dropped INTEGER NOT NULL DEFAULT 0         -- its folder at the site was removed
-=======
-  told REAL                                  -- site.observed when its end was ordered
->>>>>>> 6043069 (A pilot's life: young ends say what they printed last, waiting for ever pauses the site, ends are ordered again, strays and twins cancelled; a simulated SLURM)
 );
 CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
 CREATE INDEX pilot_live ON pilot (site, state) WHERE live = 1;

@@ -96,8 +96,8 @@ def _tail(answer: Answer, where: spool.Spool, pilot: str) -> None:
     for name in ("stderr", "out", "stdout"):
         try:
             size = os.stat(f"{folder}/{name}").st_size
-            data, _ = _piece(folder, name, max(0, size - 2000), 2000)
-        except (spool.BadName, _Absent, OSError):
+            data, _ = piece(folder, name, max(0, size - 2000), 2000)
+        except (spool.BadName, Absent, OSError):
             continue
         if data.strip():
             answer.send("tail", {"pilot": pilot}, data)
