@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -22,17 +22,26 @@ from torture import MUONS, undisturbed  # noqa: E402
 
 from icp.backends.spool_client import Hello, Query  # noqa: E402
 from icp.engine import Engine  # noqa: E402
-from icp.ledger.control import Control  # noqa: E402
 from icp.ledger.check import check  # noqa: E402
+from icp.ledger.control import Control  # noqa: E402
 from icp.ledger.definitions import Definitions  # noqa: E402
 from icp.ledger.sites import anything_there, standing  # noqa: E402
 from icp.model.batch import batch_name, name_pattern  # noqa: E402
 from icp.model.exchange import Answer  # noqa: E402
-from icp.pilot import node  # noqa: E402
 from icp.states import Dataset  # noqa: E402
 from tests.lab.sites import LabSite  # noqa: E402
 
-__all__ = ["PATIENCE", "Muons", "Result", "undisturbed", "until"]
+MANY = """\
+name  = "many"
+jobs  = {jobs}
+[task.one]
+command = "sleep {nap}; echo 'one 1' > $ICP_STATS"
+requirements = "$attr(GPU)"
+resources = {{ cpus = 1, memory = "10 MB", disk = "10 MB", time = "1 min" }}
+"""
+"""Many little tasks, for what is about conversations."""
+
+__all__ = ["MANY", "PATIENCE", "Muons", "Result", "undisturbed", "until"]
 
 PATIENCE = float(os.environ.get("ICP_TEST_PATIENCE", "240"))
 
@@ -80,7 +89,7 @@ class Muons(Home):
     """
 
     def __init__(
-        self, base: Path, sites: Mapping[str, LabSite], *, jobs: int, seed: int, gpu: str | None = None, idle: float = 3, walltime: str = "15 min",
+        self, base: Path, sites: Mapping[str, LabSite], *, jobs: int, seed: int, gpu: str | None = None, idle: float = 3, walltime: str = "1 h",
         more: str = "", pilot: Mapping[str, str] | None = None, steering: Path = MUONS,
     ) -> None:  # fmt: skip
         super().__init__(base)
@@ -115,24 +124,34 @@ class Muons(Home):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The engine runs, until it says that all is done; it must not say anything else. Meanwhile the body disturbs it."""
-        engine = self.engine()
+        """The engine runs while the body disturbs it; then it has to come to its end undisturbed."""
+        engine = self.engine("--quiet")
         try:
             with self.watched():
                 yield
+                assert engine.poll() is None, f"the engine ended with {engine.returncode}\n{self.story()}"
+        finally:
+            engine.kill()
+            engine.wait()
+        self.finish_run()
+
+    def finish_run(self) -> None:
+        """``icp run --until-done`` does so."""
+        engine = self.engine()
+        try:
+            with self.watched():
                 code = engine.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"not done after {PATIENCE:.0f} s\n{self.story()}") from None
         finally:
-            if engine.poll() is None:
-                engine.kill()
-                engine.wait()
+            engine.kill()
+            engine.wait()
         assert code == 0, self.story()
 
-    def killed(self, times: int, moment: Callable[[], float], between: Callable[[], None] = lambda: None) -> None:
-        """Engines are killed, each after ``moment()`` seconds; more is made to do where all was done before."""
+    def killed(self, times: int, moment: Callable[[], float], longer: Callable[[], bool] = lambda: False) -> None:
+        """The engine is killed so often, and while ``longer``, each time ``moment()`` seconds after its start; more is made to do where all was done."""
         with self.watched():
-            while self.count["engine killed"] < times:
+            while self.count["engine killed"] < times or longer():
                 engine = self.engine()
                 try:
                     code = engine.wait(moment())
@@ -143,15 +162,19 @@ class Muons(Home):
                 else:
                     assert code == 0, self.story()
                     self.again()
-                between()
 
     def again(self) -> None:
-        """A few jobs are reset: there is more to do."""
+        """All jobs are reset: there is work for every site."""
         ledger = self.ledger()
         try:
-            Control(ledger, Definitions(ledger.db), 1, time.time()).reset_jobs(0, min(3, self.jobs - 1))
+            Control(ledger, Definitions(ledger.db), 1, time.time()).reset_jobs(0, self.jobs - 1)
         finally:
             ledger.close()
+
+    def busy(self) -> None:
+        """See to it that there is something to do."""
+        if self.ok() > 0.6 * (self.jobs * 5 + 1):
+            self.again()
 
     def settle(self) -> None:
         """``icp run --once`` until all is complete and nothing of ours is left at any site."""
@@ -168,8 +191,7 @@ class Muons(Home):
         ledger = self.ledger()
         try:
             sites = [row[0] for row in ledger.db.execute("SELECT id FROM site")]
-            busy = any(anything_there(ledger.db, site) for site in sites)
-            return not busy and not ledger.db.execute("SELECT 1 FROM dataset WHERE state <> ?", (int(Dataset.COMPLETE),)).fetchone()
+            return not any(anything_there(ledger.db, site) for site in sites) and self.complete()
         finally:
             ledger.close()
 
@@ -182,6 +204,15 @@ class Muons(Home):
         """Until this share of all tasks is ok."""
         wanted = share * (self.jobs * 5 + 1)
         until(lambda: self.ok() >= wanted, f"{wanted:.0f} tasks ok", PATIENCE)
+
+    def complete(self) -> bool:
+        """Every dataset is."""
+        return not self.ask("SELECT 1 FROM dataset WHERE state <> ?", int(Dataset.COMPLETE))
+
+    def all_claimed_and_done(self, name: str, n: int) -> bool:
+        """So many attempts were sent to a site, and no card is left there."""
+        spool = self.place(name)
+        return self.ask("SELECT count(*) FROM attempt")[0][0] >= n and not [*spool.glob("inbox/*"), *spool.glob("agents/*/claimed/*")]
 
     def batch(self, name: str, *states: str) -> list[str]:
         """Ids of our batch jobs at a site, all or those in these states; noted for the end."""
@@ -198,7 +229,12 @@ class Muons(Home):
 
     def running_pilot(self, name: str) -> list[str]:
         """Batch ids of pilots at a site whose agents are at work."""
-        return until(lambda: self.batch(name, "RUNNING") if self.tasks_at(name) else [], f"a task at {name}", PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while not self.tasks_at(name) or not (found := self.batch(name, "RUNNING")):
+            assert time.monotonic() < deadline, f"no task at {name}\n{self.story()}"
+            self.busy()
+            time.sleep(0.2)
+        return found
 
     def tasks_at(self, name: str) -> list[int]:
         """Processes of agents and tasks of ours at a site."""
@@ -223,6 +259,24 @@ class Muons(Home):
         finally:
             stop.set()
             thread.join()
+
+    def small_disk(self, name: str) -> None:
+        """A file system of its own for a site's spool, so that it can be full."""
+        place = f"/home/alice/.icp/{self.mark}-{name}"
+        done = self.sites[name].inside(
+            "sh", "-ec", f"runuser -u alice -- mkdir -p {place}; mount -t tmpfs -o size=200m,mode=700,uid=alice,gid=alice icp-test {place}"
+        )
+        assert done.returncode == 0, done.stderr
+
+    def fill(self, name: str, seconds: float) -> None:
+        """It is full for a while: nothing more can be written, what is there stays."""
+        site, place = self.sites[name], f"/home/alice/.icp/{self.mark}-{name}"
+        info = os.statvfs(site.root / place[1:])
+        used = (info.f_blocks - info.f_bfree) * info.f_frsize
+        if site.inside("mount", "-o", f"remount,size={used}", place).returncode == 0:  # else it grew meanwhile
+            time.sleep(seconds)
+            assert site.inside("mount", "-o", "remount,size=200m", place).returncode == 0
+            self.count["disk full"] += 1
 
     # -- ssh ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +315,7 @@ class Muons(Home):
         """After one more conversation: no batch job, no process but shared connections, and in spools only what is to stay."""
         self.converse()
         for name in self.sites:
-            until(lambda: not self.batch(name, "PENDING", "RUNNING", "COMPLETING"), f"the end of batch jobs at {name}")
+            until(partial(self._no_batch, name), f"the end of batch jobs at {name}")
             self._accounted(name)
             left = [path for path in (self.sites[name].root / "tmp").glob("icp*/**/*") if self.uuid[:8] in str(path) and not path.is_dir()]
             assert left == [], left
@@ -271,6 +325,9 @@ class Muons(Home):
         assert not self.node.exists(), sorted(self.node.rglob("*"))
         assert sorted(self.scratch.iterdir()) == []
         assert not (self.home / "incoming").exists(), sorted((self.home / "incoming").iterdir())
+
+    def _no_batch(self, name: str) -> bool:
+        return not self.batch(name, "PENDING", "RUNNING", "COMPLETING")
 
     def _spool_left(self, spool: Path) -> None:
         for folder in ("incoming", "inbox", "store", "work"):
@@ -320,7 +377,7 @@ class Muons(Home):
         super().close()
         for site in self.sites.values():
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                site.inside("sh", "-c", f"rm -rf /home/alice/.icp/{self.mark}-*")
+                site.inside("sh", "-c", f"umount -l /home/alice/.icp/{self.mark}-* 2>/dev/null; rm -rf /home/alice/.icp/{self.mark}-*")
 
     def story(self) -> str:
         said = self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
@@ -344,17 +401,3 @@ def _line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
-
-
-def signal_all(pids: list[int], number: int = signal.SIGKILL) -> int:
-    """Signal processes; how many were there."""
-    n = 0
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-            n += 1
-    return n
-
-
-def alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if pid in node.processes()]
