@@ -205,6 +205,10 @@ class Muons(Home):
         wanted = share * (self.jobs * 5 + 1)
         until(lambda: self.ok() >= wanted, f"{wanted:.0f} tasks ok", PATIENCE)
 
+    def attempts(self) -> int:
+        """So many were made."""
+        return int(self.ask("SELECT count(*) FROM attempt")[0][0])
+
     def complete(self) -> bool:
         """Every dataset is."""
         return not self.ask("SELECT 1 FROM dataset WHERE state <> ?", int(Dataset.COMPLETE))
@@ -212,7 +216,7 @@ class Muons(Home):
     def all_claimed_and_done(self, name: str, n: int) -> bool:
         """So many attempts were sent to a site, and no card is left there."""
         spool = self.place(name)
-        return self.ask("SELECT count(*) FROM attempt")[0][0] >= n and not [*spool.glob("inbox/*"), *spool.glob("agents/*/claimed/*")]
+        return self.attempts() >= n and not [*spool.glob("inbox/*"), *spool.glob("agents/*/claimed/*")]
 
     def batch(self, name: str, *states: str) -> list[str]:
         """Ids of our batch jobs at a site, all or those in these states; noted for the end."""
