@@ -28,6 +28,8 @@ __all__ = ["Dealer", "Orders"]
 
 OUTBOX_BYTES = 6_000_000
 """Cards beyond this wait for the next tick."""
+BEGIN = 60
+"""Seconds of a pilot's walltime within which it claims its first cards."""
 TRAVELLING = 20_000
 """Waiting tasks that are passed over at the most, because their inputs travel."""
 
@@ -205,7 +207,9 @@ class Dealer:
             if not (ready and named):
                 continue
             together = join([self._need(other, snapshot) for other in (*chain.values(), task)])
-            if may_fit(self._need(task, snapshot), site) and may_fit(together, site):
+            # a pilot claims nothing that may not end before it does
+            ends = site.spec.walltime is None or together.time + BEGIN <= site.spec.walltime
+            if ends and may_fit(self._need(task, snapshot), site) and may_fit(together, site):
                 chain[one.id] = task
                 total += seconds
         return sorted(chain.values(), key=lambda row: graph.defs[row.task_def].idx)
