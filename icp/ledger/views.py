@@ -280,7 +280,12 @@ def pilots(db: sqlite3.Connection, *, site: str | None = None, beginning: str | 
     else:
         rows = db.execute(columns + f"WHERE p.live = 1 {where}ORDER BY p.id DESC", values).fetchall()
         rows += db.execute(columns + f"WHERE p.live = 0 {where}ORDER BY p.id DESC LIMIT ?", (*values, ended)).fetchall()
-    return [PilotView(row[0].lower(), row[1], Pilot(row[2]).name.lower(), *row[3:11], stopping=row[11] > 0, agents=row[12]) for row in rows]
+    return [
+        PilotView(
+            row[0].lower(), row[1], Pilot(row[2]).name.lower(), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11] > 0, row[12]
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def engine(db: sqlite3.Connection) -> EngineView:

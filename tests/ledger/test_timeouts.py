@@ -294,3 +294,66 @@ def test_another_login_nodes_clock_is_not_compared(make):
         scene.tick(60)
     assert scene.one("SELECT observed FROM site") == observed
     assert agent_state(scene) == Agent.LIVE
+
+
+def test_a_pilot_that_waits_for_what_never_comes_is_cancelled_after_ten_minutes_and_the_site_says_what_to_change(make):
+    scene = make(Policy(backoff=(0,)), pilots=1, slurm=True)
+    site = scene.sites["near"]
+    scene.submit(1)
+    scene.tick()
+    site.queue[0].reason = "PartitionTimeLimit"
+    watch(scene, 540)
+    assert scene.one("SELECT paused FROM site") is None, "after a restart every job is told so for a while"
+    watch(scene, 600)
+    assert "site.near.pilot.walltime" in scene.one("SELECT paused FROM site")
+    assert pilot_state(scene) == Pilot.CANCELLED and not site.living() and len(site.queue) == 1
+
+
+def test_a_pilot_that_its_own_person_holds_is_left_alone(make):
+    scene = make(pilots=1, slurm=True)
+    site = scene.sites["near"]
+    scene.submit(1)
+    scene.tick()
+    site.queue[0].reason = "JobHeldUser"
+    watch(scene, 3 * HOUR)
+    assert scene.one("SELECT paused FROM site") is None and pilot_state(scene) == Pilot.PENDING
+    assert "scontrol release" in scene.one("SELECT never FROM pilot")
+
+
+@pytest.mark.parametrize("how", ["failed", "deaf"])
+def test_an_order_to_end_a_pilot_is_given_again_until_its_job_is_gone(make, how):
+    scene = make(Policy(backoff=(0,)), pilots=1, slurm=True)
+    site = scene.sites["near"]
+    dataset = scene.submit(1)
+    scene.tick()
+    site.kills += [how, how]
+    scene.control(dataset).cancel()
+    assert watch(scene, HOUR, until=lambda: pilot_state(scene) == Pilot.CANCELLED)
+    assert not site.kills and not site.living()
+
+
+def test_a_submission_that_went_through_twice_keeps_one_job(make):
+    scene = make(Policy(backoff=(0,)), pilots=1, slurm=True)
+    site = scene.sites["near"]
+    site.submits.append("twice")
+    scene.submit(1)
+    assert watch(scene, 600, until=lambda: len(site.queue) == 2 and len(site.living()) == 1)
+    watch(scene, 600)
+    assert len(site.living()) == 1 and pilot_state(scene) == Pilot.PENDING
+
+
+def test_a_young_end_keeps_what_the_job_printed_last(make):
+    scene = make(Policy(backoff=(0,)), pilots=1, slurm=True)
+    site = scene.sites["near"]
+    scene.submit(1)
+    scene.tick()
+    job = site.queue[0]
+    job.state, job.exit = "ended", 127
+    site.tails[job.pilot] = "module: noise\npilot: no Python 3.6 or newer on w1: set site.NAME.python or site.NAME.modules\n"
+    scene.tick()
+    scene.tick()
+    assert "set site.near.python" in scene.one("SELECT reason FROM pilot") and scene.one("SELECT paused FROM site") is None
+    watch(scene, 60, until=lambda: len(site.queue) == 2)
+    site.queue[1].state, site.queue[1].exit = "ended", 127
+    watch(scene, 120)
+    assert scene.one("SELECT paused FROM site").startswith("its last 2 pilots ended before an agent started")
