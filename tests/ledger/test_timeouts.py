@@ -353,7 +353,8 @@ def test_a_young_end_keeps_what_the_job_printed_last(make):
     scene.tick()
     scene.tick()
     assert "set site.near.python" in scene.one("SELECT reason FROM pilot") and scene.one("SELECT paused FROM site") is None
-    watch(scene, 60, until=lambda: len(site.queue) == 2)
+    scene.tick(60)
     site.queue[1].state, site.queue[1].exit = "ended", 127
-    watch(scene, 120)
+    scene.tick()
+    scene.tick()
     assert scene.one("SELECT paused FROM site").startswith("its last 2 pilots ended before an agent started")
