@@ -16,8 +16,8 @@ from icp.places import Places, check_host, places
 
 __all__ = ["KEYS", "NAME", "Config", "Key", "Places", "Site", "Ssh", "explain", "find_key", "load", "places", "set_value", "values"]
 
-WALLTIME = 3600
-"""Seconds of a pilot that says nothing, where a batch system wants to know."""
+WALLTIME = 7200
+"""Seconds of a pilot that says nothing, where a batch system wants to know: a task that says nothing has an hour."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ KEYS: tuple[Key, ...] = (
     Key("site.*.pilot.memory", "size", None, "memory of one pilot on each node (default: what it gets)"),
     Key("site.*.pilot.disk", "size", None, "disk of one pilot on each node (default: what its scratch has free)"),
     Key("site.*.pilot.gpus", "count", None, "gpus of one pilot on each node (default: those that it finds)"),
-    Key("site.*.pilot.walltime", "time", None, "seconds after which a pilot ends (default: no end; with a batch system 1 h)"),
+    Key("site.*.pilot.walltime", "time", None, "seconds after which a pilot ends (default: no end; with a batch system 2 h)"),
     Key("site.*.pilot.partition", "text", None, "partition or queue"),
     Key("site.*.pilot.account", "text", None, "account or project that is charged"),
     Key("site.*.pilot.qos", "text", None, "quality of service"),
