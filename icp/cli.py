@@ -26,6 +26,9 @@ PANELS = {
         "schema": ("icp.commands.schema:schema", "Print the JSON Schema of steering files, for editors."),
         "local": ("icp.commands.local:local", "Run one job here in the foreground, to debug it."),
     },
+    "Sites": {
+        "site": ("icp.commands.site:app", "Add, check, list, pause, drain or remove the hosts that work for you."),
+    },
     "Run": {
         "demo": ("icp.commands.demo:demo", "See a whole dataset run on this machine."),
         "submit": ("icp.commands.submit:submit", "Record a dataset and give its first jobs to the sites."),

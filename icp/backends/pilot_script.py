@@ -41,6 +41,8 @@ class Body:
     env: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None
     """Where $TMPDIR is not what it should be: a directory on the node's own disk; variables of the site's are expanded (``/scratch/$USER``)."""
+    command: Sequence[str] = ("run",)
+    """What the program is told to be."""
 
 
 def pilot_body(body: Body) -> str:
@@ -93,6 +95,7 @@ def pilot_body(body: Body) -> str:
         "# in a batch script that nothing spread over nodes Slurm says 0 too",
         "node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}",
         'echo "pilot: node $node on $(hostname), python $(command -v "$python")"',
-        f'exec "$python" -I -S {shlex.quote(body.program)} run --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"',
+        f'exec "$python" -I -S {shlex.quote(body.program)} {shlex.join(body.command)} --spool {shlex.quote(body.spool)} '
+        f'--pilot {shlex.quote(body.pilot)} --node-index "$node"',
     ]
     return "\n".join(lines) + "\n"

@@ -29,6 +29,7 @@ __all__ = [
     "OneTask",
     "Quiet",
     "SiteName",
+    "TheSite",
     "Yes",
     "all_jobs",
     "choose",
@@ -55,6 +56,7 @@ OneJob = Annotated[
 OneTask = Annotated[str | None, typer.Option("--task", "-t", metavar="TASK", help="A task's name in the steering file.", show_default=False)]
 SiteName = Annotated[str | None, typer.Option("--site", metavar="SITE", help="Only what is at this site.", show_default=False, autocompletion=site_names)]
 Category = Annotated[str | None, typer.Option("--category", metavar="TEXT", help="Only datasets of this category.", show_default=False)]
+TheSite = Annotated[str, typer.Argument(metavar="SITE", help="Name of the site.", show_default=False, autocompletion=site_names)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (its shape is in docs/json.md).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print names only, one a line.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Rows at the most.")]

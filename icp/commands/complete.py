@@ -26,5 +26,13 @@ def dataset_names(incomplete: str) -> list[str]:
 
 
 def site_names(incomplete: str) -> list[str]:
-    """Sites that the ledger has met."""
-    return _names("SELECT name FROM site ORDER BY name", incomplete)
+    """Sites that are configured, and those that the ledger has met and that were not removed."""
+    from icp import config
+    from icp.errors import IcpError
+
+    try:
+        configured = [path.split(".")[1] for path in config.values(config.places()) if path.startswith("site.")]
+    except IcpError:
+        configured = []
+    met = _names("SELECT name FROM site WHERE gone IS NULL ORDER BY name", incomplete)
+    return list(dict.fromkeys([*(one for one in configured if one.startswith(incomplete)), *met]))

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from icp.config.file import set_value, values
+from icp.config.file import add_table, remove_table, set_value, table_text, values
 from icp.config.keys import KEYS, NAME, Key, explain, find_key
 from icp.errors import BadInput
 from icp.model.plan import PilotSpec, Policy
 from icp.places import Places, check_host, places
 
-__all__ = ["KEYS", "NAME", "Config", "Key", "Places", "Site", "Ssh", "explain", "find_key", "load", "places", "set_value", "values"]
+__all__ = [
+    "KEYS", "NAME", "Config", "Key", "Places", "Site", "Ssh", "add_table", "explain", "find_key", "load", "places", "remove_table", "set_value",
+    "table_text", "values",
+]  # fmt: skip
 
 WALLTIME = 7200
 """Seconds of a pilot that says nothing, where a batch system wants to know: a task that says nothing has an hour."""

@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["set_value", "values"]
+__all__ = ["add_table", "remove_table", "set_value", "table_text", "values"]
 
 
 def _leaves(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,12 +80,81 @@ def set_value(where: Places, path: str, text: str) -> None:
     table, _, name = path.rpartition(".")
     before = where.config.read_text() if where.config.exists() else ""
     after = _edited(before, table, name, _toml(value))
-    if dict(_leaves(tomllib.loads(after))) != {**dict(_leaves(tomllib.loads(before))), path: value}:
-        raise BadInput(f"{where.config} is written in a way that cannot be edited safely", f"add `{path} = {_toml(value)}` by hand")
-    where.config.parent.mkdir(parents=True, exist_ok=True)
-    part = where.config.with_name(f".{where.config.name}.{os.getpid()}")
-    part.write_text(after)
-    part.replace(where.config)
+    _write(where, after, {**dict(_leaves(tomllib.loads(before))), path: value}, f"add `{path} = {_toml(value)}` by hand")
+
+
+def table_text(name: str, keys: Mapping[str, Any]) -> str:
+    """A table ``[name]`` and those below it as TOML; ``keys`` are dotted paths below ``name``."""
+    tables: dict[str, list[str]] = {}
+    for path, value in keys.items():
+        below, _, last = path.rpartition(".")
+        tables.setdefault(f"{name}.{below}" if below else name, []).append(f"{last} = {_toml(value)}")
+    return "\n\n".join("\n".join([f"[{table}]", *lines]) for table, lines in tables.items()) + "\n"
+
+
+def add_table(where: Places, name: str, keys: Mapping[str, Any]) -> None:
+    """Append a table that the file does not have, in one step; everything else stays as it is. BadInput names every mistake."""
+    mistakes = []
+    for path, value in keys.items():
+        try:
+            checked(explain(f"{name}.{path}").kind, value)
+        except ValueError as error:
+            mistakes.append(f"{name}.{path} = {value!r}: {error}")
+    if mistakes:
+        raise BadInput(mistakes[0] if len(mistakes) == 1 else f"{len(mistakes)} values cannot be configured", None, tuple(mistakes[1:] and mistakes))
+    before = where.config.read_text() if where.config.exists() else ""
+    text = table_text(name, keys)
+    after = before.rstrip("\n") + "\n\n" * bool(before.strip()) + text
+    _write(where, after, {**dict(_leaves(tomllib.loads(before))), **{f"{name}.{path}": value for path, value in keys.items()}}, f"add by hand:\n{text}")
+
+
+def remove_table(where: Places, name: str) -> bool:
+    """Take a table and those below it out of the file; False if it is not there. What is written about the next table stays with that."""
+    before = where.config.read_text() if where.config.exists() else ""
+    leaves = dict(_leaves(tomllib.loads(before)))
+    left = {path: value for path, value in leaves.items() if not path.startswith(f"{name}.")}
+    lines = before.splitlines()
+    heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
+    gone: set[int] = set()
+    for i, end in zip(heads, [*heads[1:], len(lines)], strict=True):
+        title = lines[i].split("#")[0].strip().strip("[]").strip()
+        if title == name or title.startswith(f"{name}."):
+            while end < len(lines) and end - 1 > i and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):
+                end -= 1
+            gone |= set(range(i, end))
+    if not gone and left == leaves:
+        return False
+    kept = [line for i, line in enumerate(lines) if i not in gone]
+    while kept and not kept[-1].strip():
+        kept.pop()
+    after = re.sub(r"\n{3,}", "\n\n", "\n".join([*kept, ""])) if kept else ""
+    _write(where, after, left, f"remove [{name}] by hand")
+    return True
+
+
+def _write(where: Places, after: str, wanted: Mapping[str, Any], by_hand: str) -> None:
+    """Put the edited file in place of the old one, if it says just what is wanted."""
+    try:
+        found = dict(_leaves(tomllib.loads(after)))
+    except tomllib.TOMLDecodeError:
+        found = None
+    if found is None or {path: _plain(value) for path, value in found.items()} != {path: _plain(value) for path, value in wanted.items()}:
+        raise BadInput(f"{where.config} is written in a way that cannot be edited safely", by_hand)
+    target = where.config.resolve()  # the file may be a link into somebody's collection of them
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        part.write_text(after)
+        if target.exists():
+            part.chmod(target.stat().st_mode & 0o777)
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise BadInput(f"{where.config} cannot be written: {error.strerror}", "nothing was changed") from None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _edited(text: str, table: str, name: str, value: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "gone",
     "home_path",
     "job_folder",
+    "lost",
     "missing",
     "relay_gone",
     "relay_path",
@@ -163,7 +164,12 @@ def missing(fold: Fold, one: Coming) -> bool:
     return _missing(fold, one.file)
 
 
-def _missing(fold: Fold, file: int) -> bool:
+def lost(fold: Fold, file: int) -> bool:
+    """A person says that the only site which has it is gone."""
+    return _missing(fold, file, certain=True)
+
+
+def _missing(fold: Fold, file: int, *, certain: bool = False) -> bool:
     db = fold.db
     row = db.execute(
         "SELECT f.state, f.misses, f.attempt, f.kept, a.task FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)
@@ -171,7 +177,7 @@ def _missing(fold: Fold, file: int) -> bool:
     if row is None or not FILE.knows(File(row[0]), "missing"):
         return False
     _, misses, attempt, kept, task = row
-    if misses == 0:
+    if misses == 0 and not certain:
         db.execute("UPDATE file SET misses = 1, state = ? WHERE id = ?", (int(File.PRODUCED), file))
         return False
     db.execute("UPDATE file SET misses = 2, state = ?, live = 0 WHERE id = ?", (int(File.LOST), file))

@@ -20,7 +20,8 @@ CREATE TABLE site (
   health TEXT,
   paused TEXT,                               -- why no cards and no pilots go there
   draining INTEGER NOT NULL DEFAULT 0,       -- its pilots were told to end
-  logs INTEGER NOT NULL DEFAULT 0            -- logs of cards up to this one were removed there
+  logs INTEGER NOT NULL DEFAULT 0,           -- logs of cards up to this one were removed there
+  gone REAL                                  -- since when it is no site any more: the row stays for what was done there
 );
 
 CREATE TABLE dataset (

@@ -21,9 +21,12 @@ __all__ = [
     "fenced",
     "fences",
     "in_no_place",
+    "number_of",
+    "orders_of",
     "overdue",
     "pause",
     "positions",
+    "put_back",
     "read_streams",
     "resume",
     "silence",
@@ -35,12 +38,20 @@ __all__ = [
 
 def ensure_site(ledger: Ledger, name: str, zone: str) -> int:
     """The number of a site, made when it is new."""
-    row = ledger.db.execute("SELECT id FROM site WHERE name = ?", (name,)).fetchone()
+    row = ledger.db.execute("SELECT id, gone FROM site WHERE name = ?", (name,)).fetchone()
     if row is not None:
+        if row[1] is not None:
+            ledger.db.execute("UPDATE site SET gone = NULL, paused = NULL, zone = ? WHERE id = ?", (ledger.name_id(zone), row[0]))
         return int(row[0])
     number = ledger.db.execute("INSERT INTO site (name, zone) VALUES (?, ?)", (name, ledger.name_id(zone))).lastrowid
     assert number is not None
     return number
+
+
+def number_of(db: sqlite3.Connection, name: str) -> int | None:
+    """The number of a site that the ledger has met and that was not removed."""
+    row = db.execute("SELECT id FROM site WHERE name = ? AND gone IS NULL", (name,)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def agent_event(db: sqlite3.Connection, agent: int, event: str) -> bool:
@@ -229,6 +240,17 @@ def pause(db: sqlite3.Connection, site: int, reason: str, *, drain: bool = False
 def resume(db: sqlite3.Connection, site: int) -> None:
     """A paused or drained site takes work again, and its pilots' early deaths are forgotten."""
     db.execute("UPDATE site SET paused = NULL, draining = 0, young = 0, hold = 0 WHERE id = ?", (site,))
+
+
+def orders_of(db: sqlite3.Connection, site: int) -> tuple[str | None, int]:
+    """(why it is paused, whether it drains)."""
+    row = db.execute("SELECT paused, draining FROM site WHERE id = ?", (site,)).fetchone()
+    return row[0], int(row[1])
+
+
+def put_back(db: sqlite3.Connection, site: int, orders: tuple[str | None, int]) -> None:
+    """What a person wanted did not come to pass: as it was before, by ``orders_of``."""
+    db.execute("UPDATE site SET paused = ?, draining = ? WHERE id = ?", (*orders, site))
 
 
 def standing(db: sqlite3.Connection, site: int) -> tuple[int, int]:

@@ -234,7 +234,7 @@ def find_dataset(db: sqlite3.Connection, text: str) -> int:
 
 
 def sites(db: sqlite3.Connection) -> list[SiteView]:
-    """All sites that the ledger ever met, by name."""
+    """All sites that the ledger has met and that were not removed, by name."""
     work: dict[int, list[int]] = {}
     for site, state, n, body in db.execute(
         "SELECT c.site, c.state, sum(c.n), n.body FROM live_class c LEFT JOIN need n ON n.id = c.need "
@@ -248,7 +248,7 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
             sums[2] += n * (max(1, int(json.loads(body)["cpus"])) if body else 1)
     views = []
     for number, name, since, reason, answered, strange, paused, draining, hold in db.execute(
-        "SELECT id, name, unreachable, reason, answered, strange, paused, draining, hold FROM site ORDER BY name"
+        "SELECT id, name, unreachable, reason, answered, strange, paused, draining, hold FROM site WHERE gone IS NULL ORDER BY name"
     ).fetchall():
         pilots = {
             Pilot(state).name.lower(): n

@@ -1,4 +1,4 @@
-"""The pilot's command line: exchange, send, receive, run, launch, ps, kill, probe (hides which room does what)."""
+"""The pilot's command line: exchange, send, receive, run, launch, ps, kill, probe, canary, clear (hides which room does what)."""
 
 import sys
 
@@ -11,6 +11,8 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
        pilot.pyz probe [--root SPOOL]
+       pilot.pyz canary watch|meet|work|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N]
+       pilot.pyz clear --root DIR --ledger UUID [--dry-run] [--check]
 """
 
 
@@ -83,7 +85,31 @@ def _main(words: "list[str]") -> int:
         from . import offer
 
         return offer.probe(given.get("--root"))
+    if command == "canary":
+        return _canary(words[1:])
+    if command == "clear":
+        dry, check = "--dry-run" in words, "--check" in words
+        given, rest = options([word for word in words[1:] if word not in ("--dry-run", "--check")], ("--root", "--ledger"))
+        if rest or "--root" not in given or "--ledger" not in given:
+            raise Usage("clear needs --root DIR and --ledger UUID")
+        from . import clear
+
+        return clear.main(given["--root"], given["--ledger"], dry, check)
     raise Usage(f"no subcommand {command!r}" if command else "which subcommand?")
+
+
+def _canary(words: "list[str]") -> int:
+    given, rest = options(words, ("--spool", "--pilot", "--node-index", "--seconds"))
+    if len(rest) != 1 or "--spool" not in given or rest[0] not in ("watch", "meet", "work", "look"):
+        raise Usage("canary needs one of watch, meet, work and look, and --spool SPOOL")
+    from . import canary
+
+    root, seconds = given["--spool"], float(given.get("--seconds", "600"))
+    if rest[0] == "look":
+        return canary.look(root, given.get("--pilot", ""))
+    if rest[0] == "work":
+        return canary.work(root, given.get("--node-index", "0"), seconds)
+    return canary.watch(root, seconds) if rest[0] == "watch" else canary.meet(root, seconds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 -- Sites over ssh with batch systems: why a site takes nothing now, and what batch systems say of pilots.
 ALTER TABLE site ADD COLUMN paused TEXT;
 ALTER TABLE site ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE site ADD COLUMN gone REAL;
 ALTER TABLE pilot ADD COLUMN word TEXT;
 ALTER TABLE pilot ADD COLUMN said TEXT;
 ALTER TABLE pilot ADD COLUMN never TEXT;
