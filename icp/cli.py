@@ -27,7 +27,7 @@ PANELS = {
         "local": ("icp.commands.local:local", "Run one job here in the foreground, to debug it."),
     },
     "Sites": {
-        "site": ("icp.commands.site:app", "Add, check, list, pause, drain or remove the hosts that work for you."),
+        "site": ("icp.commands.site:app", "Add, check, list, pause, drain or remove sites."),
     },
     "Run": {
         "demo": ("icp.commands.demo:demo", "See a whole dataset run on this machine."),

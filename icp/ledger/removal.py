@@ -41,7 +41,8 @@ class AtWork:
 
 
 _ONLY_THERE = (
-    "SELECT f.id, f.kept FROM replica r JOIN file f ON f.attempt = r.attempt WHERE r.site = ? AND r.dropping = 0 AND f.live = 1 AND f.state IN (0, 1, 2) "
+    "SELECT f.id, f.kept OR f.state = 1 FROM replica r JOIN file f ON f.attempt = r.attempt "
+    "WHERE r.site = ? AND r.dropping = 0 AND f.live = 1 AND f.state IN (0, 1, 2) "
     "AND NOT EXISTS (SELECT 1 FROM replica o WHERE o.attempt = r.attempt AND o.site <> r.site AND o.dropping = 0)"
 )
 
@@ -52,9 +53,9 @@ def at_work(db: sqlite3.Connection, site: int) -> AtWork:
     def live(table: str) -> int:
         return int(db.execute(f"SELECT count(*) FROM {table} WHERE live = 1 AND site = ?", (site,)).fetchone()[0])
 
-    kept = [bool(row[1]) for row in db.execute(_ONLY_THERE, (site,)).fetchall()]
-    counts = (live("attempt"), live("pilot"), live("agent"), sum(kept))
-    return AtWork(*counts, orders=not any(counts) and anything_there(db, site), needed=len(kept) - sum(kept))
+    wanted = [bool(row[1]) for row in db.execute(_ONLY_THERE, (site,)).fetchall()]
+    counts = (live("attempt"), live("pilot"), live("agent"), sum(wanted))
+    return AtWork(*counts, orders=not any(counts) and anything_there(db, site), needed=len(wanted) - sum(wanted))
 
 
 def give_up(fold: Fold, site: int, now: float) -> None:
@@ -76,7 +77,8 @@ def give_up(fold: Fold, site: int, now: float) -> None:
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     for pilot, state in db.execute("SELECT id, state FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall():
         pilot_event(db, pilot, "cancel" if state == Pilot.PLANNED else "end_ordered", now, observed, "its site was removed")
-    db.execute("DELETE FROM outbox WHERE site = ?", (site,))
+    for table in ("outbox", "sending"):
+        db.execute(f"DELETE FROM {table} WHERE site = ?", (site,))
 
 
 def forget(ledger: Ledger, site: int, name: str, now: float, *, kept: bool) -> None:
@@ -90,7 +92,7 @@ def forget(ledger: Ledger, site: int, name: str, now: float, *, kept: bool) -> N
     if not kept:
         # a site of this name that comes later begins with a spool of its own
         db.execute("UPDATE site SET serial = 0, epoch = 1 WHERE id = ?", (site,))
-        db.execute("DELETE FROM replica WHERE site = ?", (site,))
-        db.execute("DELETE FROM cached WHERE site = ?", (site,))
+        for table in ("replica", "cached", "cached_for"):
+            db.execute(f"DELETE FROM {table} WHERE site = ?", (site,))
         db.execute("UPDATE stream SET acked = 1 WHERE acked = 0 AND agent IN (SELECT id FROM agent WHERE site = ?)", (site,))
         db.execute("DELETE FROM meta WHERE key = ?", (f"root:{name}",))

@@ -16,7 +16,8 @@ from icp import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = dict(cli.walk())
-LISTS = ("status", "jobs", "tasks", "stats", "outputs", "why", "show", "expand", "graph", "validate", "ledger check", "config show")
+LISTS = ("status", "jobs", "tasks", "stats", "outputs", "why", "show", "expand", "graph", "validate", "ledger check", "config show",
+         "site list", "site show", "site check", "site add")
 
 
 def sentence_of(error: str) -> str:

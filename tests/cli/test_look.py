@@ -15,7 +15,7 @@ from icp import cli, output
 from icp.commands import dashboard
 from icp.commands.logs import Follower, Spool, Tail, read_log, read_tail
 from icp.errors import Unreachable
-from icp.ledger import views, views_jobs, views_results
+from icp.ledger import views, views_jobs, views_results, views_sites
 from tests.ledger.build import World, task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -436,6 +436,7 @@ def test_a_bar_has_its_width_whatever_is_in_it(cells):
 SHAPES = {
     "status": views.DatasetView, "sites": views.SiteView, "jobs": views_jobs.JobView, "tasks": views_jobs.TaskView, "attempts": views_jobs.AttemptView,
     "definitions": views_jobs.DefinitionView, "stats": views_results.StatView, "outputs": views_results.OutputView, "errors": views.ErrorView,
+    "site": views_sites.SiteStory,
 }  # fmt: skip
 
 
