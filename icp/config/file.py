@@ -116,7 +116,7 @@ def remove_table(where: Places, name: str) -> bool:
     lines = before.splitlines()
     heads = [i for i, line in enumerate(lines) if line.lstrip().startswith("[")]
     gone: set[int] = set()
-    for i, end in zip(heads, [*heads[1:], len(lines)], strict=True):
+    for i, end in zip(heads, [*heads[1:], len(lines)][: len(heads)], strict=True):
         title = lines[i].split("#")[0].strip().strip("[]").strip()
         if title == name or title.startswith(f"{name}."):
             while end < len(lines) and end - 1 > i and (not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")):

@@ -20,6 +20,10 @@ from tests.lab.sites import Lab, LabSite, Sshd
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 
 Icp = Callable[..., Any]
+SMALL = """command = "echo $args(job) > out"
+outputs = ["out"]
+resources = { memory = "10 MB", disk = "1 MB", time = "1 min" }
+"""
 
 
 def configure(site: LabSite, more: str = "", ssh: str = "", config: Path | None = None) -> Path:
@@ -198,7 +202,8 @@ def test_ctrl_c_leaves_a_check_running_and_show_has_its_end(icp: Icp, blocked: L
     configure(blocked, table(blocked))
     log = tmp_path / "out"
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "icp", "site", "check", blocked.name], stdout=out, stderr=out, env=dict(os.environ, PYTHONUNBUFFERED="1"))
+        command = [sys.executable, "-m", "icp", "site", "check", blocked.name]
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=dict(os.environ, PYTHONUNBUFFERED="1"))
     wait_for("the job to wait", lambda: "pending: " in log.read_text())
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
@@ -253,7 +258,7 @@ def test_a_spool_that_workers_do_not_see_is_told(icp: Icp, broken_nsa: LabSite) 
 def test_a_site_with_work_is_not_removed_until_it_is_drained(icp: Icp, nsa: LabSite, tmp_path: Path) -> None:
     where = configure(nsa, table(nsa, max=1, idle=300))
     before = where.read_text()
-    (tmp_path / "s.toml").write_text('jobs = 2\ncommand = "echo $args(job) > out"\noutputs = ["out"]\nresources = { memory = "10 MB", disk = "1 MB", time = "1 min" }\n')
+    (tmp_path / "s.toml").write_text("jobs = 2\n" + SMALL)
     assert icp("submit", "s.toml").rc == 0
     wait_for("a pilot at work", lambda: icp("run", "--once").rc == 0 and "running" in icp("status").out)
     assert "drain" in sentence(icp("site", "remove", nsa.name), 4)
@@ -277,8 +282,9 @@ def test_a_site_with_work_is_not_removed_until_it_is_drained(icp: Icp, nsa: LabS
 
 def test_a_host_that_is_gone_is_removed_by_force_and_its_work_is_done_elsewhere(icp: Icp, broken_nsa: LabSite, tmp_path: Path) -> None:
     gone = broken_nsa
-    where = configure(gone, table(gone, max=1, idle=300) + "[site.here]\nscheduler = 'none'\n[site.here.pilot]\ncpus = 1\nidle = 2\n", ssh="connect_timeout = 3")
-    (tmp_path / "s.toml").write_text('jobs = 3\ncommand = "echo $args(job) > out"\noutputs = ["out"]\nresources = { memory = "10 MB", disk = "1 MB", time = "1 min" }\n')
+    here = "[site.here]\nscheduler = 'none'\n[site.here.pilot]\ncpus = 1\nidle = 2\n"
+    where = configure(gone, table(gone, max=1, idle=300) + here, ssh="connect_timeout = 3")
+    (tmp_path / "s.toml").write_text("jobs = 3\n" + SMALL)
     assert icp("site", "pause", "here").rc == 0
     assert icp("submit", "s.toml").rc == 0
     gone.net("down")

@@ -64,3 +64,39 @@ def test_a_ledger_on_the_disk_of_another_host_is_refused_with_its_name(where, tm
     pointer.write_text(json.dumps({**json.loads(pointer.read_text()), "host": "lab7"}))
     with pytest.raises(Refused, match="on a disk of host lab7"):
         config.load(where)
+
+
+def test_a_table_comes_and_goes_and_the_rest_stays(where):
+    text = '# top\n[site.a]\nscheduler = "none"\n\n# about policy\n[policy]\ndepth = 3  # few\n'
+    write(where, text)
+    config.add_table(places(where), "site.b", {"scheduler": "none", "root": "/x", "pilot.cpus": 2, "attributes.GPU": True, "setup": ["a 'b'", 'c "d"']})
+    loaded = config.load(where)
+    assert loaded.sites["b"].setup == ("a 'b'", 'c "d"')
+    assert loaded.sites["b"].attributes == {"GPU": True}
+    assert places(where).config.read_text().startswith(text)
+    assert config.remove_table(places(where), "site.b")
+    assert places(where).config.read_text() == text
+    assert config.remove_table(places(where), "site.a")
+    assert places(where).config.read_text() == "# top\n\n# about policy\n[policy]\ndepth = 3  # few\n"
+    assert not config.remove_table(places(where), "site.a")
+
+
+def test_a_table_of_a_longer_name_is_another_one(where):
+    write(where, '[site.ab]\nroot = "/ab"\n[site.a]\nroot = "/a"\n[site.a.pilot]\ncpus = 1\n[site.a_b]\nroot = "/a_b"\n')
+    assert config.remove_table(places(where), "site.a")
+    assert sorted(config.load(where).sites) == ["a_b", "ab"]
+
+
+def test_a_table_that_cannot_be_cut_out_is_left_alone(where):
+    text = 'site.a.root = "/a"\nsite.b.root = "/b"\n'
+    write(where, text)
+    with pytest.raises(BadInput, match="cannot be edited safely"):
+        config.remove_table(places(where), "site.a")
+    assert places(where).config.read_text() == text
+
+
+def test_wrong_values_of_a_new_table_write_nothing(where):
+    with pytest.raises(BadInput) as caught:
+        config.add_table(places(where), "site.b", {"root": "relative", "pilot.cpus": -1})
+    assert len(caught.value.mistakes) == 2
+    assert not places(where).config.exists()
