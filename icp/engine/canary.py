@@ -223,8 +223,8 @@ class Check:
     def _watcher(self, seen: Mapping[str, Any]) -> None:
         """What became of the process at the login node. Where it ended, this conversation takes its part."""
         word = seen.get("watcher")
-        if self.site.host is not None and not self._said("logout") and not seen.get("result"):
-            if word == "running":
+        if self.site.host is not None and not self._said("logout"):
+            if word in ("running", "done"):
                 self._say("logout", "a process of ours lives on at the login node after the logout")
             elif word == "ended":
                 serious = self.site.scheduler == "none"

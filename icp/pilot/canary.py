@@ -24,6 +24,7 @@ ROUNDS = 5
 _POLL = 0.02
 _BEAT = 5.0
 _TAIL = 4000
+_LINGER = 300
 
 
 def _write(folder: str, name: str, value: "Any") -> None:
@@ -96,6 +97,10 @@ def work(root: str, index: str, seconds: float) -> int:
     if index != "0":
         return 0
     folder = root + "/canary"
+    try:
+        os.mkdir(folder, 0o700)  # the job may be faster than the other side
+    except FileExistsError:
+        pass
     hello = {"host": node.host(), "python": sys.version.split()[0], "executable": sys.executable, "boot": node.boot_id()}
     _write(folder, "hello", dict(hello, t=time.time(), cpus=len(os.sched_getaffinity(0))))
     locks, fd = _hold(folder, "work")
@@ -170,6 +175,16 @@ def _beat(folder: str) -> None:
         stream.write(str(time.time()))
 
 
+def _linger(folder: str) -> None:
+    """Stays until the place is cleared away: that this process lives on after the logout is still to be seen."""
+    end = time.time() + _LINGER
+    while time.time() < end:
+        if not os.path.isdir(folder):
+            return
+        time.sleep(0.5)
+    _write(folder, "farewell", {"t": time.time()})
+
+
 def watch(root: str, seconds: float) -> int:
     """Starts ``meet`` detached, in a session of its own; prints its pid. That it lives on after the login is looked at later."""
     folder = root + "/canary"
@@ -196,6 +211,7 @@ def watch(root: str, seconds: float) -> int:
             os.write(writer, json.dumps(entry).encode("ascii"))
             os.close(writer)
             meet(root, seconds)
+            _linger(folder)
         finally:
             os._exit(0)
     os.close(writer)
@@ -207,14 +223,17 @@ def watch(root: str, seconds: float) -> int:
 
 
 def look(root: str, pilot: str) -> int:
-    """Prints where a check stands: {"watcher": "running" | "ended" | "elsewhere" | None, "hello", "result", "out", "err"}."""
+    """Prints where a check stands: {"watcher": "running" | "done" | "ended" | "elsewhere" | None, "hello", "result", "out", "err"}."""
     folder = root + "/canary"
     told: "dict[str, Any]" = {"hello": _read(folder, "hello"), "result": _read(folder, "result"), "watcher": None}
     told["there"] = os.path.isdir(root)
     entry = _read(folder, "watcher")
     if entry is not None:
         lives = entry["boot"] == node.boot_id() and node.alive(entry["pid"], entry["start"])
-        told["watcher"] = "elsewhere" if entry["host"] != node.host() else "running" if lives else "ended"
+        if _read(folder, "farewell") is not None:
+            told["watcher"] = "done"
+        else:
+            told["watcher"] = "elsewhere" if entry["host"] != node.host() else "running" if lives else "ended"
     for word, names in (("out", ("stdout", "out")), ("err", ("stderr",))):
         for name in names:
             try:

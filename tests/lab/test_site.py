@@ -63,6 +63,15 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 90) -> An
     return found
 
 
+@pytest.fixture(autouse=True)
+def _queues_are_emptied(lab: Lab) -> Iterator[None]:
+    """What a test leaves in a queue (a host that is given up keeps its pilots) must not wait in another's way."""
+    yield
+    for name in lab.up:
+        LabSite(lab, name).net("up")
+        LabSite(lab, name).ssh("scancel --me")
+
+
 @pytest.fixture
 def blocked(nsa: LabSite) -> Iterator[LabSite]:
     """A cluster all of whose nodes are taken."""
@@ -195,7 +204,7 @@ def test_a_check_prints_steps_measures_both_ways_and_leaves_nothing(icp: Icp, ns
     assert not places().ledger.exists()
     assert places_of_checks(nsb) == []
     wait_for("the end of the job", lambda: queue(nsb) == [])
-    assert nsb.ssh("pgrep -u alice -f canary").stdout == ""
+    wait_for("the end of what was left behind", lambda: nsb.ssh("pgrep -u alice -f '[c]anary watch'").stdout == "")
 
 
 def test_ctrl_c_leaves_a_check_running_and_show_has_its_end(icp: Icp, blocked: LabSite, tmp_path: Path) -> None:
