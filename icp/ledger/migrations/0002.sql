@@ -1,7 +1,6 @@
 -- Sites over ssh with batch systems: why a site takes nothing now, and what batch systems say of pilots.
 ALTER TABLE site ADD COLUMN paused TEXT;
 ALTER TABLE site ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE site ADD COLUMN gone REAL;
 ALTER TABLE pilot ADD COLUMN word TEXT;
 ALTER TABLE pilot ADD COLUMN said TEXT;
 ALTER TABLE pilot ADD COLUMN never TEXT;
@@ -33,6 +32,7 @@ INSERT INTO cached_for SELECT -d.id, c.site, c.sha256 FROM dataset d JOIN cached
 -- What a site keeps no longer than the retention.
 ALTER TABLE pilot ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE site ADD COLUMN logs INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE site ADD COLUMN gone REAL;
 CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
 
 -- Jobs of an HTCondor pool that are taken over. State: wanted, held, here, delivered, releasing; removed, released and gone are ends.
