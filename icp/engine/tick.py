@@ -22,7 +22,7 @@ from icp.engine.lines import Exchanger, Lines
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
 from icp.errors import BadInput, IcpError
-from icp.ledger import cached, cards, files, pilots, sites, upkeep
+from icp.ledger import cached, cards, files, pilots, removal, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -125,9 +125,10 @@ class Engine:
                 # a ledger that was copied elsewhere still means the spool that it knows
                 base = str(known)
             elif str(known) != where:
-                busy = sites.at_work(self.db, number)
-                if busy:
-                    raise BadInput(f"site.{site.name} is {where}, but {busy} attempts are at work in {known}", f"set it back to {known} until they end")
+                if not removal.at_work(self.db, number).nothing:
+                    raise BadInput(f"site.{site.name} is {where}, but something of ours is at work in {known}",
+                                   f"set it back to {known}, and `icp site drain {site.name} --wait` first")  # fmt: skip
+                removal.forget_spool(self.ledger, number, site.name)
                 self.ledger.set_meta(f"root:{site.name}", where)
         root = Path(base)
         spool = SpoolPlace.install(root, self.ledger.uuid) if site.host is None else SpoolPlace.away(root, self.ledger.uuid, site.python)

@@ -13,7 +13,7 @@ from icp.ledger.rows import read_attempts
 from icp.ledger.sites import agent_event, anything_there
 from icp.states import Agent, Pilot
 
-__all__ = ["AtWork", "at_work", "forget", "give_up"]
+__all__ = ["AtWork", "at_work", "forget", "forget_spool", "give_up"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,14 @@ def forget(ledger: Ledger, site: int, name: str, now: float, *, kept: bool) -> N
         (now, site),
     )
     if not kept:
-        # a site of this name that comes later begins with a spool of its own
-        db.execute("UPDATE site SET serial = 0, epoch = 1 WHERE id = ?", (site,))
-        for table in ("replica", "cached", "cached_for"):
-            db.execute(f"DELETE FROM {table} WHERE site = ?", (site,))
-        db.execute("UPDATE stream SET acked = 1 WHERE acked = 0 AND agent IN (SELECT id FROM agent WHERE site = ?)", (site,))
-        db.execute("DELETE FROM meta WHERE key = ?", (f"root:{name}",))
+        forget_spool(ledger, site, name)
+
+
+def forget_spool(ledger: Ledger, site: int, name: str) -> None:
+    """The spool is gone, or another one takes its place: nothing lies there, and the next one begins anew. Only where nothing is at work."""
+    db = ledger.db
+    db.execute("UPDATE site SET serial = 0, epoch = 1 WHERE id = ?", (site,))
+    for table in ("replica", "cached", "cached_for"):
+        db.execute(f"DELETE FROM {table} WHERE site = ?", (site,))
+    db.execute("UPDATE stream SET acked = 1 WHERE acked = 0 AND agent IN (SELECT id FROM agent WHERE site = ?)", (site,))
+    db.execute("DELETE FROM meta WHERE key = ?", (f"root:{name}",))

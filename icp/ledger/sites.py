@@ -15,7 +15,6 @@ __all__ = [
     "agent_row",
     "anything_there",
     "asked_after",
-    "at_work",
     "ended_by_clock",
     "ensure_site",
     "fenced",
@@ -257,8 +256,3 @@ def standing(db: sqlite3.Connection, site: int) -> tuple[int, int]:
     """(last answered serial, epoch) of a site."""
     row = db.execute("SELECT serial, epoch FROM site WHERE id = ?", (site,)).fetchone()
     return int(row[0]), int(row[1])
-
-
-def at_work(db: sqlite3.Connection, site: int) -> int:
-    """Attempts that are live at a site."""
-    return int(db.execute("SELECT count(*) FROM attempt WHERE site = ? AND live = 1", (site,)).fetchone()[0])

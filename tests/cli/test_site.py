@@ -158,3 +158,22 @@ def test_names_are_completed(icp: Icp, here: str) -> None:
 def test_without_a_table_this_machine_is_no_site_to_remove(icp: Icp) -> None:
     assert "as long as no other one is configured" in sentence(icp("site", "remove", "local"), 2)
     assert "there are local" in sentence(icp("site", "check", "nope"), 3)
+
+
+def test_a_root_that_is_changed_at_rest_begins_a_spool_of_its_own(icp: Icp, here: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("jobs = 1\n" + SMALL)
+    second = os.environ["ICP_HOME"] + "/second"
+    assert icp("submit", "s.toml").rc == 0
+    assert icp("config", "set", "site.here.root", second).rc == 0
+    assert "something of ours is at work" in sentence(icp("run", "--once"), 2)
+    assert icp("config", "set", "site.here.root", os.environ["ICP_HOME"] + "/spools").rc == 0
+    assert icp("site", "drain", here, "--wait").rc == 0
+    assert icp("site", "resume", here).rc == 0
+    assert icp("config", "set", "site.here.root", second).rc == 0
+    ran = icp("run", "--until-done")
+    assert ran.rc == 0, ran
+    assert icp("submit", "s.toml", "--name", "again", "--outputs", tmp_path / "again").rc == 0
+    ran = icp("run", "--until-done")
+    assert ran.rc == 0, ran
+    assert (tmp_path / "again" / "000000" / "out").read_text() == "0\n"
+    assert icp("ledger", "check").rc == 0
