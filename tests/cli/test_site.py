@@ -44,6 +44,7 @@ def test_add_shows_the_table_and_keeps_the_rest_of_the_file(icp: Icp, here: str)
     assert values["site.here.scheduler"] == "none"
     assert values["site.here.pilot.cpus"] == 1
     assert "site.here.host" not in values
+    assert "is the root of site here already" in sentence(icp("site", "add", "other", *HERE, "--root", values["site.here.root"]), 2)
     said = sentence(icp("site", "add", "here", *HERE), 2)
     assert "icp site remove here" in said
     assert places().config.read_text() == text

@@ -68,6 +68,7 @@ def add(
     survey = _survey(config, asked)
     chosen = _chosen(survey, asked, choices(survey, asked), yes, as_json)
     proposal = propose(survey, chosen)
+    _check_apart(config, proposal)
     kept = _kept_local(config)
     if not as_json:
         _screen(config, survey, chosen, proposal, kept)
@@ -98,6 +99,16 @@ def _check_name(config: Config, name: str, host: str | None, here: bool) -> None
     if any(path.startswith(f"site.{name}.") for path in values(config.places)):
         raise BadInput(f"there is a site {name} already in {config.places.config}",
                        f"`icp config set site.{name}.KEY VALUE` changes it, `icp site remove {name}` takes it away, or choose another name")  # fmt: skip
+
+
+def _check_apart(config: Config, proposal: Proposal) -> None:
+    """Two sites never share one spool's place."""
+    from icp.errors import BadInput
+
+    where = (proposal.keys.get("host"), proposal.keys["root"])
+    for one in config.sites.values():
+        if (one.host, str(one.root)) == where:
+            raise BadInput(f"{where[1]} is the root of site {one.name} already: each site needs a directory of its own", "choose another --root")
 
 
 def _attributes(said: list[str]) -> dict[str, Any]:
