@@ -45,6 +45,8 @@ class Disturber:
         for job in self.home.running_pilot(name):
             self.home.sites[name].inside("scontrol", "update", f"JobId={job}", "Requeue=1")
             done = self.home.sites[name].inside("scontrol", "requeue", job)
+            # it would wait for two minutes
+            self.home.sites[name].inside("scontrol", "update", f"JobId={job}", "StartTime=now")
             self.home.count["pilot requeued"] += done.returncode == 0
 
     def kill_node(self) -> None:

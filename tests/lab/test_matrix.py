@@ -179,8 +179,10 @@ def test_steady_tick_opens_one_session_for_each_site_over_one_connection(make: M
     seen = {name: Sshd(site) for name, site in home.sites.items()}
     assert home.once() == 0
     assert {one.connections for one in seen.values()} == {1}
-    for name in home.sites:
-        home.running_pilot(name)
+    deadline = time.monotonic() + PATIENCE
+    while not all(home.tasks_at(name) for name in home.sites):
+        assert time.monotonic() < deadline, home.story()
+        home.once()
     for name, site in home.sites.items():
         site.inside("scancel", *home.batch(name))
         seen[name] = Sshd(site)
