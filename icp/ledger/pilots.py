@@ -26,6 +26,8 @@ AGAIN = 300.0
 """Observed seconds after which the end of a pilot is ordered again, if its job is still listed."""
 NO_PYTHON, NO_PYTHON_TWICE = 127, 2
 """Exit of a pilot that found no Python, and how many of them in a row pause a site: the next will find none either."""
+HOLLOW = 60.0
+"""Observed seconds after which a batch job all of whose agents have ended is cancelled."""
 HOLD, LONGEST_HOLD = 30, 3600
 """Seconds without a new pilot after the first early death; doubled by each further one."""
 
@@ -131,6 +133,8 @@ def settle_pilots(
         said = _last_line((tails or {}).get(key.hex(), ""))
         if known.word == "running":
             pilot_event(db, pilot, "batch_running", now, observed)
+            if ended and not live:
+                _hollow(db, pilot, ended, now, observed)
         elif known.word == "ended":
             # an agent's last fact, or its first, may have been written behind this answer's listing: the next one has it
             if missing >= 2 or (ended and not live):
@@ -146,6 +150,17 @@ def settle_pilots(
                 # an agent that still talks is better evidence than a batch system that forgot it
                 _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
     _strays(db, site, batch)
+
+
+def _hollow(db: sqlite3.Connection, pilot: int, ended: int, now: float, observed: float) -> None:
+    """All agents of a pilot are over and its batch job is said to run: its node may have died, which the batch system sees late or never."""
+    nodes = db.execute("SELECT nodes FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
+    if ended >= nodes and pilot_event(db, pilot, "drain", now, observed):
+        db.execute(
+            "UPDATE pilot SET stopping = 1, reason = 'its agents ended, and its batch job went on' "
+            "WHERE id = ? AND stopping = 0 AND ? > since + ?",
+            (pilot, observed, HOLLOW),
+        )
 
 
 _ABSENT = Known("absent")

@@ -358,3 +358,13 @@ def test_a_young_end_keeps_what_the_job_printed_last(make):
     scene.tick()
     scene.tick()
     assert scene.one("SELECT paused FROM site").startswith("its last 2 pilots ended before an agent started")
+
+
+def test_a_job_that_is_said_to_run_on_after_its_agents_died_is_cancelled(make):
+    scene = make(Policy(backoff=(0,)), pilots=1, slurm=True)
+    site, agent = begin(scene)
+    site.die(agent)
+    watch(scene, 30)
+    assert agent_state(scene) == Agent.ENDED and site.living(), "the batch system needs some time to see it"
+    assert watch(scene, 600, until=lambda: pilot_state(scene) == Pilot.CANCELLED)
+    assert watch(scene, 600, until=lambda: len(site.living()) == 1), "another one does its work"
