@@ -76,9 +76,9 @@ class Disturber:
         self.home.count["sshd killed"] += 1
 
     def kill_client(self) -> None:
-        """A client of ssh that carries a conversation, at some moment of it."""
+        """A client of ssh that carries a conversation, at some moment of it; the next one may be left in peace for a while."""
         self.home.busy()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             found = self.home.clients()
             if found:

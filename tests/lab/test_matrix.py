@@ -93,14 +93,13 @@ def test_sshd_and_clients_and_shared_connections_die(make: Make, golden: Golden)
     home = make()
     disturber = Disturber(home, SEED)
     with home.running():
-        for _ in range(8):
-            disturber.kill_client()
         for _ in range(3):
+            disturber.kill_client()
             disturber.kill_master()
             disturber.kill_client()
         disturber.kill_sshd()
         home.progress(0.2)
-    assert home.count["ssh client killed"] >= 8
+    assert home.count["ssh client killed"] >= 3
     assert home.count["shared connection killed"] >= 1
     home.assert_all(golden(JOBS))
 
@@ -175,24 +174,22 @@ def test_cron_alone_is_enough_and_two_at_once_do_no_harm(make: Make, golden: Gol
 
 
 def test_steady_tick_opens_one_session_for_each_site_over_one_connection(make: Make, tmp_path: Path) -> None:
-    home = make(steering=many(tmp_path, 400, 0.3), jobs=400, gpu=None)
+    home = make(steering=many(tmp_path, 400, 2), jobs=400, gpu=None, idle=100)
     seen = {name: Sshd(site) for name, site in home.sites.items()}
-    assert home.once() == 0
-    assert {one.connections for one in seen.values()} == {1}
     deadline = time.monotonic() + PATIENCE
-    while not all(home.tasks_at(name) for name in home.sites):
+    while home.ask("SELECT count(DISTINCT site) FROM agent WHERE live = 1")[0][0] < 3:
         assert time.monotonic() < deadline, home.story()
-        home.once()
-    for name, site in home.sites.items():
-        site.inside("scancel", *home.batch(name))
-        seen[name] = Sshd(site)
+        assert home.once() == 0
+    assert {one.connections for one in seen.values()} == {1}
+    home.sites["nsb"].inside("scancel", *home.batch("nsb"))
+    seen = {name: Sshd(site) for name, site in home.sites.items()}
     before = home.ask("SELECT count(*) FROM pilot")[0][0]
     for number in range(1, 9):
         assert home.once() == 0
         assert {name: one.sessions for name, one in seen.items()} == dict.fromkeys(home.sites, number)
         time.sleep(1)
     assert {one.connections for one in seen.values()} == {0}, "the connection of the first tick"
-    assert home.ask("SELECT count(*) FROM pilot")[0][0] >= before + 2, "pilots were submitted in these ticks"
+    assert home.ask("SELECT count(*) FROM pilot")[0][0] > before, "a pilot was submitted in these ticks"
 
 
 def test_thousand_finished_tasks_are_one_question_and_one_answer_over_a_slow_link(make: Make, broken_nsb: LabSite, tmp_path: Path) -> None:
