@@ -45,8 +45,10 @@ class Body:
     """What the program is told to be."""
 
 
-def pilot_body(body: Body) -> str:
+def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
     """The text of ``pilot.sh``; the same for the same Body. Exit 127: no Python was found, which stderr says.
+
+    ``words``: what the program does instead of being an agent.
 
     It ends by ``exec``: signals of the batch system reach the supervisor, and no shell lies in between. The node's index comes from
     what starts one copy per node (srun, mpiexec), 0 where nothing did.
@@ -95,7 +97,7 @@ def pilot_body(body: Body) -> str:
         "# in a batch script that nothing spread over nodes Slurm says 0 too",
         "node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}",
         'echo "pilot: node $node on $(hostname), python $(command -v "$python")"',
-        f'exec "$python" -I -S {shlex.quote(body.program)} {shlex.join(body.command)} --spool {shlex.quote(body.spool)} '
-        f'--pilot {shlex.quote(body.pilot)} --node-index "$node"',
     ]
+    agent = f'{shlex.join(body.command)} --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"'
+    lines.append(f'exec "$python" -I -S {shlex.quote(body.program)} {agent if words is None else shlex.join(words)}')
     return "\n".join(lines) + "\n"

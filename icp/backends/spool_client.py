@@ -203,6 +203,14 @@ class SpoolClient:
         except (ValueError, KeyError, TypeError):
             return Unknown(_said(outcome))
 
+    def program(self, place: SpoolPlace, words: Sequence[str], stdin: bytes, timeout: float) -> Result | Unknown:
+        """Run the program there, which is sent first if it is not there."""
+        outcome = self.transport.run(self._command([place], words), stdin, timeout)
+        if isinstance(outcome, Result) and outcome.code == NO_PROGRAM and not outcome.out:
+            sent = self.ship(place, timeout)
+            outcome = self.transport.run(self._command([place], words), stdin, timeout) if sent is None else sent
+        return outcome
+
     def _command(self, places: Sequence[SpoolPlace], words: Sequence[str]) -> list[str]:
         """The program with these words, as it has to be called there."""
         first = places[0]

@@ -34,7 +34,7 @@ class _Shown(dict[str, Any]):
 
 
 def expand(
-    file: Annotated[Path, typer.Argument(help="The steering file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="The steering file, or a submit file or batch script.", show_default=False)],
     job: Annotated[int, typer.Option("--job", "-j", help="Which job, from 0.")] = 0,
     task: Annotated[str, typer.Option("--task", "-t", help="Only this task.", show_default=False)] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -12,7 +12,7 @@ __all__ = ["local"]
 
 
 def local(
-    steering: Annotated[Path, typer.Argument(help="The steering file.")],
+    steering: Annotated[Path, typer.Argument(help="The steering file, or a submit file or batch script.")],
     job: Annotated[int, typer.Option("--job", "-j", help="Which job.")] = 0,
     task: Annotated[str | None, typer.Option("--task", "-t", help="Only this task, and those of its parents that are not home.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the dataset (default: of the recorded one of this name, or the file's).")] = None,

@@ -1,13 +1,18 @@
-"""`icp submit`: a steering file becomes a dataset (hides only the printing)."""
+"""`icp submit`: a steering file becomes a dataset, or jobs that nobody looks after (hides only the printing)."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from icp.commands.complete import site_names
+
+if TYPE_CHECKING:
+    from icp.config import Config, Site
 
 __all__ = ["submit"]
 
@@ -15,13 +20,19 @@ PLANNED = 5
 
 
 def submit(
-    steering: Annotated[Path | None, typer.Argument(help="The steering file.", show_default=False)] = None,
+    steering: Annotated[
+        Path | None, typer.Argument(help="The steering file; also a submit file of HTCondor or a batch script (docs/foreign.md).", show_default=False)
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="Name of the dataset, instead of the file's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the dataset, from which every task's seed follows.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Number of jobs, instead of the file's.")] = None,
     outputs: Annotated[Path | None, typer.Option("--outputs", "-o", help="Where outputs will be (default: outputs/NAME beside the file).")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be recorded, and change nothing.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Run until the dataset is done, with the dashboard.")] = False,
+    unmonitored: Annotated[
+        bool, typer.Option("--unmonitored", help="Submit each job straight to a site's batch system; nothing is recorded, and nothing comes home.")
+    ] = False,
+    site: Annotated[str | None, typer.Option("--site", metavar="SITE", help="With --unmonitored: where.", autocompletion=site_names)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Record a dataset and give its first jobs to the sites.
@@ -35,6 +46,10 @@ def submit(
       icp submit steering.toml --name muons-2 --seed 17 --watch
 
       icp submit steering.toml --plan
+
+      icp submit job.sub
+
+      icp submit --unmonitored --site nsa steering.toml
     """
     from icp import config as configuration
     from icp.engine import submission
@@ -46,6 +61,13 @@ def submit(
     if steering is None:
         raise BadInput("which steering file?", "`icp new > steering.toml` writes one to begin with, then `icp submit steering.toml`")
     config = configuration.load()
+    if site is not None and not unmonitored:
+        raise BadInput("--site is for --unmonitored", "`requirements` in the file say where a task may run")
+    if unmonitored:
+        if watch or outputs is not None:
+            raise BadInput("--unmonitored: nothing is watched, and nothing comes home", "leave --watch and --outputs out")
+        _unmonitored(config, _site(config, site), steering, name, seed, jobs, plan, as_json)
+        return
     prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values())
     try:
         ledger = open_ledger(config.ledger, create=not plan)
@@ -86,6 +108,53 @@ def submit(
     except Refused as refused:
         if not as_json:
             typer.echo(f"{refused.message}; it will take the dataset up")
+
+
+def _site(config: Config, name: str | None) -> Site:
+    from icp.errors import BadInput, NotFound
+
+    if name is None and len(config.sites) > 1:
+        raise BadInput("--unmonitored: which site?", f"--site with one of {', '.join(config.sites)}")
+    if name is not None and name not in config.sites:
+        raise NotFound(f"there is no site {name}", f"known are {', '.join(config.sites)}")
+    return config.sites[name] if name is not None else next(iter(config.sites.values()))
+
+
+def _unmonitored(
+    config: Config, site: Site, steering: Path, name: str | None, seed: int | None, jobs: int | None, plan: bool, as_json: bool
+) -> None:
+    from icp.engine import submission
+    from icp.engine.unmonitored import Unmonitored
+    from icp.errors import Failed
+
+    prepared = submission.prepare(steering, name=name, seed=seed, jobs=jobs, sites=[site])
+    warnings = list(prepared.steering.warnings)
+    if prepared.steering.finals:
+        warnings.append("final tasks do not run: nobody sees when the jobs have ended")
+    for warning in warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    alone = Unmonitored(config, site, prepared)
+    if plan:
+        _plan(prepared, as_json)
+        return
+    sent = alone.send()
+    count = prepared.steering.jobs.count
+    if as_json:
+        said = {"site": site.name, "name": prepared.steering.name, "seed": prepared.seed, "folder": sent.folder,
+                "jobs": [{"job": job, "batch": batch} for job, batch in sent.jobs.items()],
+                "failed": [{"job": job, "why": why} for job, why in sent.failed.items()]}  # fmt: skip
+        typer.echo(json.dumps(said))
+    else:
+        typer.echo(f"{len(sent.jobs)} of {count} job{'s' * (count != 1)} of {prepared.steering.name} submitted at site {site.name}, seed {prepared.seed}")
+        for job, batch in list(sent.jobs.items())[:10]:
+            typer.echo(f"  job {job}: {batch}")
+        if len(sent.jobs) > 10:
+            typer.echo("  ... (--json lists them all)")
+        typer.echo(f"each runs in {sent.folder}/JOB: outputs in JOB/TASK/, what tasks print in JOB/job.out and JOB/job.err, the end in JOB/result.json")
+        typer.echo("nobody looks after them: nothing is retried, nothing comes home, nothing is recorded here")
+    if sent.failed:
+        job, why = next(iter(sent.failed.items()))
+        raise Failed(f"job {job} and those after it were not submitted, or nobody can tell: {why}", "`--json` lists which")
 
 
 def _width(prepared: object) -> str:

@@ -17,7 +17,7 @@ __all__ = ["validate"]
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(help="The steering file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="The steering file, or a submit file or batch script.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a steering file, and show what would be submitted.

@@ -1,4 +1,6 @@
-"""The pilot's command line: exchange, send, receive, run, launch, ps, kill, probe, canary, clear (hides which room does what)."""
+"""The pilot's command line: exchange, send, receive, run, submit, alone, launch, ps, kill, probe, canary, clear (hides which
+room does what).
+"""
 
 import sys
 
@@ -7,6 +9,8 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz send --root SPOOL ATTEMPT NAME OFFSET LENGTH
        pilot.pyz receive --root SPOOL SHA256 OFFSET SIZE
        pilot.pyz run --spool SPOOL --pilot ID [--node-index N]
+       pilot.pyz submit --root DIR
+       pilot.pyz alone DIR
        pilot.pyz launch DIR
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
@@ -68,6 +72,13 @@ def _main(words: "list[str]") -> int:
         from . import supervisor
 
         return supervisor.main(given["--spool"], given["--pilot"], int(given.get("--node-index", "0")))
+    if command in ("submit", "alone"):
+        given, rest = options(words[1:], ("--root",))
+        if (command == "submit") != ("--root" in given) or len(rest) != (command == "alone"):
+            raise Usage("submit needs --root DIR, alone a directory")
+        from . import alone
+
+        return alone.run(rest[0]) if command == "alone" else alone.submit(given["--root"], sys.stdin.buffer)
     if command in ("launch", "ps", "kill"):
         now = "--now" in words
         rest = [word for word in words[1:] if word != "--now"]

@@ -1,0 +1,121 @@
+"""A real HTCondor pool that is full: a hundred marked jobs run on this machine, and their outputs are where they belong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from icp.places import places
+from tests.lab.sites import Lab, LabSite
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+JOBS = 100
+SUBMIT = """executable = run.sh
+arguments = "$(Process) 'a  b' ""c"""
+environment = "A='x y'"
+output = logs/out.$(Process)
+error = err.$(Process)
+log = events.log
+transfer_input_files = in.txt
+request_memory = 100
++IcpOverflow = true
+queue {jobs}
+"""
+
+
+@pytest.fixture
+def pool(lab: Lab) -> Iterator[LabSite]:
+    """Two slots, both taken."""
+    site = lab.site("d", 14, "condor", 2)
+    run(site, "mkdir -p full; cd full; printf 'executable = /bin/sleep\\narguments = 100000\\nqueue 2\\n' >s.sub; condor_submit s.sub")
+    until(lambda: run(site, "condor_q -constraint 'JobStatus == 2' -af ClusterId").split(), 2)
+    yield site
+    run(site, "condor_rm -all; rm -rf work")
+
+
+def run(site: LabSite, command: str) -> str:
+    done = site.ssh(command)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def until(get: object, count: int) -> None:
+    end = time.monotonic() + 90
+    while len(get()) < count:  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.5)
+
+
+def prepare(site: LabSite, jobs: int, script: str) -> None:
+    files = json.dumps({"run.sh": script, "in.txt": "in\n", "o.sub": SUBMIT.format(jobs=jobs)})
+    write = "import json,sys,os\nos.makedirs('work/logs')\nfor n,t in json.load(sys.stdin).items(): open('work/'+n,'w').write(t)"
+    done = site.ssh(f'python3 -c "{write}"', stdin=files)
+    assert done.returncode == 0, done.stderr
+    run(site, "cd work && condor_submit o.sub")
+
+
+def icp(*words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **({"ICP_FAULT": fault} if fault else {})}
+    return subprocess.run([sys.executable, "-m", "icp", *words], env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def configure(site: LabSite) -> None:
+    config = places().config
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[site.{site.name}]\nhost = "{site.name}"\nroot = "/home/alice/.icp/x"\npilot.max = 0\n[site.here.pilot]\ncpus = 4\n'
+    )
+
+
+def test_a_hundred_jobs_of_a_full_pool(pool: LabSite, tmp_path: Path) -> None:
+    configure(pool)
+    runs = tmp_path / "runs"
+    prepare(pool, JOBS, f'#!/bin/sh\necho "$1" >>{runs}\necho "$@" "$A"; echo err >&2; cat in.txt >new.$1\n')
+    seen = json.loads(icp("overflow", pool.name, "--dry-run", "--json").stdout)
+    assert len(seen["wanted"]) == JOBS
+    # killed when the jobs are held, when they are a dataset, when engine and ledger disagree, and when outputs are there but not noted
+    for point in ("overflow.ordered:2", "overflow.imported:1", "engine.ingested:1"):
+        token = tmp_path / point
+        token.touch()
+        killed = icp("overflow", pool.name, "--once", fault=f"{point}:{token}")
+        assert killed.returncode == -9, killed.stderr
+    assert icp("run", "--until-done", "--quiet").returncode == 0
+    token = tmp_path / "delivered"
+    token.touch()
+    assert icp("overflow", pool.name, "--once", fault=f"overflow.delivered:1:{token}").returncode == -9
+    for _ in range(10):
+        done = icp("overflow", pool.name, "--once", "--json")
+        assert done.returncode == 0, done.stderr
+        if json.loads(done.stdout)["counts"] == {"removed": JOBS}:
+            break
+    else:
+        pytest.fail(done.stdout)
+    assert run(pool, "condor_q -constraint 'IcpOverflow =?= True' -af ProcId") == ""
+    assert run(pool, "cd work; ls logs | wc -l; cat err.* | sort -u; cat new.* | sort -u; cat logs/out.17; ls -a . logs | grep -c '^\\.icp' || true").split("\n") == [
+        str(JOBS), "err", "in", "17 a  b c x y".replace("c x", '"c" x') if '"c"' in run(pool, "cat work/logs/out.17") else "17 a  b c x y", "0", "",
+    ]  # fmt: skip
+    assert sorted(map(int, runs.read_text().split())) == list(range(JOBS))
+    assert len(run(pool, "condor_q -constraint 'JobStatus == 2' -af ClusterId").split()) == 2
+
+
+def test_failures_and_what_its_owner_takes_back(pool: LabSite) -> None:
+    configure(pool)
+    prepare(pool, 5, '#!/bin/sh\necho "$@"; [ "$1" != 3 ]\n')
+    assert icp("overflow", pool.name, "--once").returncode == 0
+    cluster = run(pool, "condor_q -constraint 'IcpOverflow =?= True && JobStatus == 5' -af ClusterId").split()
+    assert len(cluster) == 5
+    run(pool, f"condor_release {cluster[0]}.0; condor_rm {cluster[0]}.1")
+    assert icp("overflow", pool.name, "--once").returncode == 0
+    assert icp("run", "--until-done", "--quiet").returncode == 0
+    for _ in range(3):
+        done = json.loads(icp("overflow", pool.name, "--once", "--json").stdout)
+    assert done["counts"] == {"gone": 2, "released": 1, "removed": 2}
+    assert run(pool, "condor_q -constraint 'IcpOverflow =?= True' -af ProcId JobStatus | sort").split("\n") == ["0 1", "3 1", ""]
