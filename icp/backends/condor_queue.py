@@ -72,8 +72,9 @@ def orders(ledger: str, hold: Iterable[Key] = (), remove: Iterable[Key] = (), re
 
 
 def listing(attributes: Sequence[str]) -> str:
-    """sh that lists all jobs of ours that are marked."""
-    return f"echo {_MARK}; condor_q -json -constraint 'IcpOverflow =?= True' -attributes {','.join(attributes)}"
+    """sh that lists all jobs of ours that are marked. An old condor_q lists everybody's."""
+    mine = 'IcpOverflow =?= True && Owner == \\"$(id -un)\\"'
+    return f"echo {_MARK}; condor_q -json -constraint \"{mine}\" -attributes {','.join(attributes)}"
 
 
 def parse_listing(outcome: Outcome) -> dict[Key, dict[str, Any]] | Unknown:

@@ -13,17 +13,18 @@ import pytest
 from icp.cli import main
 from icp.places import places
 
-STEERING = """
+STEERING = '''
 jobs = 2
 files = ["in.txt"]
 [task.make]
-command = "cat in.txt > all.txt; echo $args(job) >> all.txt; echo 1 > p1.dat; echo 2 > p2.dat; echo made; echo trouble >&2; exit $eval(3 if $args(job) == 7 else 0)"
+command = """cat in.txt > all.txt; echo $args(job) >> all.txt; echo 1 > p1.dat; echo 2 > p2.dat
+echo made; echo trouble >&2; exit $eval(3 if $args(job) == 7 else 0)"""
 outputs = ["all.txt", "p*.dat"]
 [task.use]
 inputs = ["make:all.txt", "make:p*.dat"]
 command = "cat all.txt p1.dat p2.dat > used.txt"
 outputs = ["used.txt"]
-"""
+'''
 
 
 @pytest.fixture

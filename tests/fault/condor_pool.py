@@ -12,7 +12,7 @@ from pathlib import Path
 STATUS = {"condor_hold": 5, "condor_rm": 3, "condor_release": 1}
 
 
-ATTRIBUTES = ("ClusterId", "ProcId", "JobStatus", "HoldReason", "IcpOverflow")
+ATTRIBUTES = ("ClusterId", "ProcId", "JobStatus", "HoldReason", "IcpOverflow", "Owner")
 
 
 def matches(text: str, ad: dict[str, object]) -> bool:
@@ -31,10 +31,10 @@ def main() -> int:
         chosen = [ad for ad in ads if matches(constraint, ad)]
         if command == "condor_q":
             if "-json" in words:
-                print(json.dumps(chosen) if chosen else "")
+                sys.stdout.write(json.dumps(chosen) if chosen else "")
             else:
                 for ad in chosen:
-                    print(f"{ad['ClusterId']}.{ad['ProcId']} {ad['ClusterId']}")
+                    sys.stdout.write(f"{ad['ClusterId']}.{ad['ProcId']} {ad['ClusterId']}\n")
             return 0
         for ad in chosen:
             ad["JobStatus"] = STATUS[command]

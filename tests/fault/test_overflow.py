@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import stat
@@ -37,7 +38,8 @@ class Pool:
     def ad(self, number: int, **more: Any) -> dict[str, Any]:
         return {"ClusterId": 7, "ProcId": number, "QDate": 1000, "JobStatus": 1, "JobUniverse": 5, "Cmd": str(self.home / "run.sh"), "Iwd": str(self.home),
                 "Arguments": f"{number}", "Environment": "A=x' 'y", "In": "/dev/null", "Out": f"logs/out.{number}", "Err": "/dev/null",
-                "TransferInput": "in.txt", "RequestCpus": 1, "RequestMemory": 100, "IcpOverflow": True, "HoldReason": None, **more}  # fmt: skip
+                "TransferInput": "in.txt", "RequestCpus": 1, "RequestMemory": 100, "IcpOverflow": True, "HoldReason": None,
+                "Owner": getpass.getuser(), **more}  # fmt: skip
 
     def put(self, ads: list[dict[str, Any]]) -> None:
         self.queue.write_text(json.dumps(ads))
@@ -50,7 +52,8 @@ class Pool:
 
     def overflow(self, *words: str, fault: str = "") -> subprocess.CompletedProcess[str]:
         env = {**self.env, **({"ICP_FAULT": fault} if fault else {})}
-        return subprocess.run([sys.executable, "-m", "icp", "overflow", "--here", "--json", *words], env=env, capture_output=True, text=True, timeout=60, check=False)
+        command = [sys.executable, "-m", "icp", "overflow", "--here", "--json", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
     def icp(self, *words: str) -> str:
         done = subprocess.run([sys.executable, "-m", "icp", *words], env=self.env, capture_output=True, text=True, timeout=100, check=False)
@@ -76,7 +79,7 @@ class Pool:
         pytest.fail(f"not settled: {counts}")
 
     def no_leftovers(self) -> None:
-        assert not [one for one in self.home.rglob(".icp.*")]
+        assert not list(self.home.rglob(".icp.*"))
 
 
 @pytest.fixture

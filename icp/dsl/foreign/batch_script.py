@@ -85,6 +85,9 @@ def _described(
         mistakes.warn(("files",), f"{', '.join(files[1:6])}{', ...' if len(files) > 6 else ''}: named in the script, beside it, and so shipped with it")
     if unsafe(script):
         mistakes.add((), f"{script!r} cannot be the name of a shipped file")
+    if not asked.time:
+        places["time",] = (1, 1)
+        mistakes.warn(("time",), "none is stated, so a job may run 1 h at the most")
     if len(mistakes):
         return None
     argv = (*(asked.shell or _shebang(text) or ("/bin/sh",)), f"./{script}")
