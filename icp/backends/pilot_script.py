@@ -62,6 +62,11 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
     lines = ["#!/bin/sh", f"# pilot {body.pilot}"]
     # walltime counts from here at the latest: what follows may take its time
     lines.append("ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN")
+    lines += [
+        "# HTCondor gives no HOME, and a scratch directory by a name of its own",
+        'if [ -z "${HOME:-}" ]; then HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME; fi',
+        'if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then TMPDIR=$_CONDOR_SCRATCH_DIR; export TMPDIR; fi',
+    ]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in sorted(body.env.items())]
     if body.modules:
         # batch shells often have no `module` yet: it is a function of the login shell
@@ -94,8 +99,8 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
         'if [ -z "$python" ]; then',
         '  echo "pilot: no Python 3.6 or newer on $(hostname): set site.NAME.python or site.NAME.modules" >&2; exit 127',
         "fi",
-        "# in a batch script that nothing spread over nodes Slurm says 0 too",
-        "node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}",
+        "# in a batch script that nothing spread over nodes Slurm and PBS say 0 too; ICP_NODE is of the loop that starts pilots by Grid Engine and LSF",
+        "node=${ICP_NODE:-${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${PBS_NODENUM:-0}}}}}}",
         'echo "pilot: node $node on $(hostname), python $(command -v "$python")"',
     ]
     agent = f'{shlex.join(body.command)} --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"'

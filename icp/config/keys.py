@@ -16,7 +16,7 @@ __all__ = ["KEYS", "NAME", "Key", "checked", "explain", "find_key", "nearest"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
-SCHEDULERS = ("none", "slurm")
+SCHEDULERS = ("none", "slurm", "sge", "condor", "pbs", "torque", "lsf")
 # batch systems and Parsl quote nothing: variables of the site's own are all that may be expanded
 _PLACE = re.compile(r"(?:~|[/$][\w./${}+@:,=-]*)\Z|~/[\w./+@:,=-]*\Z")
 
@@ -64,7 +64,7 @@ KEYS: tuple[Key, ...] = (
     Key("ssh.connect_timeout", "number", 15.0, "seconds that a host has to accept a connection"),
     Key("ssh.persist", "time", 600.0, "seconds that the shared connection to a host stays open without work"),
     Key("site.*.host", "host", None, "what you type after `ssh`: an alias of ~/.ssh/config, or user@host (default: this machine)"),
-    Key("site.*.scheduler", "scheduler", "none", "the batch system there: none, slurm; none: pilots are started on the host itself"),
+    Key("site.*.scheduler", "scheduler", "none", f"the batch system there: {', '.join(SCHEDULERS)}, or a plug-in's; none: pilots run on the host itself"),
     Key("site.*.root", "place", None, "directory at the site below which its spool is made; login node and workers must see it (needed with `host`)"),
     Key("site.*.zone", "text", None, "sites of one zone share fast storage (default: the host)"),
     Key("site.*.scratch", "place", None, "directory for the work of tasks on a node; `$USER` and the like are expanded there (default: $TMPDIR or /tmp)"),
@@ -89,7 +89,7 @@ KEYS: tuple[Key, ...] = (
     Key("site.*.pilot.max_pending", "count", 1, "pilots that wait to start, at once"),
     Key("site.*.pilot.rate", "count", 120, "pilots submitted within an hour at the most"),
     Key("site.*.pilot.idle", "number", 60.0, "seconds without work after which a pilot leaves"),
-    Key("site.*.pilot.options.*", "any", None, "an option of Parsl's provider for the batch system, by its name there"),
+    Key("site.*.pilot.options.*", "any", None, "an option of the batch system (docs/batch-systems.md), or of Parsl's provider for it, by its name there"),
 )
 
 
@@ -107,6 +107,13 @@ def _quantity(value: Any, units: Mapping[str, int], what: str) -> int:
         except ValueError:
             pass
     raise ValueError(f"expected {what}")
+
+
+def _plug_ins() -> list[str]:
+    """Batch systems that others wrote (docs/plugins.md)."""
+    from importlib.metadata import entry_points
+
+    return [one.name for one in entry_points(group="icp.batch_systems")]
 
 
 def checked(kind: str, value: Any) -> Any:
@@ -137,7 +144,7 @@ def checked(kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "host" and isinstance(value, str) and HOST.match(value):
         return value
-    if kind == "scheduler" and value in SCHEDULERS:
+    if kind == "scheduler" and isinstance(value, str) and (value in SCHEDULERS or value in _plug_ins()):
         return value
     if kind == "place" and isinstance(value, str) and _PLACE.match(value):
         return value

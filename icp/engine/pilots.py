@@ -25,7 +25,7 @@ def wanted(site: Site, place: SpoolPlace, ledger: str, pilot: str) -> Wanted:
     """The batch job of one pilot."""
     spec = site.pilot
     return Wanted(
-        batch_name(ledger, pilot), f"{place.root}/pilots/{pilot}", nodes=spec.nodes, cpus=spec.cpus, memory=spec.memory, gpus=spec.gpus,
+        batch_name(ledger, pilot), f"{place.root}/pilots/{pilot}", nodes=spec.nodes, cpus=spec.cpus, memory=spec.memory, gpus=spec.gpus, disk=spec.disk,
         walltime=spec.walltime or WALLTIME, partition=spec.partition, account=spec.account, qos=spec.qos, constraint=spec.constraint,
         options=site.options,
     )  # fmt: skip

@@ -366,10 +366,11 @@ class Engine:
         box = cards.outbox_of(db, site.id)
         streams = sites.positions(db, site.id)
         wanted = files.coming(db, site.id, 2000, self.relay)
-        if box is None and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
+        site.left = pilots.left(db, site.id, account=site.config.scheduler != "none" and site.config.accounting is not False)
+        if box is None and not site.left and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
-        site.left = pilots.left(db, site.id)
-        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if pilots.listed(db, site.id) else []
+        some = site.left or pilots.listed(db, site.id)
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if some else []
         site.large = [one for one in wanted if one.size > self.large]
         site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
         with self.ledger.write():
@@ -401,7 +402,7 @@ class Engine:
             known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
             if not isinstance(known, Unknown):
                 with self.ledger.write() as db:
-                    pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails)
+                    pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails, site.left)
         arrived = self._home(site, answer, now, result)
         self._begin_transfers(site)
         faults.visit("engine.ingested")

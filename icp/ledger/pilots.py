@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from icp.ledger.sites import agent_event, pause
@@ -67,10 +67,24 @@ def pilots_of(db: sqlite3.Connection, site: int) -> list[tuple[int, bytes, Pilot
     return [(row[0], row[1], Pilot(row[2]), row[3]) for row in rows]
 
 
-def left(db: sqlite3.Connection, site: int) -> dict[str, str]:
-    """pilot (hex) -> batch id of live pilots that the last listing lacked: accounting may know how they ended."""
-    rows = db.execute("SELECT key, batch FROM pilot WHERE site = ? AND live = 1 AND missing > 0 AND batch IS NOT NULL", (site,)).fetchall()
+def left(db: sqlite3.Connection, site: int, *, account: bool = True) -> dict[str, str]:
+    """pilot (hex) -> batch id of pilots that accounting is to be asked for: live ones that the last listing lacked, it may know how they
+    ended; and, if ``account``, ended ones of which it has not told yet what they used.
+    """
+    rows = db.execute(
+        "SELECT key, batch FROM pilot WHERE site = ?1 AND live = 1 AND missing > 0 AND batch IS NOT NULL UNION ALL "
+        "SELECT key, batch FROM (SELECT key, batch FROM pilot INDEXED BY pilot_unaccounted "
+        "WHERE site = ?1 AND ?2 AND live = 0 AND core_seconds IS NULL AND asked < 5 AND batch IS NOT NULL LIMIT 100)",
+        (site, account),
+    ).fetchall()
     return {row[0].hex(): str(row[1]) for row in rows}
+
+
+def _account(db: sqlite3.Connection, site: int, batch: Mapping[str, Known], asked: Iterable[str]) -> None:
+    """What accounting told of pilots, and that it was asked: it may be minutes late, and after some ticks it has nothing."""
+    used = [(known.core_seconds, bytes.fromhex(pilot), site) for pilot, known in batch.items() if known.core_seconds is not None]
+    db.executemany("UPDATE pilot SET core_seconds = ? WHERE key = ? AND site = ?", used)
+    db.executemany("UPDATE pilot SET asked = asked + 1 WHERE key = ? AND live = 0 AND site = ?", [(bytes.fromhex(one), site) for one in asked])
 
 
 def receipt(db: sqlite3.Connection, site: int, key: str, meaning: Submitted | NotSubmitted | Unclear, now: float, observed: float) -> None:
@@ -103,15 +117,18 @@ def _young(db: sqlite3.Connection, site: int, now: float, why: str, most: int = 
 
 
 def settle_pilots(
-    db: sqlite3.Connection, site: int, batch: Mapping[str, Known] | None, now: float, margin: float = 600.0, tails: Mapping[str, str] | None = None
-) -> None:
-    """Move pilots by what the batch system says: pilot (hex) -> Known; ``tails``: the last that those printed that ended young.
+    db: sqlite3.Connection, site: int, batch: Mapping[str, Known] | None, now: float, margin: float = 600.0, tails: Mapping[str, str] | None = None,
+    asked: Iterable[str] = (),
+) -> None:  # fmt: skip
+    """Move pilots by what the batch system says: pilot (hex) -> Known; ``tails``: the last that those printed that ended young; ``asked``: those
+    that accounting was asked for.
 
     None means that it could not be asked, which tells nothing. A pilot that it does not know counts as missing; two in a
     row count as vanished, and that ends a pilot only when its agents ended too.
     """
     if batch is None:
         return
+    _account(db, site, batch, asked)
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     for pilot, key, state, job in pilots_of(db, site):
         known = batch.get(key.hex(), _ABSENT)

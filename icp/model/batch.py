@@ -25,6 +25,8 @@ class Wanted:
     """Bytes, of each node."""
     gpus: int | None = None
     """Of each node."""
+    disk: int | None = None
+    """Bytes, of each node, where the batch system counts it."""
     walltime: int = 3600
     """Seconds; rounded up to minutes."""
     partition: str | None = None
@@ -32,7 +34,7 @@ class Wanted:
     qos: str | None = None
     constraint: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Parsl's own options of the provider, by its names."""
+    """Options of Parsl's provider, by its names, and of ours beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Known:
     """Where it waits for what will never come: what mends it."""
     ours: bool = False
     """What mends it is a change of our configuration; otherwise the site's people, or the person there, have to do something."""
+    core_seconds: float | None = field(default=None, compare=False)
+    """What it is charged: the time it held its cores, times their number; None where accounting has not told (yet)."""
 
 
 def batch_name(ledger: str, pilot: str) -> str:

@@ -4,6 +4,7 @@ where each is written).
 
 import json
 import os
+import resource
 import sys
 
 from . import node
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["OutOfMemory", "attributes", "choose_scratch", "cpus", "disk", "gpus", "memory", "platform_name", "probe"]
 
 _BATCH = ("SLURM_JOB_ID", "PBS_JOBID", "_CONDOR_SCRATCH_DIR", "JOB_ID", "LSB_JOBID")
-_CPU_VARIABLES = ("SLURM_CPUS_ON_NODE", "NCPUS", "NSLOTS")
+_CPU_VARIABLES = ("SLURM_CPUS_ON_NODE", "NCPUS", "PBS_NCPUS", "PBS_NUM_PPN", "NSLOTS")
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "SGE_GPU", "SGE_HGR_gpu", "SGE_HGR_gpus", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 
 
 def _first_line(path: str) -> str:
@@ -98,6 +100,27 @@ def in_batch_job() -> bool:
     return any(name in os.environ for name in _BATCH)
 
 
+def _machine_ad() -> "dict[str, str]":
+    """What HTCondor gave: the ad of our slot, values as they are written there."""
+    found = {}
+    try:
+        with open(os.environ.get("_CONDOR_MACHINE_AD", ""), errors="replace") as stream:
+            for line in stream:
+                name, equals, value = line.partition(" = ")
+                if equals:
+                    found[name.strip()] = value.strip()
+    except OSError:
+        pass
+    return found
+
+
+def _on_this_host() -> int:
+    """How many slots LSF gave on this host, 0 where it says nothing: ``LSB_MCPU_HOSTS`` is ``host1 4 host2 4``."""
+    words = os.environ.get("LSB_MCPU_HOSTS", "").split()
+    own = os.uname().nodename.split(".")[0]
+    return sum(int(n) for host, n in zip(words[::2], words[1::2]) if host.split(".")[0] == own and n.isdigit())
+
+
 def cpus(given: "int | None") -> int:
     """How many tasks of one cpu may run side by side."""
     found = [len(os.sched_getaffinity(0))]
@@ -106,6 +129,9 @@ def cpus(given: "int | None") -> int:
         found.append(quota)
     if in_batch_job():
         found += [int(os.environ[name]) for name in _CPU_VARIABLES if os.environ.get(name, "").isdigit()]
+        cpus_there = _machine_ad().get("Cpus", "")
+        found += [int(cpus_there)] if cpus_there.isdigit() else []
+        found += [_on_this_host()] if _on_this_host() else []
     # What was ordered counts, even where this machine has less: a test, or a site that shares its processors.
     return given if given else max(1, min(found))
 
@@ -121,6 +147,13 @@ def memory(given: "int | None", slots: int) -> int:
     for name, factor in (("SLURM_MEM_PER_NODE", 1), ("SLURM_MEM_PER_CPU", slots)):
         if os.environ.get(name, "").isdigit() and int(os.environ[name]):
             found.append(int(os.environ[name]) * factor << 20)
+    slot = _machine_ad().get("Memory", "")
+    if slot.isdigit() and int(slot):
+        found.append(int(slot) << 20)
+    if in_batch_job():
+        # Grid Engine and PBS hold h_vmem and vmem by this limit
+        limited = resource.getrlimit(resource.RLIMIT_AS)[0]
+        found += [limited] if limited not in (resource.RLIM_INFINITY, -1) else []
     with open("/proc/meminfo") as stream:
         known = {fields[0]: int(fields[1]) << 10 for fields in map(str.split, stream) if len(fields) == 3}
     found.append(known.get("MemTotal:", 1 << 31) if found else known.get("MemAvailable:", 1 << 31))
@@ -141,13 +174,34 @@ def free_bytes(folder: str) -> int:
 
 def gpus(given: "int | None") -> "list[str]":
     """What CUDA_VISIBLE_DEVICES may hold: what the batch system gave, or 0, 1, ... up to what was ordered."""
-    text = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    visible = [one.strip() for one in text.split(",") if one.strip()]
-    if visible and visible[0] in ("-1", "NoDevFiles"):
-        visible = []
+    visible = _given_gpus()
     if given is None:
         return visible
     return visible[:given] if len(visible) >= given else [str(one) for one in range(given)]
+
+
+def _given_gpus() -> "list[str]":
+    ad = _machine_ad()
+    if ad:
+        # without any, HTCondor says CUDA_VISIBLE_DEVICES=10000, a device that is nowhere
+        return _devices(ad.get("AssignedGPUs", "").strip('"')) if ad.get("GPUs", "0") != "0" else []
+    for name in _GPU_VARIABLES:
+        if os.environ.get(name, "").strip():
+            return _devices(os.environ[name])
+    try:
+        # Torque: a line "host-gpu0" for each
+        with open(os.environ.get("PBS_GPUFILE", "")) as stream:
+            own = os.uname().nodename.split(".")[0]
+            pairs = [line.strip().rpartition("-gpu") for line in stream]
+            return [number for host, _, number in pairs if host.split(".")[0] == own]
+    except OSError:
+        return []
+
+
+def _devices(text: str) -> "list[str]":
+    """Grid Engine puts blanks between them, the others commas."""
+    found = text.replace(",", " ").split()
+    return [] if found and found[0] in ("-1", "NoDevFiles", "10000", "none") else found
 
 
 def choose_scratch(configured: "str | None", fallback: str, wanted: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ from icp.backends.base import Unknown
 from icp.errors import BadInput
 from icp.model.batch import Captured, Known, NotSubmitted, Submitted, Unclear, Wanted
 
-__all__ = ["Answers", "BatchSystem", "system"]
+__all__ = ["GROUP", "Answers", "BatchSystem", "system"]
 
 Answers = Sequence[tuple[int | None, str, str]]
 """(exit code or None where it did not end in time, stdout, stderr) of each question, in their order."""
@@ -46,14 +47,28 @@ class BatchSystem(Protocol):
         """pilot (hex) -> what is known. A pilot that is not there is absent now. ``left``: pilot -> job id of those asked about in ``questions``."""
 
 
+GROUP = "icp.batch_systems"
+"""Entry points of this group are batch systems that others wrote: a class without arguments each."""
+
+_OURS: Mapping[str, str] = {
+    "none": "none:NoBatch", "slurm": "slurm:Slurm", "sge": "grid_engine:GridEngine", "condor": "condor:Condor", "pbs": "pbs:Pbs",
+    "torque": "pbs:Torque", "lsf": "lsf:Lsf",
+}  # fmt: skip
+
+
 def system(name: str) -> BatchSystem:
-    """The batch system that the configuration calls so; BadInput."""
-    if name == "none":
-        from icp.backends.batch.none import NoBatch
+    """The batch system that the configuration calls so: one of ours, or a plug-in's; BadInput."""
+    if name in _OURS:
+        module, _, kind = _OURS[name].partition(":")
+        ours: BatchSystem = getattr(importlib.import_module(f"{__name__}.{module}"), kind)()
+        return ours
+    from importlib.metadata import entry_points
 
-        return NoBatch()
-    if name == "slurm":
-        from icp.backends.batch.slurm import Slurm
-
-        return Slurm()
-    raise BadInput(f"no scheduler {name!r}", "known are none and slurm")
+    others = {one.name: one for one in entry_points(group=GROUP)}
+    if name not in others:
+        raise BadInput(f"no scheduler {name!r}", "known are " + ", ".join([*_OURS, *sorted(others)]))
+    try:
+        made: BatchSystem = others[name].load()()
+    except Exception as error:  # whatever a plug-in of others does
+        raise BadInput(f"scheduler {name!r}: the plug-in {others[name].value} cannot be loaded: {error}", "install it again, or a newer one") from error
+    return made

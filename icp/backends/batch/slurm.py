@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 from icp.backends.base import Unknown
 from icp.backends.batch import Answers
-from icp.model.batch import Captured, Known, NotSubmitted, Submitted, Unclear, Wanted, name_pattern
+from icp.backends.batch.by_parsl import ByParsl
+from icp.backends.batch.listing import ASKED_AT_ONCE, chosen, combine, failed, seconds
+from icp.model.batch import Known, name_pattern
 
 __all__ = ["NEVER", "SLURM", "Slurm", "combine", "parse_sacct", "parse_squeue", "sacct_argv", "squeue_argv"]
 
@@ -93,8 +93,6 @@ _THEIRS = frozenset(("PartitionDown", "PartitionInactive", "JobHeldUser", "JobHe
 NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 
 _SQUEUE_FILTERS = ("SQUEUE_ACCOUNT", "SQUEUE_LICENSES", "SQUEUE_NAMES", "SQUEUE_PARTITION", "SQUEUE_QOS", "SQUEUE_STATES", "SQUEUE_USERS")
-_IDS = 300
-"""Jobs that accounting is asked for at once."""
 _SACCT_FIELDS = "JobIDRaw,JobName,State,ExitCode,Elapsed,AllocCPUS"
 
 
@@ -114,15 +112,12 @@ def sacct_argv(jobs: Iterable[str]) -> list[str]:
 
 
 _JOB = re.compile(r"[0-9]+\Z")
-_ORDER = {"running": 0, "pending": 1, "unknown": 2, "ended": 3}
 
 
 def parse_squeue(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
     """Pilot -> what squeue lists. A pilot that is not there is absent now: waiting, running, or ended long ago it is not."""
-    if code != 0:
-        return Unknown(_why("squeue", code, err))
-    if out and not out.endswith("\n"):
-        return Unknown("squeue's answer is cut off")
+    if broken := failed("squeue", code, out, err):
+        return broken
     pattern = name_pattern(ledger)
     found: dict[str, list[Known]] = {}
     for line in out.splitlines():
@@ -140,23 +135,13 @@ def parse_squeue(code: int | None, out: str, err: str, ledger: str) -> dict[str,
         bare = reason.removesuffix(")").removeprefix("(")
         never = NEVER.get(bare, "") if word == "pending" else ""
         found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never, bool(never) and bare not in _THEIRS))
-    return {pilot: _best(several) for pilot, several in found.items()}
-
-
-def _best(several: list[Known]) -> Known:
-    """Of several jobs of one pilot the one that lives counts; of those that ended, the last."""
-    several.sort(key=lambda one: (_ORDER[one.word], -int(one.job) if one.word == "ended" else int(one.job)))
-    first = several[0]
-    others = tuple(one.job for one in several[1:] if one.word in ("pending", "running"))
-    return replace(first, others=others)
+    return chosen(found)
 
 
 def parse_sacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
     """Pilot -> how its job ended, for those that accounting knows to have ended. Not being there means nothing."""
-    if code != 0:
-        return Unknown(_why("sacct", code, err))
-    if out and not out.endswith("\n"):
-        return Unknown("sacct's answer is cut off")
+    if broken := failed("sacct", code, out, err):
+        return broken
     pattern = name_pattern(ledger)
     found: dict[str, list[Known]] = {}
     for line in out.splitlines():
@@ -167,8 +152,10 @@ def parse_sacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
         state = parts[2].split(" ")[0].rstrip("+")  # "CANCELLED by 1001"
         if match is None or SLURM.get(state) != "ended":
             continue
-        found.setdefault(match[1], []).append(Known("ended", parts[2], _exit(state, parts[3]), parts[0]))
-    return {pilot: _best(several) for pilot, several in found.items()}
+        elapsed, cpus = (seconds(parts[4]), parts[5]) if len(parts) > 5 else (None, "")
+        used = elapsed * int(cpus) if elapsed is not None and cpus.isdigit() else None
+        found.setdefault(match[1], []).append(Known("ended", parts[2], _exit(state, parts[3]), parts[0], core_seconds=used))
+    return chosen(found)
 
 
 def _exit(state: str, text: str) -> int | None:
@@ -179,63 +166,13 @@ def _exit(state: str, text: str) -> int | None:
     return 128 + int(match[2]) if int(match[2]) else int(match[1])
 
 
-def combine(
-    listed: dict[str, Known] | Unknown, accounted: dict[str, Known] | Unknown | None, asked: Sequence[str] = ()
-) -> dict[str, Known] | Unknown:
-    """Both answers as one. A pilot that is in neither is absent from the result: gone, if two ticks in a row say so.
-
-    ``accounted``: None where there is no accounting. ``asked``: the pilots that it was asked for; where it failed they are ``unknown``.
-    What squeue lists as alive counts more than what accounting says has ended.
-    """
-    if isinstance(listed, Unknown):
-        return listed
-    found = dict(listed)
-    if isinstance(accounted, Unknown):
-        for pilot in asked:
-            found.setdefault(pilot, Known("unknown", accounted.why))
-    elif accounted is not None:
-        for pilot, known in accounted.items():
-            if pilot not in found or (found[pilot].word == "ended" and found[pilot].job == known.job):
-                found[pilot] = known
-    return found
-
-
-def _why(program: str, code: int | None, err: str) -> str:
-    if code is None:
-        return f"{program} did not answer in time"
-    lines = [line.strip() for line in err.splitlines() if line.strip()]
-    said = "".join(char if char.isprintable() else "?" for char in lines[-1])[:200] if lines else f"exit {code}"
-    return f"{program} failed: {said}"
-
-
-class Slurm:
+class Slurm(ByParsl):
     """SLURM from 18 on: Parsl writes the submit script, icp asks for the jobs itself."""
 
     name = "slurm"
-    body = "pilot.sh"
-
-    def check(self, wanted: Wanted) -> None:
-        from icp.backends import parsl_provider
-
-        parsl_provider.check(self.name, wanted)
-
-    def render(self, wanted: Wanted) -> Captured:
-        from icp.backends import parsl_provider
-
-        return parsl_provider.render(self.name, wanted)
-
-    def receipt(self, code: int | None, out: str, err: str, options: Mapping[str, Any]) -> Submitted | NotSubmitted | Unclear:
-        from icp.backends import parsl_provider
-
-        return parsl_provider.job_id(self.name, code, out, err, options)
-
-    def cancel(self, name: str, jobs: Sequence[str], options: Mapping[str, Any]) -> list[str]:
-        from icp.backends import parsl_provider
-
-        return parsl_provider.cancel_argv(self.name, jobs, options) if jobs else parsl_provider.cancel_name_argv(name)
 
     def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
-        return [squeue_argv()] + ([sacct_argv(left[:_IDS])] if left and accounting is not False else [])
+        return [squeue_argv()] + ([sacct_argv(left[:ASKED_AT_ONCE])] if left and accounting is not False else [])
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
         if not answers:

@@ -1,6 +1,9 @@
 #!/bin/sh
 # pilot 0123456789abcdef
 ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN
+# HTCondor gives no HOME, and a scratch directory by a name of its own
+if [ -z "${HOME:-}" ]; then HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME; fi
+if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then TMPDIR=$_CONDOR_SCRATCH_DIR; export TMPDIR; fi
 python=
 for p in python3 /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python python3.14 /usr/bin/python3.14 python3.13 /usr/bin/python3.13 python3.12 /usr/bin/python3.12 python3.11 /usr/bin/python3.11 python3.10 /usr/bin/python3.10 python3.9 /usr/bin/python3.9 python3.8 /usr/bin/python3.8 python3.7 /usr/bin/python3.7 python3.6 /usr/bin/python3.6 /opt/rh/rh-python38/root/usr/bin/python3 /opt/rh/rh-python36/root/usr/bin/python3 /opt/conda/bin/python3 "$HOME/miniconda3/bin/python3" "$HOME/.local/bin/python3" python; do
   # the version is asked for: stubs of that name exist that run and do nothing
@@ -9,7 +12,7 @@ done
 if [ -z "$python" ]; then
   echo "pilot: no Python 3.6 or newer on $(hostname): set site.NAME.python or site.NAME.modules" >&2; exit 127
 fi
-# in a batch script that nothing spread over nodes Slurm says 0 too
-node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}
+# in a batch script that nothing spread over nodes Slurm and PBS say 0 too; ICP_NODE is of the loop that starts pilots by Grid Engine and LSF
+node=${ICP_NODE:-${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${PBS_NODENUM:-0}}}}}}
 echo "pilot: node $node on $(hostname), python $(command -v "$python")"
 exec "$python" -I -S /data/icp/programs/pilot-0123456789abcdef.pyz run --spool /data/icp/spool/0a1b2c3d --pilot 0123456789abcdef --node-index "$node"

@@ -1,6 +1,9 @@
 #!/bin/sh
 # pilot 0123456789abcdef
 ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN
+# HTCondor gives no HOME, and a scratch directory by a name of its own
+if [ -z "${HOME:-}" ]; then HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME; fi
+if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then TMPDIR=$_CONDOR_SCRATCH_DIR; export TMPDIR; fi
 export A='it'"'"'s $HOME'
 export B=''
 if ! command -v module >/dev/null 2>&1; then
@@ -25,7 +28,7 @@ done
 if [ -z "$python" ]; then
   echo "pilot: no Python 3.6 or newer on $(hostname): set site.NAME.python or site.NAME.modules" >&2; exit 127
 fi
-# in a batch script that nothing spread over nodes Slurm says 0 too
-node=${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-0}}}}
+# in a batch script that nothing spread over nodes Slurm and PBS say 0 too; ICP_NODE is of the loop that starts pilots by Grid Engine and LSF
+node=${ICP_NODE:-${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${PBS_NODENUM:-0}}}}}}
 echo "pilot: node $node on $(hostname), python $(command -v "$python")"
 exec "$python" -I -S /data/icp/programs/pilot-0123456789abcdef.pyz run --spool /data/icp/spool/0a1b2c3d --pilot 0123456789abcdef --node-index "$node"

@@ -1,0 +1,182 @@
+"""PBS Professional, OpenPBS and Torque: one question for all pilots, and one pure parser of ``qstat -f`` (hides their letters and their lies).
+
+- Plain ``qstat`` cuts names; ``qstat -f`` has them whole. Only jobs of this person are asked for where ``qselect`` can tell them.
+- A job that ended meanwhile makes the whole call exit 153 (unknown) or 35 (finished); the others are told all the same, and count.
+- What ended is asked for job by job in one command, for one unknown id spoils the exit code of all.
+- Torque keeps ended jobs in its listing for a while. Torque's commands over SLURM tell no exit status, whatever happened.
+- ``Exit_status`` below 0: the job never ran; from 256 on: ended by signal (less 256).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from icp.backends.base import Unknown
+from icp.backends.batch import Answers
+from icp.backends.batch.by_parsl import ByParsl
+from icp.backends.batch.listing import ASKED_AT_ONCE, chosen, combine, failed, said, seconds, shown
+from icp.model.batch import Known, name_pattern
+
+__all__ = ["PBS", "Pbs", "Torque", "parse_full", "parse_left"]
+
+PBS: Mapping[str, str] = {
+    "B": "running",  # an array with jobs that run
+    "C": "ended",  # Torque
+    "E": "running",  # exiting: its processes may still be there
+    "F": "ended",
+    "H": "pending",
+    "M": "unknown",  # moved to another server
+    "Q": "pending",
+    "R": "running",
+    "S": "running",  # suspended
+    "T": "pending",  # on its way to a queue
+    "U": "running",  # suspended while somebody uses the keyboard
+    "W": "pending",  # its time has not come
+    "X": "ended",  # part of an array
+}
+"""job_state -> our word (PBS: qstat(1B); Torque: qstat(1B))."""
+
+_LISTING = """if command -v qselect >/dev/null 2>&1; then
+  ids=$(qselect -u "$(id -un)") || exit
+  [ -z "$ids" ] || exec qstat -f $ids
+else exec qstat -f
+fi"""
+_LEFT = 'option=$0; for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_MARK = re.compile(r"^icp: ([0-9]+) (\S+)$", re.MULTILINE)
+
+_GONE = re.compile(r"[Uu]nknown Job Id|Job has finished|finished, use -x|Unknown Job")
+_GONE_CODES = (35, 153)
+NO_HISTORY = re.compile(r"history|-x.*(?:invalid|illegal)|[Uu]nknown option", re.IGNORECASE)
+_JOB = re.compile(r"[0-9]+(?:\[\])?(?:\.[A-Za-z0-9._-]+)?\Z")
+
+_NEVER: tuple[tuple[str, str], ...] = (
+    (r"Can Never Run|can never run", "no node and no limit allows what it asks for: lower site.NAME.pilot.cpus, memory, gpus, nodes or walltime, "
+     "or choose another partition"),
+    (r"too many failed attempts", "the site's nodes could not start it: see that site.NAME.root is there on the nodes, or ask the site"),
+    (r"would exceed .*(?:walltime|limit)|exceeds? queue", "it asks for more than the queue's limits: lower site.NAME.pilot.walltime or cpus"),
+    (r"queue not started|[Qq]ueue .*(?:not started|disabled)", "the queue is stopped: the site has to start it, or choose another partition"),
+)  # fmt: skip
+_HELD = "it is held: `qrls {job}` there lets it go, if the hold is yours; otherwise ask the site"
+
+
+def records(text: str) -> list[tuple[str, dict[str, str]]]:
+    """(id, attributes) of each job of ``qstat -f``.
+
+    Attributes are indented by four blanks, and a tab goes on with the line before; Torque's commands over SLURM indent by a tab.
+    """
+    indent = "    " if re.search(r"^    \w[\w.]* = ", text, re.MULTILINE) else "\t"
+    entry = re.compile(rf"{indent}([A-Za-z][\w.]*) = (.*)$")
+    found: list[tuple[str, dict[str, str]]] = []
+    last = ""
+    for line in text.splitlines():
+        if start := re.match(r"Job Id:\s*(\S+)\s*$", line):
+            found.append((start[1], {}))
+            last = ""
+        elif found and (attribute := entry.match(line)):
+            last = attribute[1]
+            found[-1][1][last] = attribute[2]
+        elif found and last and line.startswith("\t"):
+            found[-1][1][last] += line[1:]
+    return found
+
+
+def parse_full(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
+    """Pilot -> what the listing holds."""
+    if code in _GONE_CODES and err.strip() and all(_GONE.search(line) for line in err.splitlines() if line.strip()):
+        code = 0  # what ended between the two commands is all that is missing
+    if broken := failed("qstat", code, out, err):
+        return broken
+    return chosen(_ours(out, ledger))
+
+
+def parse_left(code: int | None, out: str, err: str, ledger: str, asked: Mapping[str, str]) -> dict[str, Known] | Unknown | None:
+    """Pilot -> how its job ended; one whose question failed is unknown. None: the site keeps no history. Not being there means nothing."""
+    if broken := failed("qstat", code, out, err):
+        return broken
+    pilots = {job: pilot for pilot, job in asked.items()}
+    found: dict[str, Known] = {}
+    begin = 0
+    for mark in _MARK.finditer(out):
+        text, begin = out[begin : mark.start()], mark.end()
+        several = _ours(text, ledger)
+        if mark[1] == "0":
+            found.update({pilot: one for pilot, one in chosen(several).items() if one.word == "ended"})
+        elif int(mark[1]) in _GONE_CODES or _GONE.search(text):
+            continue
+        elif NO_HISTORY.search(text):
+            return None
+        elif mark[2] in pilots:
+            found[pilots[mark[2]]] = Known("unknown", f"qstat failed: {said(text) or 'exit ' + mark[1]}")
+    return found
+
+
+def _ours(text: str, ledger: str) -> dict[str, list[Known]]:
+    pattern = name_pattern(ledger)
+    found: dict[str, list[Known]] = {}
+    for job, row in records(text):
+        match = pattern.match(row.get("Job_Name", ""))
+        if match and _JOB.match(job):
+            found.setdefault(match[1], []).append(_known(job, row))
+    return found
+
+
+def _known(job: str, row: Mapping[str, str]) -> Known:
+    state = row.get("job_state", "")
+    word = PBS.get(state, "unknown")
+    reason = shown(row.get("comment", "").strip())
+    if word == "ended":
+        exit_ = _exit(row.get("Exit_status", row.get("exit_status", "")))
+        return Known(word, reason or state, exit_, job, core_seconds=_core_seconds(row))
+    if word == "running" and state == "R":
+        return Known(word, "", None, job)
+    never = ""
+    if word == "pending":
+        never = next((hint for pattern, hint in _NEVER if re.search(pattern, reason)), "")
+        if state == "H":
+            never = never or _HELD
+            reason = f"held: {reason}" if reason else f"held ({row.get('Hold_Types', '?')})"
+    return Known(word, reason or ("" if state == "Q" else state), None, job, (), never.format(job=job))
+
+
+def _exit(text: str) -> int | None:
+    """As a shell gives it; below 0 the job never ran, which has no exit code."""
+    if not re.match(r"-?[0-9]+\Z", text):
+        return None
+    number = int(text)
+    if number < 0:
+        return None
+    return 128 + number - 256 if number >= 256 else number
+
+
+def _core_seconds(row: Mapping[str, str]) -> float | None:
+    wall = seconds(row.get("resources_used.walltime", ""))
+    cpus = row.get("resources_used.ncpus") or row.get("Resource_List.ncpus") or row.get("total_execution_slots") or ""
+    return wall * int(cpus) if wall is not None and cpus.isdigit() else None
+
+
+class Pbs(ByParsl):
+    """PBS Professional from 13 on, and OpenPBS."""
+
+    name = "pbs"
+    history = "-xf"
+    """How ``qstat`` is asked for a job that ended."""
+
+    def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
+        asked = [["/bin/sh", "-c", _LISTING]]
+        if left and accounting is not False:
+            asked.append(["/bin/sh", "-c", _LEFT, self.history, *left[:ASKED_AT_ONCE]])
+        return asked
+
+    def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
+        if not answers:
+            return Unknown("qstat was not asked")
+        accounted = parse_left(*answers[1], ledger, left) if len(answers) > 1 else None
+        return combine(parse_full(*answers[0], ledger), accounted, list(left))
+
+
+class Torque(Pbs):
+    """Torque, and its commands over SLURM: ended jobs are asked for like the others."""
+
+    name = "torque"
+    history = "-f"
