@@ -24,15 +24,15 @@ CONDOR: Mapping[int, str] = {
     0: "pending",  # unexpanded
     1: "pending",  # idle
     2: "running",
-    3: "ended",  # removed, as long as its processes are being ended it is still in the queue: see below
+    3: "running",  # being removed: its starter may still be ending its processes
     4: "ended",  # completed
     5: "pending",  # held
     6: "running",  # transferring output
     7: "running",  # suspended
 }
-"""JobStatus -> our word."""
+"""JobStatus in the queue -> our word."""
 
-_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "NumJobStarts", "RemoveReason")
+_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "LastRejMatchReason")
 _HISTORY = (
     "ClusterId", "ProcId", "JobStatus", "IcpPilot", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason", "HoldReason", "LastHoldReason",
     "RemoteWallClockTime", "CumulativeSlotTime", "CpusProvisioned", "RequestCpus",
@@ -69,14 +69,14 @@ def parse_queue(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             hint = HOLDS.get(ad.get("HoldReasonCode") or 0, _HELD)
             never = "" if ad.get("HoldReasonCode") == 16 else hint.format(job=job)
         elif status == 3:
-            # condor_rm was heard; the starter may still be ending its processes
-            word, reason = "running", "being removed"
+            reason = "being removed"
+        elif status == 1:
+            reason = shown(str(ad.get("LastRejMatchReason") or "")).strip()
         elif status in (6, 7):
             reason = "transferring output" if status == 6 else "suspended"
         elif word == "unknown":
             reason = f"JobStatus {status}"
-        exit_ = None
-        found.setdefault(pilot, []).append(Known(word, reason, exit_, job, (), never))
+        found.setdefault(pilot, []).append(Known(word, reason, None, job, (), never))
     return chosen(found)
 
 

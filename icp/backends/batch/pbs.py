@@ -128,8 +128,8 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
     if word == "ended":
         exit_ = _exit(row.get("Exit_status", row.get("exit_status", "")))
         return Known(word, reason or state, exit_, job, core_seconds=_core_seconds(row))
-    if word == "running" and state == "R":
-        return Known(word, "", None, job)
+    if word == "running":
+        return Known(word, "" if state == "R" else state, None, job)
     never = ""
     if word == "pending":
         never = next((hint for pattern, hint in _NEVER if re.search(pattern, reason)), "")
