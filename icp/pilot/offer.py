@@ -186,7 +186,7 @@ def _given_gpus() -> "list[str]":
         # without any, HTCondor says CUDA_VISIBLE_DEVICES=10000, a device that is nowhere
         return _devices(ad.get("AssignedGPUs", "").strip('"')) if ad.get("GPUs", "0") != "0" else []
     for name in _GPU_VARIABLES:
-        if os.environ.get(name, "").strip():
+        if name in os.environ:
             return _devices(os.environ[name])
     try:
         # Torque: a line "host-gpu0" for each

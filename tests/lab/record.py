@@ -22,9 +22,11 @@ LEDGER = "0a1b2c3d-1111-2222-3333-444444444444"
 
 SGE = """cd ~ && mkdir -p rec && cd rec || exit
 name() { echo "icp-0a1b2c3d-000000000000000$1"; }
-mk() { printf '#!/bin/sh\\n#$ -S /bin/sh\\n#$ -o /dev/null\\n#$ -e /dev/null\\n#$ -r n\\n%s\\n' "$2" >j.sh; n=$1; shift 2; qsub -terse -N "$n" "$@" j.sh; }
+mk() { printf '#!/bin/sh\\n#$ -S /bin/sh\\n#$ -o /dev/null\\n#$ -e /dev/null\\n#$ -r n\\n%s\\n' "$2" >j.sh
+n=$1; shift 2; qsub -terse -N "$n" "$@" j.sh; }
 mk "$(name 1)" 'exit 0'; mk "$(name 2)" 'exit 7'; mk "$(name 3)" 'sleep 600'; mk "$(name 4)" 'sleep 600' -h; mk "$(name 5)" 'kill -9 $$'
-mk "$(name 6)" 'sleep 600' -o /nonexistent/x; mk "$(name 7)" 'sleep 600' -l h_rt=0:0:03; mk "$(name 8)" 'sleep 600' -pe smp 64
+mk "$(name 6)" 'sleep 600' -o /nonexistent/x; mk "$(name 7)" 'sleep 600' -l h_rt=0:0:03
+mk "$(name 8)" 'sleep 600' -pe smp 64
 c=$(mk "$(name 9)" 'sleep 600' -pe smp 2); mk "$(name a)" 'sleep 600'; mk "$(name a)" 'sleep 600' -h; mk 'of_the_user' 'sleep 600'
 sleep 3; qdel "$c"; sleep 4"""
 CONDOR = """cd ~ && mkdir -p rec && cd rec || exit
@@ -68,12 +70,12 @@ def main(config: str, site: str, name: str, folder: Path) -> None:
     jobs = re.findall(r"[0-9]+", re.sub(r"[^\n]*registered.*|of_the.*", "", ssh("bash -s", {"sge": SGE, "condor": CONDOR, "torque": TORQUE}[name])[1]))
     listing = ssh(batch.questions(LEDGER, (), None)[0])
     (folder / "listing.out").write_text(listing[1])
-    pilots = "1234567 89aab"
     asked = [*jobs, "99999"]
     accounting = batch.questions(LEDGER, asked, None)[1]
     answered = ssh(accounting)
     (folder / "accounting.out").write_text(answered[1])
-    said["listing"], said["accounting"], said["jobs"] = [listing[0], listing[2]], [answered[0], answered[2]], dict(zip(pilots.replace(" ", ""), jobs, strict=False))
+    said["listing"], said["accounting"] = [listing[0], listing[2]], [answered[0], answered[2]]
+    said["jobs"] = jobs
     refused = []
     for option in REFUSED[name]:
         if name == "condor":

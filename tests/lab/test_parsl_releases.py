@@ -26,4 +26,5 @@ def test_contract_holds(release: str, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", release, "pytest", "pytest-timeout", "hypothesis")
-    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", "-m", "not lab", "tests/contract/test_provider.py")
+    run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", "-m", "not lab", "tests/contract/test_provider.py",
+        "tests/contract/test_batch_systems.py")

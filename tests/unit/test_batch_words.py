@@ -126,7 +126,8 @@ def test_grid_engine_entities_are_refused() -> None:
 
 
 def test_grid_engine_reason_that_is_turned_off_is_none() -> None:
-    found = parse_qstat(0, listed("qw", "job_number:                 6\nscheduling info:            (Collecting of scheduler job information is turned off)\n"), "", LEDGER)
+    behind = "job_number:                 6\nscheduling info:            (Collecting of scheduler job information is turned off)\n"
+    found = parse_qstat(0, listed("qw", behind), "", LEDGER)
     assert isinstance(found, dict)
     assert found[A] == Known("pending", "", None, "6")
 

@@ -100,10 +100,15 @@ class Condor(Dialect):
         once = "(NumJobStarts =?= undefined || NumJobStarts == 0)"
         if options.get("exclusive"):
             once += " && (TARGET.Cpus == TARGET.TotalCpus)"
-        return {
-            **self.base(wanted), "cores_per_slot": wanted.cpus, "project": f'"{wanted.account or ""}"',
-            "requirements": once if wanted.constraint is None else f"{once} && ({wanted.constraint})", "scheduler_options": self.lines(wanted, *lines),
-        }  # fmt: skip
+        arguments = {**self.base(wanted), "cores_per_slot": wanted.cpus, "project": f'"{wanted.account or ""}"', "scheduler_options": self.lines(wanted, *lines)}
+        arguments["requirements"] = once if wanted.constraint is None else f"{once} && ({wanted.constraint})"
+        # HTCondor would bring what is written to its own files when the job ends, and never if it was removed
+        arguments["worker_init"] = f"exec > {wanted.folder}/stdout 2> {wanted.folder}/stderr"
+        return arguments
+
+    def text(self, wanted: Wanted, text: str) -> str:  # noqa: ARG002
+        """What is said before the pilot's folder can be written goes beside what the pilot says."""
+        return re.sub(r"^((?:output|error) .*/)std(out|err)$", r"\1condor.\2", text, flags=re.MULTILINE)
 
     def cancel(self, words: list[str]) -> list[str]:
         """Parsl's second command takes a job out of the queue whose processes still live: one is enough."""
