@@ -31,10 +31,12 @@ c=$(mk "$(name 9)" 'sleep 600' -pe smp 2); mk "$(name a)" 'sleep 600'; mk "$(nam
 sleep 3; qdel "$c"; sleep 4"""
 CONDOR = """cd ~ && mkdir -p rec && cd rec || exit
 name() { echo "icp-0a1b2c3d-000000000000000$1"; }
-mk() { n=$1; a=$2; shift 2; { printf '%s\\n' universe=vanilla executable=/bin/sh transfer_executable=false "arguments=\\"$a\\"" output=/dev/null error=/dev/null \\
-  "+IcpPilot=\\"$n\\"" "batch_name=$n" should_transfer_files=YES 'transfer_output_files=""' "$@" queue; } >j.sub; condor_submit j.sub | grep -o 'cluster [0-9]*' ; }
+mk() { n=$1; a=$2; shift 2; { printf '%s\\n' universe=vanilla executable=/bin/sh transfer_executable=false "arguments=\\"$a\\"" output=/dev/null \\
+  error=/dev/null "+IcpPilot=\\"$n\\"" "batch_name=$n" should_transfer_files=YES 'transfer_output_files=""' "$@" queue; } >j.sub
+  condor_submit j.sub | grep -o 'cluster [0-9]*' ; }
 mk "$(name 1)" "-c 'exit 0'"; mk "$(name 2)" "-c 'exit 7'"; mk "$(name 3)" "-c 'sleep 600'"; mk "$(name 4)" "-c 'sleep 600'" hold=True
-mk "$(name 5)" "-c 'kill -9 \\$\\$'"; mk "$(name 6)" "-c 'sleep 600'" request_cpus=64; mk "$(name 7)" "-c 'sleep 600'" transfer_input_files=/nonexistent/x
+mk "$(name 5)" "-c 'kill -9 \\$\\$'"; mk "$(name 6)" "-c 'sleep 600'" request_cpus=64
+mk "$(name 7)" "-c 'sleep 600'" transfer_input_files=/nonexistent/x
 mk "$(name 8)" "-c 'sleep 600'" 'periodic_remove = (JobStatus == 2) && (time() - EnteredCurrentStatus > 3)'
 mk "$(name 9)" "-c 'sleep 600'"; mk "$(name a)" "-c 'sleep 600'"; mk "$(name a)" "-c 'sleep 600'" hold=True; mk of_the_user "-c 'sleep 600'"
 sleep 20; condor_rm -constraint "IcpPilot == \\"$(name 9)\\""; sleep 12"""

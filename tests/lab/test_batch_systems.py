@@ -246,7 +246,10 @@ def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[
     outputs = sorted((tmp_path / "outputs" / "small").glob("*/out.txt"))
     assert [one.read_text().split("\n")[0] for one in outputs] == [f"{job} /home/alice" for job in range(5)]
     (ledger,) = home.glob("*.sqlite")
-    with sqlite3.connect(ledger) as db:
-        assert db.execute("SELECT DISTINCT batch IS NULL FROM pilot").fetchall() == [(0,)]
-        assert db.execute("SELECT count(*) FROM task WHERE accepted_attempt IS NOT NULL").fetchone() == (5,)
+    db = sqlite3.connect(ledger)
+    submitted, without = db.execute("SELECT count(*), count(*) FILTER (WHERE batch IS NULL) FROM pilot").fetchone()
+    accepted = db.execute("SELECT count(*) FROM attempt WHERE accepted = 1").fetchone()[0]
     db.close()
+    assert submitted >= 1
+    assert without == 0
+    assert accepted == 5

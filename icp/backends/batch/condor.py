@@ -15,7 +15,7 @@ from typing import Any
 from icp.backends.base import Unknown
 from icp.backends.batch import Answers
 from icp.backends.batch.by_parsl import ByParsl
-from icp.backends.batch.listing import ASKED_AT_ONCE, chosen, combine, failed, shown
+from icp.backends.batch.listing import ASKED_AT_ONCE, chosen, combine, failed, said, shown
 from icp.model.batch import Known, name_pattern
 
 __all__ = ["CONDOR", "Condor", "parse_history", "parse_queue"]
@@ -115,6 +115,8 @@ def _core_seconds(ad: Mapping[str, Any]) -> float | None:
 def _ads(program: str, code: int | None, out: str, err: str) -> list[Any] | Unknown:
     if broken := failed(program, code, out, err):
         return broken
+    if "Failed to fetch" in err:
+        return Unknown(f"{program} failed: {said(err)}")  # one schedd of several, or a release that exits 0 all the same
     if not out.strip():
         return []
     try:

@@ -100,7 +100,8 @@ class Condor(Dialect):
         once = "(NumJobStarts =?= undefined || NumJobStarts == 0)"
         if options.get("exclusive"):
             once += " && (TARGET.Cpus == TARGET.TotalCpus)"
-        arguments = {**self.base(wanted), "cores_per_slot": wanted.cpus, "project": f'"{wanted.account or ""}"', "scheduler_options": self.lines(wanted, *lines)}
+        arguments = {**self.base(wanted), "cores_per_slot": wanted.cpus, "project": f'"{wanted.account or ""}"'}
+        arguments["scheduler_options"] = self.lines(wanted, *lines)
         arguments["requirements"] = once if wanted.constraint is None else f"{once} && ({wanted.constraint})"
         # HTCondor would bring what is written to its own files when the job ends, and never if it was removed
         arguments["worker_init"] = f"exec > {wanted.folder}/stdout 2> {wanted.folder}/stderr"
