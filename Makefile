@@ -82,17 +82,12 @@ lab-down:
 	@tests/lab/down.sh --purge
 
 lab-test: $(VENV)/.installed-test
-<<<<<<< HEAD
-	@WITH_DBD=1 tests/lab/install.sh > /dev/null
+	@WITH_DBD=1 WITH_CONDOR=1 WITH_TORQUE=1 tests/lab/install.sh > /dev/null
 	@ICP_LAB=1 $(BIN)/python -m pytest -q -n $(LABS) --dist worksteal -m 'lab and not torture' $(TESTS)
 
 lab-torture: $(VENV)/.installed-test
 	@WITH_DBD=1 tests/lab/install.sh > /dev/null
 	@ICP_LAB=1 $(BIN)/python -m pytest -q -m 'lab and torture' --timeout 5000 $(TESTS)
-=======
-	@WITH_DBD=1 WITH_CONDOR=1 WITH_TORQUE=1 tests/lab/install.sh > /dev/null
-	@ICP_LAB=1 $(BIN)/python -m pytest -q -m lab $(TESTS)
->>>>>>> 9adca35 (Lab tests of Grid Engine, HTCondor and Torque's commands; a recorder for their answers)
 
 bench: $(VENV)/.installed-test $(VENV)/.installed-bench
 	@for one in bench/*.py; do echo "== $$one"; $(BIN)/python $$one || exit 1; done

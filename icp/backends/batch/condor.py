@@ -45,12 +45,12 @@ HOLDS: Mapping[int, str] = {
     12: "what it wrote could not be brought back: see that the spool at the site can be written, then cancel it",
     13: "the spool could not be read there: see that site.NAME.root exists and is shared with the execution points",
     15: "it was submitted on hold: `condor_release {job}` there lets it go",
-    16: "its input is on the way: this passes",
     34: "it used more memory than it asked for: raise site.NAME.pilot.memory",
     46: "it ran longer than it may: lower site.NAME.pilot.walltime",
     47: "it ran longer than it may: lower site.NAME.pilot.walltime",
 }
 """HoldReasonCode -> what mends it."""
+_BY_HAND, _SPOOLING = (1, 15), 16  # held by somebody; its input is on the way, which passes
 _HELD = "it is held and waits for ever: mend what its reason says, then `condor_release {job}` there, or cancel it"
 
 
@@ -64,10 +64,12 @@ def parse_queue(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
         status = ad.get("JobStatus")
         word = CONDOR.get(status, "unknown") if isinstance(status, int) else "unknown"
         reason = never = ""
+        ours = False
         if status == 5:
             reason = f"held: {shown(str(ad.get('HoldReason') or 'without a reason'))}"
-            hint = HOLDS.get(ad.get("HoldReasonCode") or 0, _HELD)
-            never = "" if ad.get("HoldReasonCode") == 16 else hint.format(job=job)
+            number = ad.get("HoldReasonCode") or 0
+            never = "" if number == _SPOOLING else HOLDS.get(number, _HELD).format(job=job)
+            ours = bool(never) and number not in _BY_HAND
         elif status == 3:
             reason = "being removed"
         elif status == 1:
@@ -76,7 +78,7 @@ def parse_queue(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             reason = "transferring output" if status == 6 else "suspended"
         elif word == "unknown":
             reason = f"JobStatus {status}"
-        found.setdefault(pilot, []).append(Known(word, reason, None, job, (), never))
+        found.setdefault(pilot, []).append(Known(word, reason, None, job, (), never, ours))
     return chosen(found)
 
 

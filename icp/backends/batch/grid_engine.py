@@ -81,16 +81,17 @@ def parse_qstat(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             continue
         word = word_of(state)
         reason = reasons.get(job, "")
-        never = ""
+        never, ours = "", False
         if word == "pending" and "E" in state:
-            reason, never = f"{state}: {reason}" if reason else state, ERROR.format(job=job)
+            reason, never, ours = f"{state}: {reason}" if reason else state, ERROR.format(job=job), True
         elif word == "pending" and "h" in state:
             reason, never = state, HELD.format(job=job)
         elif word == "pending":
             never = _never(reason)
+            ours = bool(never)
         elif state != "r":
             reason = state
-        found.setdefault(match[1], []).append(Known(word, reason, None, job, (), never))
+        found.setdefault(match[1], []).append(Known(word, reason, None, job, (), never, ours))
     return chosen(found)
 
 

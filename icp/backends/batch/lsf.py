@@ -35,12 +35,14 @@ LSF: Mapping[str, str] = {
 
 _FIELDS = "jobid stat job_name exit_code slots run_time exit_reason pend_reason delimiter='|'"
 _NONE = re.compile(r"No (?:unfinished |matching |finished )?job found", re.IGNORECASE)
-_NEVER: tuple[tuple[str, str], ...] = (
+_HELD = "it is held: `bresume {job}` there lets it go"
+# what it waits for, what mends it, and whether that is our configuration
+_NEVER: tuple[tuple[str, str, bool], ...] = (
     (r"requirements? (?:for|not satisfied).*\b(?:all|any) hosts|not enough (?:slots|hosts) .*ever|cannot be satisfied",
-     "no host has what it asks for: lower site.NAME.pilot.cpus or memory, or correct its constraint"),
+     "no host has what it asks for: lower site.NAME.pilot.cpus or memory, or correct its constraint", True),
     (r"job was suspended by (?:the )?user|suspended by .*while pending|owner.*suspend|[Uu]ser suspended",
-     "it is held: `bresume {job}` there lets it go"),
-    (r"queue.*(?:closed|inactivated)|[Tt]he queue has been inactivated", "the queue is closed: the site has to open it, or choose another partition"),
+     _HELD, False),
+    (r"queue.*(?:closed|inactivated)|[Tt]he queue has been inactivated", "the queue is closed: the site has to open it, or choose another partition", False),
 )  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def parse_bjobs(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             continue
         word = LSF.get(state, "unknown")
         reason = never = ""
+        ours = False
         exit_ = used = None
         if word == "ended":
             reason = state if why in ("", "-") else f"{state}: {shown(why)}"
@@ -67,12 +70,12 @@ def parse_bjobs(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             used = wall * int(slots) if wall is not None and slots.isdigit() else None
         elif word == "pending":
             reason = shown(waits) if waits not in ("", "-") else "" if state == "PEND" else state
-            never = next((hint for text, hint in _NEVER if re.search(text, reason)), "")
+            never, ours = next(((hint, ours) for text, hint, ours in _NEVER if re.search(text, reason)), ("", False))
             if state == "PSUSP":
-                never = never or _NEVER[1][1]
+                never = never or _HELD
         elif state != "RUN":
             reason = state
-        found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never.format(job=job), used))
+        found.setdefault(match[1], []).append(Known(word, reason, exit_, job, (), never.format(job=job), ours, used))
     return chosen(found)
 
 

@@ -50,12 +50,13 @@ _GONE_CODES = (35, 153)
 NO_HISTORY = re.compile(r"history|-x.*(?:invalid|illegal)|[Uu]nknown option", re.IGNORECASE)
 _JOB = re.compile(r"[0-9]+(?:\[\])?(?:\.[A-Za-z0-9._-]+)?\Z")
 
-_NEVER: tuple[tuple[str, str], ...] = (
+# what the comment says, what mends it, and whether that is our configuration
+_NEVER: tuple[tuple[str, str, bool], ...] = (
     (r"Can Never Run|can never run", "no node and no limit allows what it asks for: lower site.NAME.pilot.cpus, memory, gpus, nodes or walltime, "
-     "or choose another partition"),
-    (r"too many failed attempts", "the site's nodes could not start it: see that site.NAME.root is there on the nodes, or ask the site"),
-    (r"would exceed .*(?:walltime|limit)|exceeds? queue", "it asks for more than the queue's limits: lower site.NAME.pilot.walltime or cpus"),
-    (r"queue not started|[Qq]ueue .*(?:not started|disabled)", "the queue is stopped: the site has to start it, or choose another partition"),
+     "or choose another partition", True),
+    (r"too many failed attempts", "the site's nodes could not start it: see that site.NAME.root is there on the nodes, or ask the site", True),
+    (r"would exceed .*(?:walltime|limit)|exceeds? queue", "it asks for more than the queue's limits: lower site.NAME.pilot.walltime or cpus", True),
+    (r"queue not started|[Qq]ueue .*(?:not started|disabled)", "the queue is stopped: the site has to start it, or choose another partition", False),
 )  # fmt: skip
 _HELD = "it is held: `qrls {job}` there lets it go, if the hold is yours; otherwise ask the site"
 
@@ -130,13 +131,13 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
         return Known(word, reason or state, exit_, job, core_seconds=_core_seconds(row))
     if word == "running":
         return Known(word, "" if state == "R" else state, None, job)
-    never = ""
+    never, ours = "", False
     if word == "pending":
-        never = next((hint for pattern, hint in _NEVER if re.search(pattern, reason)), "")
+        never, ours = next(((hint, ours) for pattern, hint, ours in _NEVER if re.search(pattern, reason)), ("", False))
         if state == "H":
             never = never or _HELD
             reason = f"held: {reason}" if reason else f"held ({row.get('Hold_Types', '?')})"
-    return Known(word, reason or ("" if state == "Q" else state), None, job, (), never.format(job=job))
+    return Known(word, reason or ("" if state == "Q" else state), None, job, (), never.format(job=job), ours)
 
 
 def _exit(text: str) -> int | None:
