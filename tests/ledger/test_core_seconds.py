@@ -30,6 +30,12 @@ def settle(db: sqlite3.Connection, known: Known | None, now: float, asked: dict[
     pilots.settle_pilots(db, 1, {KEY.hex(): known} if known else {}, now, asked=asked or {})
 
 
+def ended(db: sqlite3.Connection, known: Known) -> None:
+    """Said twice: what it printed last may come with the second."""
+    settle(db, known, 2.5)
+    settle(db, known, 3.0)
+
+
 def row(db: sqlite3.Connection) -> tuple[int, float | None, int]:
     state, used, asked = db.execute("SELECT state, core_seconds, asked FROM pilot WHERE key = ?", (KEY,)).fetchone()
     return state, used, asked
@@ -37,14 +43,14 @@ def row(db: sqlite3.Connection) -> tuple[int, float | None, int]:
 
 def test_what_accounting_says_at_the_end_is_kept_and_not_asked_again(db: sqlite3.Connection) -> None:
     assert pilots.left(db, 1) == {}
-    settle(db, Known("ended", "FAILED", 1, "42", core_seconds=40.0), 3.0)
+    ended(db, Known("ended", "FAILED", 1, "42", core_seconds=40.0))
     assert row(db)[1] == 40.0
     assert row(db)[0] not in (Pilot.SUBMITTING, Pilot.RUNNING)
     assert pilots.left(db, 1) == {}
 
 
 def test_accounting_that_is_late_is_asked_again_but_not_for_ever(db: sqlite3.Connection) -> None:
-    settle(db, Known("ended", "", 1, "42"), 3.0)
+    ended(db, Known("ended", "", 1, "42"))
     assert row(db)[1] is None
     assert pilots.left(db, 1) == {KEY.hex(): "42"}
     assert pilots.left(db, 1, account=False) == {}
@@ -56,7 +62,7 @@ def test_accounting_that_is_late_is_asked_again_but_not_for_ever(db: sqlite3.Con
 
 
 def test_accounting_that_never_tells_is_given_up(db: sqlite3.Connection) -> None:
-    settle(db, Known("ended", "", 1, "42"), 3.0)
+    ended(db, Known("ended", "", 1, "42"))
     ticks = 0
     while pilots.left(db, 1):
         settle(db, None, 4.0 + ticks, pilots.left(db, 1))
@@ -67,6 +73,6 @@ def test_accounting_that_never_tells_is_given_up(db: sqlite3.Connection) -> None
 
 
 def test_batch_system_that_cannot_be_asked_costs_no_try(db: sqlite3.Connection) -> None:
-    settle(db, Known("ended", "", 1, "42"), 3.0)
+    ended(db, Known("ended", "", 1, "42"))
     pilots.settle_pilots(db, 1, None, 4.0, asked=pilots.left(db, 1))
     assert row(db)[2] == 0
