@@ -63,7 +63,8 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
     # walltime counts from here at the latest: what follows may take its time
     lines.append("ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN")
     lines += [
-        "# HTCondor gives no HOME, and a scratch directory by a name of its own",
+        "# HTCondor gives neither PATH nor HOME, and a scratch directory by a name of its own",
+        "PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}; export PATH",
         'if [ -z "${HOME:-}" ]; then HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME; fi',
         'if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then TMPDIR=$_CONDOR_SCRATCH_DIR; export TMPDIR; fi',
     ]

@@ -228,6 +228,17 @@ def test_pilot_that_is_put_off_its_node_does_not_start_again(cluster: Cluster) -
     assert cluster.run(["cat", f"{cluster.folder(pilot)}/starts"])[1] == "x\n"
 
 
+def test_host_is_seen_to_have_this_batch_system(cluster: Cluster, tmp_path: Path, icp: Callable[..., Any]) -> None:
+    (tmp_path / "config.toml").write_text(f'[ssh]\nconfig = "{cluster.site.lab.ssh_config}"\n')
+    got = icp("site", "add", cluster.site.name, ICP_HOME=str(tmp_path))
+    assert got.rc == 0, got.out + got.err
+    assert f'scheduler = "{cluster.batch.name}"' in (tmp_path / "config.toml").read_text()
+    cluster.site.kill("scheduler")
+    got = icp("site", "add", "again", "--host", cluster.site.name, ICP_HOME=str(tmp_path), timeout=150)
+    assert got.rc != 0
+    assert f"{cluster.batch.name} is installed" in got.err
+
+
 def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     home, site = tmp_path / "home", cluster.site
     home.mkdir()
@@ -248,7 +259,7 @@ def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[
     (ledger,) = home.glob("*.sqlite")
     db = sqlite3.connect(ledger)
     submitted, without = db.execute("SELECT count(*), count(*) FILTER (WHERE batch IS NULL) FROM pilot").fetchone()
-    accepted = db.execute("SELECT count(*) FROM attempt WHERE accepted = 1").fetchone()[0]
+    accepted = db.execute("SELECT count(accepted) FROM task").fetchone()[0]
     db.close()
     assert submitted >= 1
     assert without == 0

@@ -181,3 +181,9 @@ class Torque(Pbs):
 
     name = "torque"
     history = "-f"
+
+    def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
+        if answers and answers[0][0] == _GONE_CODES[1] and not answers[0][1].strip() and not answers[0][2].strip():
+            # over SLURM, a listing of no jobs exits so, without a word; what fails there says why
+            answers = [(0, "", ""), *answers[1:]]
+        return super().states(ledger, answers, left)

@@ -91,9 +91,10 @@ class Look(Protocol):
 
 
 def _looks() -> tuple[Look, ...]:
+    from icp.backends.survey.others import OTHERS
     from icp.backends.survey.slurm import SlurmLook
 
-    return (SlurmLook(),)
+    return (SlurmLook(), *OTHERS)
 
 
 LOOKS: tuple[Look, ...] = _looks()

@@ -1,7 +1,8 @@
 #!/bin/sh
 # pilot 0123456789abcdef
 ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN
-# HTCondor gives no HOME, and a scratch directory by a name of its own
+# HTCondor gives neither PATH nor HOME, and a scratch directory by a name of its own
+PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}; export PATH
 if [ -z "${HOME:-}" ]; then HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME; fi
 if [ -n "${_CONDOR_SCRATCH_DIR:-}" ]; then TMPDIR=$_CONDOR_SCRATCH_DIR; export TMPDIR; fi
 export A='it'"'"'s $HOME'
