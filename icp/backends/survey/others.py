@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from icp.backends.survey.batch import Batch, Part
 
 __all__ = ["OTHERS", "PlainLook"]
 
 
-@dataclass(frozen=True, slots=True)
 class PlainLook:
-    """No partitions, no accounts: a person names them."""
+    """No partitions, no accounts: a person names them.
 
-    scheduler: str
-    command: str
-    version: str
-    """What prints the release; its first number counts."""
-    asks: str
-    """What fails while the batch system is down."""
+    ``version`` prints the release, its first number with a dot counts; ``asks`` fails while the batch system is down.
+    """
 
-    @property
-    def script(self) -> str:
-        return f"run {self.scheduler}.version {self.version}; run {self.scheduler}.asked {self.asks}"
+    def __init__(self, scheduler: str, command: str, version: str, asks: str) -> None:
+        self.scheduler, self.command, self.asks = scheduler, command, asks
+        self.script = f"run {scheduler}.version {version}; run {scheduler}.asked {asks}"
 
     def read(self, parts: Mapping[str, Part]) -> Batch:
         asked = parts.get(f"{self.scheduler}.asked", Part(""))
