@@ -369,8 +369,7 @@ class Engine:
         site.left = pilots.left(db, site.id, account=site.config.scheduler != "none" and site.config.accounting is not False)
         if box is None and not site.left and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
-        some = site.left or pilots.listed(db, site.id)
-        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if some else []
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if site.left or pilots.listed(db, site.id) else []
         site.large = [one for one in wanted if one.size > self.large]
         site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
         with self.ledger.write():
