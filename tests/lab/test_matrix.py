@@ -263,7 +263,7 @@ def at_random(home: Muons, golden: Result, seed: int, kills: int, rounds: int) -
     thread = threading.Thread(target=disturb)
     thread.start()
     try:
-        # each life is long enough for work to go on, and some are not
+        # so often at least; some lives are long enough for pilots to begin
         home.killed(kills, lambda: disturber.random.choice([disturber.random.uniform(0, 1.5), disturber.random.uniform(0, 10)]), thread.is_alive)
     finally:
         thread.join()
