@@ -30,19 +30,23 @@ class Disturber:
     def _site(self) -> str:
         return self.random.choice(sorted(self.home.sites))
 
+    def _busy(self) -> tuple[str, list[str]]:
+        """A site at work, and its pilots that run."""
+        return self.home.running_pilot(*self.random.sample(sorted(self.home.sites), len(self.home.sites)))
+
     # -- the batch system ---------------------------------------------------------------------------------------
 
     def cancel_pilots(self) -> None:
         """Every batch job of ours, at all sites."""
+        self._busy()
         for name, site in self.home.sites.items():
-            self.home.running_pilot(name)
             site.inside("scancel", *self.home.batch(name, "RUNNING", "PENDING"))
         self.home.count["all pilots cancelled"] += 1
 
     def requeue_pilot(self) -> None:
         """An operator lets a running pilot begin anew, though it asked not to be."""
-        name = self._site()
-        for job in self.home.running_pilot(name):
+        name, jobs = self._busy()
+        for job in jobs:
             self.home.sites[name].inside("scontrol", "update", f"JobId={job}", "Requeue=1")
             done = self.home.sites[name].inside("scontrol", "requeue", job)
             # it would wait for two minutes
@@ -50,8 +54,7 @@ class Disturber:
             self.home.count["pilot requeued"] += done.returncode == 0
 
     def kill_node(self) -> None:
-        name = self._site()
-        self.home.running_pilot(name)
+        name, _ = self._busy()
         for which in (1, 2):
             self.home.sites[name].kill("node", which)
         time.sleep(self.random.uniform(0, 3))
@@ -59,8 +62,7 @@ class Disturber:
         self.home.count["nodes killed"] += 1
 
     def kill_scheduler(self) -> None:
-        name = self._site()
-        self.home.running_pilot(name)
+        name, _ = self._busy()
         self.home.sites[name].kill("scheduler")
         time.sleep(self.random.uniform(2, 5))
         self.home.sites[name].bring_up()
@@ -103,8 +105,7 @@ class Disturber:
 
     def fill_disk(self) -> None:
         """The spool's; ``home.small_disk`` made it."""
-        name = self._site()
-        self.home.running_pilot(name)
+        name, _ = self._busy()
         self.home.fill(name, self.random.uniform(1, 5))
 
     def noise(self) -> None:

@@ -243,14 +243,16 @@ class Muons(Home):
                     found.append(job)
         return found
 
-    def running_pilot(self, name: str) -> list[str]:
-        """Batch ids of pilots at a site whose agents are at work."""
+    def running_pilot(self, *names: str) -> tuple[str, list[str]]:
+        """The first of these sites (none named: of all) where tasks of ours are at work, and the batch ids of its pilots that run."""
         deadline = time.monotonic() + PATIENCE
-        while not self.tasks_at(name) or not (found := self.batch(name, "RUNNING")):
-            assert time.monotonic() < deadline, f"no task at {name}\n{self.story()}"
+        while True:
+            for name in names or self.sites:
+                if self.tasks_at(name) and (found := self.batch(name, "RUNNING")):
+                    return name, found
+            assert time.monotonic() < deadline, f"no task at {names or 'any site'}\n{self.story()}"
             self.busy()
             time.sleep(0.2)
-        return found
 
     def tasks_at(self, name: str) -> list[int]:
         """Processes of agents and tasks of ours at a site."""

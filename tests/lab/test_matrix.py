@@ -120,10 +120,10 @@ def test_disk_full_for_a_while(make: Make, golden: Golden) -> None:
     home = make()
     home.small_disk("nsa")
     home.small_disk("nsb")
+    disturber = Disturber(home, SEED)
     with home.running():
-        for name, seconds in (("nsb", 3), ("nsa", 3), ("nsb", 6)):
-            home.running_pilot(name)
-            home.fill(name, seconds)
+        for _ in range(3):
+            disturber.fill_disk()
     assert home.count["disk full"] >= 1
     home.assert_all(golden(JOBS))
 
@@ -143,8 +143,7 @@ def test_laptop_that_sleeps_repeats_nothing_and_loses_nobody(make: Make, golden:
     engine = home.process(sys.executable, str(Path(__file__).with_name("sleeping_engine.py")), str(moved))
     try:
         with home.watched():
-            for name in home.sites:
-                home.running_pilot(name)
+            home.running_pilot("nsb")
             os.kill(engine.pid, signal.SIGSTOP)
             time.sleep(3)
             moved.write_text(str(12 * 3600))
