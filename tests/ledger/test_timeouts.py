@@ -157,7 +157,7 @@ def test_an_agent_past_its_walltime_and_the_margin_is_fenced_and_what_it_ran_is_
     assert watch(scene, 2 * HOUR, until=lambda: attempt(scene) == Attempt.LOST)
     assert agent_state(scene) == Agent.ENDED
     scene.tick()
-    assert pilot_state(scene) == {"unknown": Pilot.LOST, "running": Pilot.DRAINING, "down": Pilot.RUNNING}[batch]
+    assert pilot_state(scene) == {"unknown": Pilot.LOST, "running": Pilot.CANCELLED, "down": Pilot.RUNNING}[batch]
 
 
 def lose(scene, site, agent):
