@@ -55,6 +55,8 @@ class Ingest:
         self.result = Ingested()
         self.observed = float(self.db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
         self._touched: set[int] = set()
+        self._sought: set[str] = set()
+        """Cards that were asked back, and are not in the inbox."""
 
     def __call__(self, answer: Answer) -> Ingested:
         with self.ledger.write():
@@ -64,6 +66,7 @@ class Ingest:
         self._journals(answer)
         with self.ledger.write():
             self._ends(listed)
+            self._nowhere(answer)
             sites.ended_by_clock(self.db, self.site, self.policy)
             sites.overdue(self.db, self.site, self.observed, self.policy)
             self.db.execute("UPDATE site SET strange = strange + ? WHERE id = ?", (self.result.strange, self.site))
@@ -106,6 +109,8 @@ class Ingest:
         for card, word in (applied.get("recall") or {}).items():
             if word == "recalled":
                 self._withdraw(fold, card)
+            else:
+                self._sought.add(card)
         for agent, said in (applied.get("fence") or {}).items():
             known = self.db.execute("SELECT id FROM agent WHERE name = ? AND site = ?", (agent, self.site)).fetchone()
             if known is not None:
@@ -241,7 +246,10 @@ class Ingest:
                 "UPDATE stream SET segment = ?, offset = ?, seq = ?, read = ? WHERE agent = ? AND kind = ?",
                 (after.segment, after.offset, after.seq, self.now, agent, stream),
             )
-            db.execute("UPDATE agent SET silent = 0, seen = ? WHERE id = ?", (self.now, agent))
+            claims = sum(fact.get("f") == "claimed" for fact in facts[:done])
+            db.execute("UPDATE agent SET silent = 0, seen = ?, claims = claims + ? WHERE id = ?", (self.now, claims, agent))
+            if any(fact.get("f") == "stopped" and fact.get("why") == "idle" for fact in facts[:done]):
+                sites.left_idle(db, self.site, agent)
             sites.agent_event(db, agent, "grew")
         self.result.facts += done
         return after
@@ -311,6 +319,20 @@ class Ingest:
         else:
             self.result.strange += 1
 
+    def _nowhere(self, answer: Answer) -> None:
+        """A card that was asked back, is not in the inbox and in no agent's folder may have been done without a word that can be read: at the
+        second time in a row it is believed lost. If it was not, its late ``ok`` counts as any other."""
+        if answer.more or not answer.whole:
+            return  # what claims it may stand in what is still to come
+        held = {card for _, _, _, cards, _ in answer.agents for card in cards}
+        fold = self._fold()
+        for card in self._sought - held:
+            fold.load(self._of_card(card))
+        for attempt in [one for one in fold.attempts.values() if one.live and one.state == Attempt.QUEUED]:
+            if sites.sought(self.db, attempt.id) >= 2:
+                fold.ended(attempt, "gone")
+        self._close(fold)
+
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _ends(self, listed: dict[int, list[str]]) -> None:
@@ -332,9 +354,6 @@ class Ingest:
             fold.load(read_attempts(self.db, "agent", [agent], "AND live = 1"))
             for attempt in [one for one in fold.attempts.values() if one.agent == agent and one.live]:
                 fold.ended(attempt, "gone" if fenced and attempt.state != Attempt.CLAIMED else "agent_died")
-        for attempt in read_attempts(self.db, "id", sites.in_no_place(self.db, self.site, self.observed, self.policy)):
-            fold.load([attempt])
-            fold.ended(fold.attempts[attempt.id], "gone")
         self._close(fold)
 
 

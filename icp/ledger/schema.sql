@@ -21,7 +21,8 @@ CREATE TABLE site (
   paused TEXT,                               -- why no cards and no pilots go there
   draining INTEGER NOT NULL DEFAULT 0,       -- its pilots were told to end
   logs INTEGER NOT NULL DEFAULT 0,           -- logs of cards up to this one were removed there
-  gone REAL                                  -- since when it is no site any more: the row stays for what was done there
+  gone REAL,                                  -- since when it is no site any more: the row stays for what was done there
+  vain INTEGER NOT NULL DEFAULT 0            -- agents in a row that left without having found a card, though some wait there
 );
 
 CREATE TABLE dataset (
@@ -141,6 +142,7 @@ CREATE TABLE attempt (
   log INTEGER, out INTEGER, err INTEGER,     -- in the card's pack: offset, bytes of stdout and of stderr
   error INTEGER,
   stats TEXT,
+  sought INTEGER NOT NULL DEFAULT 0,         -- answers in a row in which its card, asked back, was nowhere
   CHECK (live = (state <= 4))
 );
 CREATE INDEX attempt_task ON attempt (task);
@@ -196,7 +198,8 @@ CREATE TABLE agent (
   silent REAL NOT NULL DEFAULT 0,            -- observed seconds without a new fact
   cpus INTEGER NOT NULL DEFAULT 0, memory INTEGER NOT NULL DEFAULT 0, disk INTEGER NOT NULL DEFAULT 0, gpus INTEGER NOT NULL DEFAULT 0,
   attrs TEXT NOT NULL DEFAULT '{}',
-  fence INTEGER NOT NULL DEFAULT 0           -- 1 wanted, 2 sent
+  fence INTEGER NOT NULL DEFAULT 0,          -- 1 wanted, 2 sent
+  claims INTEGER NOT NULL DEFAULT 0          -- cards that it said it claimed
 );
 CREATE INDEX agent_live ON agent (site) WHERE live = 1;
 CREATE INDEX agent_pilot ON agent (pilot);

@@ -19,7 +19,7 @@ __all__ = [
     "ensure_site",
     "fenced",
     "fences",
-    "in_no_place",
+    "left_idle",
     "number_of",
     "orders_of",
     "overdue",
@@ -29,6 +29,7 @@ __all__ = [
     "read_streams",
     "resume",
     "silence",
+    "sought",
     "standing",
     "started",
     "unreachable",
@@ -153,13 +154,30 @@ def ended_by_clock(db: sqlite3.Connection, site: int, policy: Policy) -> None:
         agent_event(db, agent, "batch_end")
 
 
-def in_no_place(db: sqlite3.Connection, site: int, observed: float, policy: Policy) -> list[int]:
-    """Attempts whose card was asked back, is not in the inbox, and was seen with no agent for as long again: the spool lost it."""
-    rows = db.execute(
-        "SELECT id FROM attempt WHERE site = ? AND live = 1 AND state = ? AND stop IN (3, 4) AND since < ?",
-        (site, int(Attempt.QUEUED), observed - 2 * policy.queued),
-    ).fetchall()
-    return [int(row[0]) for row in rows]
+VAIN = 3
+"""Agents in a row that leave without having found a card, after which the cards that they should have found are asked back."""
+
+
+def left_idle(db: sqlite3.Connection, site: int, agent: int) -> None:
+    """An agent left for want of work. Where several in a row found none though cards wait there, those cards are not where they should be."""
+    claims, pilot = db.execute("SELECT claims, pilot FROM agent WHERE id = ?", (agent,)).fetchone()
+    if claims:
+        db.execute("UPDATE site SET vain = 0 WHERE id = ?", (site,))
+        return
+    db.execute("UPDATE site SET vain = vain + 1 WHERE id = ?", (site,))
+    if db.execute("SELECT vain FROM site WHERE id = ?", (site,)).fetchone()[0] >= VAIN:
+        db.execute("UPDATE site SET vain = 0 WHERE id = ?", (site,))
+        db.execute(
+            # what was sent there before that pilot ran, it should have seen
+            "UPDATE attempt SET stop = 1 WHERE site = ? AND live = 1 AND state = ? AND stop = 0 AND since < (SELECT since FROM pilot WHERE id = ?)",
+            (site, int(Attempt.QUEUED), pilot),
+        )
+
+
+def sought(db: sqlite3.Connection, attempt: int) -> int:
+    """The card of a queued attempt was asked back and found nowhere: how often by now. It is asked back again."""
+    db.execute("UPDATE attempt SET sought = sought + 1, stop = CASE WHEN stop IN (3, 4) THEN stop - 2 ELSE stop END WHERE id = ?", (attempt,))
+    return int(db.execute("SELECT sought FROM attempt WHERE id = ?", (attempt,)).fetchone()[0])
 
 
 def unreachable(db: sqlite3.Connection, site: int, why: str, now: float) -> None:

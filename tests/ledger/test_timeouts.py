@@ -2,6 +2,7 @@
 
 import pytest
 
+from icp.ledger.sites import VAIN
 from icp.model.plan import Policy
 from icp.states import Agent, Attempt, Pilot, Task
 from tests.ledger.build import task
@@ -73,13 +74,30 @@ def test_a_card_that_nobody_takes_is_recalled_after_a_day_and_dealt_anew(make):
     assert scene.one("SELECT count(*) FROM attempt") == 2 and attempt(scene, 2) == Attempt.QUEUED
 
 
-def test_a_card_that_is_in_no_place_any_more_is_lost_after_two_days(make):
+def test_a_card_that_is_in_no_place_any_more_is_lost_soon_after_it_was_asked_back(make):
     scene = make()
     site, agent = begin(scene)
     site.inbox.clear()
-    watch(scene, 47 * HOUR, agent)
+    watch(scene, 23.5 * HOUR, agent)
     assert attempt(scene) == Attempt.QUEUED
-    assert watch(scene, 2 * HOUR, agent, until=lambda: attempt(scene) == Attempt.LOST)
+    assert watch(scene, 1 * HOUR, agent, until=lambda: attempt(scene) == Attempt.LOST)
+
+
+def test_a_card_that_one_pilot_after_the_other_does_not_find_is_lost_without_waiting(make):
+    scene = make()
+    site, agent = begin(scene)
+    site.inbox.clear()
+    for _ in range(VAIN):
+        assert attempt(scene) == Attempt.QUEUED
+        agent.tell({"f": "beat"})
+        site.stop(agent)
+        site.end_job(site.jobs[agent.pilot], "ended", 0)
+        assert watch(scene, HOUR, until=lambda: any(job.state == "pending" for job in site.jobs.values()) or attempt(scene) == Attempt.LOST)
+        waiting = [job for job in site.jobs.values() if job.state == "pending"]
+        if waiting:
+            agent = site.start(waiting[0])
+            scene.tick()
+    assert watch(scene, HOUR, until=lambda: attempt(scene) == Attempt.LOST)
 
 
 @pytest.mark.parametrize(

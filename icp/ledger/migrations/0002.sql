@@ -52,3 +52,8 @@ CREATE TABLE overflow (
   UNIQUE (pool, cluster, proc, queued)
 );
 CREATE INDEX overflow_live ON overflow (pool) WHERE live = 1;
+
+-- Cards that are in no place: agents that came and found nothing, and how often a card was sought in vain.
+ALTER TABLE site ADD COLUMN vain INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE agent ADD COLUMN claims INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE attempt ADD COLUMN sought INTEGER NOT NULL DEFAULT 0;
