@@ -91,7 +91,12 @@ def test_exchange_killed_while_it_brings_what_people_ordered(home: Home, golden:
     until(lambda: home.ask("SELECT 1 FROM pilot WHERE stopping = 2 AND live = 0"), "the pilot's end")
     until(lambda: home.agents() and home.tasks(), "the next agent at work")
     (pilot,) = home.ask("SELECT lower(hex(key)) FROM pilot WHERE live = 1")[0]
+    # it stands still, so that it cannot come to its end before its batch job's end is believed
+    standing = [agent for _, agent in home.agents()]
+    home.kill(standing, signal.SIGSTOP)
     home.kill([json.loads((home.spool / "pilots" / pilot / "pid").read_text())["pid"]])
+    until(lambda: "exchange.moved.fence.1" not in home.unspent(), "the fence that dies on its way")
+    home.kill(standing, signal.SIGCONT)
     ledger.close()
     assert home.finish(engine) == 0, home.said
     assert home.unspent() == []
