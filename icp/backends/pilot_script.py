@@ -43,6 +43,8 @@ class Body:
     """Where $TMPDIR is not what it should be: a directory on the node's own disk; variables of the site's are expanded (``/scratch/$USER``)."""
     command: Sequence[str] = ("run",)
     """What the program is told to be."""
+    bagged: bool = False
+    """Spool and program travelled with the job, and lie where it begins; ``back`` is brought back from there."""
 
 
 def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
@@ -62,6 +64,12 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
     lines = ["#!/bin/sh", f"# pilot {body.pilot}"]
     # walltime counts from here at the latest: what follows may take its time
     lines.append("ICP_BEGAN=$(date +%s 2>/dev/null); export ICP_BEGAN")
+    if body.bagged:
+        lines += [
+            "# what an evicted job had done is there when it begins again: that is all that is brought back",
+            'if [ -e back ]; then echo "pilot: this job was begun before" >&2; exit 0; fi',
+            ": > back",
+        ]
     lines += [
         "# HTCondor gives neither PATH nor HOME, and a scratch directory by a name of its own",
         "PATH=${PATH:-/usr/local/bin:/usr/bin:/bin}; export PATH",

@@ -332,11 +332,17 @@ class Teller:
         evidence = [f"card {live.card}, attempt {live.attempt}, queued for {output.duration(live.since or 0)} of observed time"]
         if site is not None:
             pilots = ", ".join(f"{n} {state}" for state, n in site.pilots.items()) or "none"
-            evidence.append(f"pilots there: {pilots}; {site.busy} of {plural(site.slots, 'slot')} busy, {plural(site.queued, 'task')} queued")
+            what = "batch jobs" if site.direct else "pilots"
+            evidence.append(f"{what} there: {pilots}; {site.busy} of {plural(site.slots, 'slot')} busy, {plural(site.queued, 'task')} queued")
             if not site.reachable:
                 evidence.append(f"the site does not answer since {output.clock(site.unreachable_since)}")
         if live.stopping:
             evidence.append("its card is being recalled")
+        own = next((one for one in views.pilots(self.db, card=live.card) if one.ended is None), None)
+        if own is not None:
+            waits = "is not submitted yet" if own.state == "submitting" else "waits in the queue" if own.state == "pending" else "begins"
+            said = f": {own.said}" if own.said and waits != "begins" else ""
+            return Answer(case.about, "queued", f"its batch job{f' {own.job}' if own.job else ''} at site {live.site} {waits}{said}", tuple(evidence))
         return Answer(case.about, "queued", f"its card is at site {live.site} since {output.clock(live.made)}, and no agent has claimed it", tuple(evidence))
 
     def _processing_task(self, case: _Case) -> Answer:

@@ -43,7 +43,8 @@ def of_pilot(db: Any, beginning: str, now: float) -> list[Answer] | None:
 def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
     about, resume = f"site {view.name}", f"icp site resume {shlex.quote(view.name)}"
     pilots = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
-    evidence = [f"pilots: {pilots}; {view.busy} of {plural(view.slots, 'slot')} busy, {plural(view.queued, 'task')} queued"]
+    what = "batch jobs" if view.direct else "pilots"
+    evidence = [f"{what}: {pilots}; {view.busy} of {plural(view.slots, 'slot')} busy, {plural(view.queued, 'task')} queued"]
     evidence += [f"pilot {one.pilot} {one.state} {output.ago(one.ended or one.made, now)}: {one.reason}"
                  for one in views.pilots(db, site=view.name, ended=ENDED) if one.ended is not None and one.reason]  # fmt: skip
     if view.paused is not None:
@@ -56,7 +57,8 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
     reason = None if known is None else planner.pilots_reason(known, now)
     if reason is None:
-        return Answer(about, "ready", "nothing is in its way: it gets pilots when there is work that fits it", tuple(evidence))
+        gets = "batch jobs, one for each card," if configured.pilot.direct else "pilots"
+        return Answer(about, "ready", f"nothing is in its way: it gets {gets} when there is work that fits it", tuple(evidence))
     return Answer(about, "limited", reason.sentence, tuple(evidence), reason.mend)
 
 

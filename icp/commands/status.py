@@ -166,7 +166,7 @@ def site_line(site: SiteView) -> str:
     pilots = ", ".join(
         f"{n} {state}" + (f" ({clean(site.waits)})" if state == "pending" and site.waits else "") for state, n in site.pilots.items()
     )
-    said = f"site {clean(site.name)}: pilots {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
+    said = f"site {clean(site.name)}: {'batch jobs' if site.direct else 'pilots'} {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
     if site.queued:
         said += f"; {output.number(site.queued)} queued there"
     if not site.reachable:
@@ -176,7 +176,7 @@ def site_line(site: SiteView) -> str:
         said += "; not asked yet"
     if site.paused is not None:
         # what the engine stopped waits for a person; what a person stopped does not
-        by_engine = "pilot" in site.paused
+        by_engine = "pilot" in site.paused or "batch job" in site.paused
         said += "; " + paint(f"{'drained' if site.draining else 'paused'}: {clean(site.paused)}", "red" if by_engine else "yellow")
         said += f"; `icp site resume {clean(site.name)}`"
     return said

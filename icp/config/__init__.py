@@ -22,6 +22,9 @@ __all__ = [
 WALLTIME = 7200
 """Seconds of a pilot that says nothing, where a batch system wants to know: a task that says nothing has an hour."""
 
+CARRIERS = ("condor",)
+"""Batch systems that bring files to a worker and back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -45,6 +48,8 @@ class Site:
     accounting: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Parsl's own options of the provider."""
+    shared: bool = True
+    """Whether workers see the spool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +110,18 @@ def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
     if root is not None and not root.startswith("/"):
         raise BadInput(f"{where.config}: site.{name}.root = {root!r}: expected an absolute path at the site")
     pilot = {key: value for key, value in _table(own, "pilot.").items() if not key.startswith("options.")}
+    shared = bool(own.get("shared", True))
+    if not shared and scheduler not in CARRIERS:
+        raise BadInput(
+            f"{where.config}: site.{name}.shared = false: of the batch systems only {' and '.join(CARRIERS)} can carry the files of jobs, not {scheduler}",
+            f"`icp config set site.{name}.root DIRECTORY` to one that workers see too, and remove site.{name}.shared",
+        )
+    if not shared and own.get("mode") == "pilots":
+        raise BadInput(f"{where.config}: site.{name}.mode = \"pilots\" needs a spool that workers see, and site.{name}.shared is false", "remove site.*.mode")
+    direct = own.get("mode") == "direct" or not shared
     if scheduler == "none" and host is None:
         pilot.setdefault("cpus", len(os.sched_getaffinity(0)))
-    if scheduler != "none":
+    if scheduler != "none" and not direct:
         pilot.setdefault("walltime", WALLTIME)
     scratch = own.get("scratch")
     return Site(
@@ -118,7 +132,7 @@ def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
         system=_table(own, "system."),
         env=_table(own, "env."),
         scratch=str(Path(scratch).expanduser()) if scratch is not None and host is None and scratch.startswith("~") else scratch,
-        pilot=PilotSpec(**pilot),
+        pilot=PilotSpec(**pilot, direct=direct),
         host=host,
         scheduler=scheduler,
         python=own.get("python"),
@@ -126,6 +140,7 @@ def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
         setup=own.get("setup", ()),
         accounting=own.get("accounting"),
         options=_table(own, "pilot.options."),
+        shared=shared,
     )
 
 

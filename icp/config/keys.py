@@ -16,6 +16,7 @@ __all__ = ["KEYS", "NAME", "Key", "checked", "explain", "find_key", "nearest"]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+MODES = ("pilots", "direct")
 SCHEDULERS = ("none", "slurm", "sge", "condor", "pbs", "torque", "lsf")
 # batch systems and Parsl quote nothing: variables of the site's own are all that may be expanded
 _PLACE = re.compile(r"(?:~|[/$][\w./${}+@:,=-]*)\Z|~/[\w./+@:,=-]*\Z")
@@ -28,7 +29,7 @@ class Key:
     path: str
     kind: str
     """``text``, ``path``, ``number``, ``count``, ``bool``, ``size`` (bytes or "2 GB"), ``time`` (seconds or "2 h"), ``any``, ``times``,
-    ``texts``, ``host``, ``scheduler``, ``place`` (an absolute path at the site)"""
+    ``texts``, ``host``, ``scheduler``, ``mode``, ``place`` (an absolute path at the site)"""
     default: Any
     doc: str
 
@@ -37,6 +38,7 @@ _POLICY_DOC = {
     "depth": "seconds of work that wait at a site for each of its slots",
     "stay": "seconds within which the zone of its inputs shall begin a task; what it cannot begin goes to another zone",
     "card_seconds": "seconds of work in one card, once a task definition's run time is known",
+    "direct_seconds": "seconds of work in one batch job at a site without pilots, once a task definition's run time is known",
     "card_tasks": "attempts in one card at the most",
     "queue_tasks": "attempts that wait at one site at the most",
     "tick_tasks": "attempts that one tick deals to one site at the most",
@@ -65,6 +67,8 @@ KEYS: tuple[Key, ...] = (
     Key("ssh.persist", "time", 600.0, "seconds that the shared connection to a host stays open without work"),
     Key("site.*.host", "host", None, "what you type after `ssh`: an alias of ~/.ssh/config, or user@host (default: this machine)"),
     Key("site.*.scheduler", "scheduler", "none", f"the batch system there: {', '.join(SCHEDULERS)}, or a plug-in's; none: pilots run on the host itself"),
+    Key("site.*.mode", "mode", "pilots", "pilots, or direct where the centre forbids them: each batch job runs one card and leaves (docs/sites.md)"),
+    Key("site.*.shared", "bool", True, "whether workers see the spool; false: cards and outputs travel with the batch jobs, which are then direct (condor)"),
     Key("site.*.root", "place", None, "directory at the site below which its spool is made; login node and workers must see it (needed with `host`)"),
     Key("site.*.zone", "text", None, "sites of one zone share fast storage (default: the host)"),
     Key("site.*.scratch", "place", None, "directory for the work of tasks on a node; `$USER` and the like are expanded there (default: $TMPDIR or /tmp)"),
@@ -146,11 +150,13 @@ def checked(kind: str, value: Any) -> Any:
         return value
     if kind == "scheduler" and isinstance(value, str) and (value in SCHEDULERS or value in _plug_ins()):
         return value
+    if kind == "mode" and value in MODES:
+        return value
     if kind == "place" and isinstance(value, str) and _PLACE.match(value):
         return value
     expected = {"texts": "a list of texts", "host": "what you would type after `ssh`: an alias, or user@host",
                 "scheduler": f"one of {', '.join(SCHEDULERS)}",
-                "place": "an absolute path without blanks, quotes or characters of the shell",
+                "mode": f"one of {', '.join(MODES)}", "place": "an absolute path without blanks, quotes or characters of the shell",
                 "text": "text", "path": "a path as text", "number": "a number", "count": "a whole number", "bool": "true or false",
                 "times": "a list of seconds", "any": "text, a number, true or false"}  # fmt: skip
     raise ValueError(f"expected {expected[kind]}")

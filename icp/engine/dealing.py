@@ -24,14 +24,28 @@ from icp.pilot.spool import join_card_name
 from icp.planner import fold_attributes, may_fit, site_attributes
 from icp.states import File, Task
 
-__all__ = ["Dealer", "Orders"]
+__all__ = ["Dealer", "Direct", "Orders"]
 
 OUTBOX_BYTES = 6_000_000
 """Cards beyond this wait for the next tick."""
 BEGIN = 60
 """Seconds of a pilot's walltime within which it claims its first cards."""
+END = 60
+"""Seconds of a batch job behind its last attempt."""
 TRAVELLING = 20_000
 """Waiting tasks that are passed over at the most, because their inputs travel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A card that gets a batch job of its own."""
+
+    card: int
+    name: str
+    """Its file's name in the inbox."""
+    need: Need
+    seconds: int
+    """What the batch job asks for: long enough for the last attempt to reach its limit."""
 
 
 @dataclass
@@ -46,6 +60,8 @@ class Orders:
     """What goes from the site's cache: nothing that the same orders bring or use, so that applying them twice is applying them once."""
     asked: set[int] = field(default_factory=set)
     """Sites from which something shall come home, to be sent on to this one."""
+    direct: list[Direct] = field(default_factory=list)
+    """Cards among these that need a batch job each."""
     size: int = 0
 
     def frames(self) -> list[bytes]:
@@ -168,19 +184,22 @@ class Dealer:
             chain = self._chain(task, site, snapshot)
             taken |= {one.id for one in chain}
             chains[join([self._need(one, snapshot) for one in chain]).id, task.priority].append(chain)
-        made = 0
+        made, before = 0, len(orders.direct)
         for (_, priority), members in chains.items():
             need = join([self._need(one, snapshot) for one in members[0]])
             folded = replace(need, any=fold_attributes(need.any, site_attributes(site)))
             per_card = action.per_card
             if len(members[0]) > 1:
                 each = sum(snapshot.defs[one.task_def].seconds or 0 for one in members[0])
-                per_card = max(1, min(per_card, int(self.policy.card_seconds / max(each, 0.001))))
+                per_card = max(1, min(per_card, int(self._card_seconds(site) / max(each, 0.001))))
             for start in range(0, len(members), per_card):
-                if orders.size > OUTBOX_BYTES:
+                if orders.size > OUTBOX_BYTES or (action.cards is not None and len(orders.direct) - before >= action.cards):
                     break
-                made += self._card(members[start : start + per_card], folded, priority, site, context, orders)
+                made += self._card(members[start : start + per_card], folded, priority, site, context, orders, snapshot)
         return made
+
+    def _card_seconds(self, site: SiteView) -> float:
+        return self.policy.direct_seconds if site.spec.direct else self.policy.card_seconds
 
     def _need(self, task: TaskRow, snapshot: Snapshot) -> Need:
         need = snapshot.needs.get(task.need)
@@ -198,7 +217,7 @@ class Dealer:
         for one in graph.tasks:
             task = job.get(one.id)
             seconds = snapshot.defs[one.id].seconds
-            if task is None or one.id in chain or seconds is None or not task.need or total + seconds > self.policy.card_seconds:
+            if task is None or one.id in chain or seconds is None or not task.need or total + seconds > self._card_seconds(site):
                 continue
             if task.state not in (Task.IDLE, Task.WAITING) or (task.not_before or 0) > self.now:
                 continue
@@ -214,7 +233,9 @@ class Dealer:
                 total += seconds
         return sorted(chain.values(), key=lambda row: graph.defs[row.task_def].idx)
 
-    def _card(self, chains: list[list[TaskRow]], need: Need, priority: int, site: SiteView, context: SiteContext, orders: Orders) -> int:
+    def _card(
+        self, chains: list[list[TaskRow]], need: Need, priority: int, site: SiteView, context: SiteContext, orders: Orders, snapshot: Snapshot
+    ) -> int:
         rendered: list[tuple[TaskRow, bytes, bytes, dict[str, Any]]] = []
         for chain in chains:
             part: list[tuple[TaskRow, bytes, bytes, dict[str, Any]]] = []
@@ -239,9 +260,18 @@ class Dealer:
         if need.id not in orders.needs:
             orders.needs[need.id] = order("need", {"id": need.id}, need.bytes)
         text = plain({"card": card.hex(), "format": 1, "need": need.id, "attempts": [body for *_, body in rendered]})
-        orders.cards.append(order("card", {"name": join_card_name(base + priority, need.id, card.hex())}, text + b"\n"))
+        name = join_card_name(base + priority, need.id, card.hex())
+        orders.cards.append(order("card", {"name": name}, text + b"\n"))
+        if site.spec.direct:
+            medians = [snapshot.defs[task.task_def].seconds or 0.0 for task, *_ in rendered]
+            orders.direct.append(Direct(number, name, need, self._batch_seconds(need, medians, site)))
         orders.size += len(orders.cards[-1])
         return len(rendered)
+
+    def _batch_seconds(self, need: Need, medians: list[float], site: SiteView) -> int:
+        """The walltime of a card's own batch job: what comes before the last may take twice as long as it usually does, and the last all it may."""
+        wanted = need.time + BEGIN + END + (int(2 * sum(medians)) if len(medians) > 1 else 0)
+        return wanted if site.spec.walltime is None else min(wanted, site.spec.walltime)
 
     def _attempt(
         self, task: TaskRow, key: str, passkey: str, chain: dict[int, str], site: SiteView, context: SiteContext, orders: Orders

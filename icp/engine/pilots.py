@@ -17,6 +17,8 @@ from icp.model.exchange import Answer
 
 __all__ = ["end_order", "meaning", "states", "submit_order", "wanted"]
 
+SHOWS = 90
+"""Seconds within which a card shows on a worker: listings of NFS are up to a minute old."""
 HEARTBEAT = 30
 """Seconds between two signs of life of an agent that has nothing else to say."""
 
@@ -27,26 +29,33 @@ def wanted(site: Site, place: SpoolPlace, ledger: str, pilot: str) -> Wanted:
     return Wanted(
         batch_name(ledger, pilot), f"{place.root}/pilots/{pilot}", nodes=spec.nodes, cpus=spec.cpus, memory=spec.memory, gpus=spec.gpus, disk=spec.disk,
         walltime=spec.walltime or WALLTIME, partition=spec.partition, account=spec.account, qos=spec.qos, constraint=spec.constraint,
-        options=site.options,
+        program=None if site.shared else str(place.program), options=site.options,
     )  # fmt: skip
 
 
-def submit_order(site: Site, place: SpoolPlace, batch: BatchSystem, ledger: str, pilot: str) -> bytes:
-    """The order that submits a pilot. BadInput where the site's configuration cannot be put into a script."""
+def submit_order(site: Site, place: SpoolPlace, batch: BatchSystem, ledger: str, pilot: str, card: str | None = None) -> bytes:
+    """The order that submits a pilot; ``card``: the name of the one card that it is there for. BadInput where the site's configuration cannot be put
+    into a script."""
     captured = batch.render(wanted(site, place, ledger, pilot))
+    bagged = card is not None and not site.shared
     body = Body(
-        spool=str(place.root), program=str(place.program), pilot=pilot, python=place.python, modules=site.modules, setup=site.setup, env=site.env,
+        spool="bag" if bagged else str(place.root), program=place.program.name if bagged else str(place.program), pilot=pilot, bagged=bagged,
+        command=("bagged",) if bagged else ("run",),
+        python=place.python, modules=site.modules, setup=site.setup, env=site.env,
         scratch=site.scratch,
     )  # fmt: skip
-    files = {**captured.files, batch.body: pilot_body(body), "pilot.json": json.dumps(_told(site, ledger, pilot), sort_keys=True)}
-    return order("submit", {"pilot": pilot, "argv": list(captured.argv)}, json.dumps({"files": files}).encode())
+    files = {**captured.files, batch.body: pilot_body(body), "pilot.json": json.dumps(_told(site, ledger, pilot, card), sort_keys=True)}
+    meta: dict[str, Any] = {"pilot": pilot, "argv": list(captured.argv), **({"bag": card} if bagged else {})}
+    return order("submit", meta, json.dumps({"files": files}).encode())
 
 
-def _told(site: Site, ledger: str, pilot: str) -> dict[str, Any]:
+def _told(site: Site, ledger: str, pilot: str, card: str | None) -> dict[str, Any]:
     """What the agents of a pilot are told, as ``pilot.json``."""
     spec = site.pilot
+    only: dict[str, Any] = {} if card is None else {"only": [card]}
     return {
-        "pilot": pilot, "ledger": ledger, "idle": spec.idle, "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),
+        **only, "pilot": pilot, "ledger": ledger, "idle": spec.idle if card is None else SHOWS,
+        "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),
         "cpus": spec.cpus, "memory": spec.memory, "disk": spec.disk, "gpus": spec.gpus, "heartbeat": HEARTBEAT,
     }  # fmt: skip
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from icp.backends.spool_client import Hello, Query, SpoolPlace, order
 from icp.config import Config, Site
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
-from icp.engine.dealing import Dealer, Orders
+from icp.engine.dealing import Dealer, Direct, Orders
 from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.rendering import Rendering
@@ -307,11 +307,17 @@ class Engine:
             elif isinstance(action, Submit):
                 for _ in range(action.n):
                     self._pilot(site, now)
+        for site in free.values():
+            for one in site.orders.direct:
+                self._pilot(site, now, one)
         return made
 
     def _housekeeping(self, site: _Site, fold: Fold) -> None:
         """Orders that follow from states: recalls, cancels, fences, drops, acknowledgements."""
         others = site.orders.others
+        if site.config.pilot.direct:
+            pilots.match_cards(self.db, site.id)
+        others += [order("gather", {"pilot": pilot}) for pilot in pilots.gathers(self.db, site.id)]
         recall, cancel = cards.stops(fold, site.id)
         others += [order("recall", {"card": card}) for card in recall]
         others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
@@ -326,18 +332,24 @@ class Engine:
         for ending in pilots.endings(self.db, site.id):
             others.append(orders_of_pilots.end_order(site.config, site.batch, self.ledger.uuid, ending))
 
-    def _pilot(self, site: _Site, now: float) -> None:
-        """A pilot's row, and the order that submits it."""
+    def _pilot(self, site: _Site, now: float, direct: Direct | None = None) -> None:
+        """A pilot's row, and the order that submits it; ``direct``: the card that it is there for, which is in the same orders, before it."""
         key = os.urandom(8)
         spec = site.config.pilot
+        if direct is not None:
+            need = direct.need
+            spec = replace(spec, cpus=max(1, need.cpus), memory=need.memory, disk=need.disk, gpus=need.gpus, nodes=1, walltime=direct.seconds)
         try:
-            ordered = orders_of_pilots.submit_order(site.config, site.spool, site.batch, self.ledger.uuid, key.hex())
+            ordered = orders_of_pilots.submit_order(
+                replace(site.config, pilot=spec), site.spool, site.batch, self.ledger.uuid, key.hex(), None if direct is None else direct.name
+            )
         except BadInput as error:
             pilots.refuse(self.db, site.id, "; ".join(error.mistakes or (error.message,)))
             return
         pilots.make_pilot(
-            self.db, site.id, key, cpus=spec.cpus or 0, memory=spec.memory or 0, gpus=spec.gpus or 0, nodes=spec.nodes, walltime=spec.walltime, now=now
-        )
+            self.db, site.id, key, cpus=spec.cpus or 0, memory=spec.memory or 0, gpus=spec.gpus or 0, nodes=spec.nodes, walltime=spec.walltime, now=now,
+            card=None if direct is None else direct.card, bag=not site.config.shared,
+        )  # fmt: skip
         site.orders.others.append(ordered)
 
     # -- exchange and ingest ------------------------------------------------------------------------------------

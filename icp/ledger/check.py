@@ -191,6 +191,11 @@ _SMALL: tuple[tuple[str, str], ...] = (
         "WHERE u.task > 0 AND (t.id IS NULL OR t.state IN (4, 7))",
     ),
     ("pilot {0} is in state {1} and live is {2}", "SELECT id, state, live FROM pilot WHERE live <> (state <= 4)"),
+    (
+        "pilot {0} is for card {1}, which does not exist or is of another site",
+        "SELECT p.id, p.card FROM pilot p LEFT JOIN card c ON c.id = p.card WHERE p.card IS NOT NULL AND (c.id IS NULL OR c.site <> p.site)",
+    ),
+    ("{1} pilots are for card {0}", "SELECT card, count(*) FROM pilot WHERE card IS NOT NULL GROUP BY card HAVING count(*) > 1"),
     ("agent {0} is in state {1} and live is {2}", "SELECT id, state, live FROM agent WHERE live <> (state <> 3)"),
     ("live_class has a row with {1} tasks of definition {0}", "SELECT task_def, n FROM live_class WHERE n <= 0 OR state > 3"),
     ("tally has a row with {1} tasks of definition {0}", "SELECT task_def, n FROM tally WHERE n < 0 OR state <= 3"),

@@ -57,6 +57,7 @@ class Ingest:
         self._touched: set[int] = set()
         self._sought: set[str] = set()
         """Cards that were asked back, and are not in the inbox."""
+        self._taken = False
 
     def __call__(self, answer: Answer) -> Ingested:
         with self.ledger.write():
@@ -81,6 +82,9 @@ class Ingest:
         self.result.accepted += fold.accepted
         self.result.strange += fold.refused
         self._touched |= fold.touched
+        if self._taken:
+            self.db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ? AND young > 0", (self.site,))
+            self._taken = False
 
     # -- time and orders ----------------------------------------------------------------------------------------
 
@@ -117,6 +121,13 @@ class Ingest:
                 sites.agent_event(self.db, known[0], "fenced")
             for card in said.get("unbegun") or ():
                 self._withdraw(fold, card, None if known is None else known[0])
+        for pilot, said in (applied.get("gather") or {}).items():
+            number, begun = pilots.gathered(self.db, self.site, pilot, said)
+            if number is not None:
+                fold.load(read_attempts(self.db, "card", [number], "AND live = 1"))
+                for attempt in [one for one in fold.attempts.values() if one.card == number and one.live]:
+                    # its job began, and what it had done is gone with it
+                    fold.ended(attempt, "gone" if begun else "withdrawn")
         self._close(fold)
         for pilot, said in (applied.get("submit") or {}).items():
             pilots.receipt(self.db, self.site, pilot, self.receipts(said), self.now, self.observed)
@@ -176,6 +187,7 @@ class Ingest:
     def _claim(self, fold: Fold, agent: int, card: int | None) -> None:
         for attempt in [one for one in fold.attempts.values() if one.card == card and one.state == Attempt.QUEUED]:
             fold.progress(attempt, "claimed", agent)
+            self._taken = True
 
     # -- facts --------------------------------------------------------------------------------------------------
 
@@ -290,7 +302,12 @@ class Ingest:
     def _started(self, agent: int, fact: dict[str, Any]) -> None:
         sites.started(self.ledger, agent, fact)
         self._pilot(agent, "agent_started")
-        self.db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (self.site,))
+        # where each batch job has a card of its own, one that starts and does not take it is no better than one that does not start
+        self.db.execute(
+            "UPDATE site SET young = 0, hold = 0 WHERE id = ? AND NOT EXISTS "
+            "(SELECT 1 FROM agent a JOIN pilot p ON p.id = a.pilot WHERE a.id = ? AND p.card IS NOT NULL)",
+            (self.site, agent),
+        )
 
     def _pilot(self, agent: int, event: str) -> None:
         pilot = self.db.execute("SELECT pilot FROM agent WHERE id = ?", (agent,)).fetchone()[0]

@@ -6,14 +6,15 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from icp.ledger.sites import agent_event, pause
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
-from icp.states import PILOT, Agent, Pilot
+from icp.states import PILOT, Agent, Attempt, Pilot
 
 __all__ = [
-    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "left", "listed", "make_pilot", "not_ended", "over", "pilot_event",
-    "pilots_of", "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
+    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "gathered", "gathers", "left", "listed", "make_pilot", "match_cards", "not_ended",
+    "over", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
 ]  # fmt: skip
 
 YOUNG = 6
@@ -32,12 +33,16 @@ HOLD, LONGEST_HOLD = 30, 3600
 """Seconds without a new pilot after the first early death; doubled by each further one."""
 
 
-def make_pilot(db: sqlite3.Connection, site: int, key: bytes, *, cpus: int, memory: int, gpus: int, nodes: int, walltime: int | None, now: float) -> int:
-    """A pilot that is in the outbox of the same transaction."""
+def make_pilot(
+    db: sqlite3.Connection, site: int, key: bytes, *, cpus: int, memory: int, gpus: int, nodes: int, walltime: int | None, now: float, card: int | None = None,
+    bag: bool = False,
+) -> int:  # fmt: skip
+    """A pilot that is in the outbox of the same transaction; ``card``: the one that it is there for, at a site without pilots; ``bag``: which travels
+    with its job."""
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     number = db.execute(
-        "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), cpus, memory, gpus, nodes, walltime, now, observed),
+        "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since, card, bag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), cpus, memory, gpus, nodes, walltime, now, observed, card, int(bag)),
     ).lastrowid
     assert number is not None
     return number
@@ -155,17 +160,17 @@ def settle_pilots(
         elif known.word == "ended":
             # an agent's last fact, or its first, may have been written behind this answer's listing: the next one has it
             if missing >= 2 or (ended and not live):
-                _batch_end(db, site, pilot, ended, live, known, now, observed, said=said)
+                _over(db, site, pilot, ended, live, known, now, observed, said=said)
         elif known.word == "unknown":
             if not live and (_past_walltime(db, pilot, margin) if ended else _never_began(db, pilot, margin, observed)):
-                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
+                _over(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
         elif known.word == "absent":
             if state == Pilot.SUBMITTING:
                 if missing >= 2 and observed - since > ABSENT:
                     pilot_event(db, pilot, "absent", now, observed, "it was never seen by the batch system")
             elif missing >= 2 and not any(agent == Agent.LIVE for agent, _ in agents):
                 # an agent that still talks is better evidence than a batch system that forgot it
-                _batch_end(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
+                _over(db, site, pilot, ended, live, known, now, observed, forgot=True, said=said)
     _strays(db, site, batch)
 
 
@@ -239,6 +244,38 @@ def _never_began(db: sqlite3.Connection, pilot: int, margin: float, observed: fl
     return bool(observed - since > (walltime or 0) + margin)
 
 
+def _untouched(db: sqlite3.Connection, pilot: int) -> bool:
+    """Whether a pilot that was there for one card left it in the inbox, where it is wanted."""
+    return bool(
+        db.execute(
+            "SELECT EXISTS (SELECT 1 FROM pilot WHERE id = ?1 AND bag = 5) OR "
+            "EXISTS (SELECT 1 FROM pilot p JOIN attempt a INDEXED BY attempt_live_card ON a.card = p.card "
+            "WHERE p.id = ?1 AND a.live = 1 AND a.state = ?2 AND a.stop = 0)",
+            (pilot, int(Attempt.QUEUED)),
+        ).fetchone()[0]
+    )
+
+
+def match_cards(db: sqlite3.Connection, site: int) -> None:
+    """At a site where each card has a batch job of its own: a card that waits without one is asked back, a job that waits without one shall end."""
+    db.execute(
+        "UPDATE attempt SET stop = 1 WHERE live = 1 AND site = ? AND state = ? AND stop = 0 "
+        "AND NOT EXISTS (SELECT 1 FROM pilot p WHERE p.card = attempt.card AND (p.live = 1 OR p.bag IN (1, 2, 3)))",
+        (site, int(Attempt.QUEUED)),
+    )
+    db.execute(
+        "UPDATE pilot SET stopping = 1, reason = 'what it was to run is not wanted any more' WHERE site = ? AND live = 1 AND state <= ? AND stopping = 0 "
+        "AND card IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.card = pilot.card AND a.live = 1)",
+        (site, int(Pilot.PENDING)),
+    )
+    # a card that travels with its job can only be had back by its end
+    db.execute(
+        "UPDATE pilot SET stopping = 1, reason = 'what it was to run is not wanted any more' WHERE site = ? AND live = 1 AND stopping = 0 AND bag = 1 "
+        "AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.card = pilot.card AND a.live = 1 AND (a.stop = 0 OR (pilot.state > ? AND a.stop IN (1, 3))))",
+        (site, int(Pilot.PENDING)),
+    )
+
+
 def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
     """Whether all its agents must be over by the login node's clock."""
     left = db.execute(
@@ -246,6 +283,39 @@ def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
         (pilot, margin),
     ).fetchone()[0]
     return not left
+
+
+def _over(db: sqlite3.Connection, site: int, pilot: int, *how: Any, **more: Any) -> None:
+    """As ``_batch_end``; but what came back with a job is read before its end counts."""
+    bag = db.execute("SELECT bag FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
+    if bag == 1:
+        db.execute("UPDATE pilot SET bag = 2 WHERE id = ?", (pilot,))
+    elif bag not in (2, 3):
+        _batch_end(db, site, pilot, *how, **more)
+
+
+def gathers(db: sqlite3.Connection, site: int, limit: int = 200) -> list[str]:
+    """Pilots whose job is over, or never was, and whose bag is to be read now; marked as told."""
+    rows = db.execute(
+        "SELECT id, key FROM pilot INDEXED BY pilot_bag WHERE site = ? AND bag IN (1, 2, 3) AND (bag = 2 OR (bag = 1 AND live = 0)) LIMIT ?", (site, limit)
+    ).fetchall()
+    db.executemany("UPDATE pilot SET bag = 3 WHERE id = ?", [(row[0],) for row in rows])
+    return [row[1].hex() for row in rows]
+
+
+def gathered(db: sqlite3.Connection, site: int, key: str, said: Mapping[str, Any]) -> tuple[int | None, bool]:
+    """What came back with a pilot's job was read. (the card, if it is to be done again, whether it may have been begun)."""
+    row = db.execute("SELECT id, card, started FROM pilot WHERE key = ? AND site = ? AND bag = 3", (bytes.fromhex(key), site)).fetchone()
+    if row is None:
+        return None, False
+    how, back = said.get("how"), str(said.get("back"))
+    untaken = how == "recalled" and back == "whole"
+    db.execute("UPDATE pilot SET bag = ? WHERE id = ?", (5 if untaken else 4, row[0]))
+    if back not in ("whole", "none", "empty"):
+        db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (f"what it brought back cannot be read: {back}"[:500], row[0]))
+    if how in ("claimed", "done"):
+        return None, False
+    return row[1], not untaken and (row[2] is not None or back != "none")
 
 
 def _batch_end(
@@ -272,7 +342,12 @@ def _batch_end(
             pilot_event(db, pilot, "vanished", now, observed, "the batch system does not know it any more, and its agent fell silent")
         else:
             pilot_event(db, pilot, "end_unclean", now, observed, "its batch job ended, and its agent said no last word")
-        db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
+        if not _untouched(db, pilot):
+            db.execute("UPDATE site SET young = 0, hold = 0 WHERE id = ?", (site,))
+        else:
+            how = f": {said}" if said else ""
+            db.execute("UPDATE pilot SET reason = coalesce(reason, ?) WHERE id = ?", (f"it ended without having taken its card{how}", pilot))
+            _young(db, site, now, f"the last did not take its card{how}")
     else:
         pilot_event(db, pilot, "batch_running", now, observed)
         name = str(db.execute("SELECT name FROM site WHERE id = ?", (site,)).fetchone()[0])
@@ -313,11 +388,15 @@ def endings(db: sqlite3.Connection, site: int) -> list[Ending]:
     """Pilots that shall end (``stopping`` 1), marked as told, and jobs of which there is one too many."""
     found = []
     for pilot, key, state, batch, others, stopping in db.execute(
-        "SELECT id, key, state, batch, others, stopping FROM pilot WHERE site = ? AND live = 1 AND (stopping = 1 OR others IS NOT NULL) "
+        # what runs with its card ends by itself, unless nobody wants it
+        "SELECT id, key, state, batch, others, CASE WHEN bag = 1 AND state > 2 AND EXISTS (SELECT 1 FROM attempt a WHERE a.card = pilot.card AND a.live = 1 "
+        "AND a.stop NOT IN (2, 4)) THEN 0 ELSE stopping END AS stopping FROM pilot WHERE site = ? AND live = 1 AND (stopping = 1 OR others IS NOT NULL) "
         "UNION SELECT id, key, state, batch, others, 0 FROM pilot INDEXED BY pilot_others WHERE site = ? AND live = 0 AND others IS NOT NULL",
         (site, site),
     ).fetchall():
         more = tuple(str(one) for one in json.loads(others or "[]"))
+        if stopping != 1 and not more:
+            continue
         if stopping != 1:
             found.append(Ending(key.hex(), False, more))
             continue
@@ -381,8 +460,8 @@ def refuse(db: sqlite3.Connection, site: int, reason: str) -> None:
 def over(db: sqlite3.Connection, site: int, before: float, limit: int = 500) -> list[str]:
     """Pilots that ended before this moment and of which all was read: their folders go, and each is told once."""
     rows = db.execute(
-        "SELECT p.id, p.key FROM pilot p INDEXED BY pilot_over WHERE p.site = ? AND p.live = 0 AND p.dropped = 0 AND p.ended < ? AND NOT EXISTS "
-        "(SELECT 1 FROM agent g WHERE g.pilot = p.id AND g.live = 1) LIMIT ?",
+        "SELECT p.id, p.key FROM pilot p INDEXED BY pilot_over WHERE p.site = ? AND p.live = 0 AND p.dropped = 0 AND p.ended < ? "
+        "AND p.bag NOT IN (1, 2, 3) AND NOT EXISTS (SELECT 1 FROM agent g WHERE g.pilot = p.id AND g.live = 1) LIMIT ?",
         (site, before, limit),
     ).fetchall()
     db.executemany("UPDATE pilot SET dropped = 1 WHERE id = ?", [(row[0],) for row in rows])

@@ -176,6 +176,9 @@ CREATE TABLE pilot (
   never TEXT, never_since REAL,              -- it waits for what never comes: what mends it; site.observed
   others TEXT,                               -- ids of further jobs of this pilot, to be cancelled: JSON
   told REAL,                                 -- site.observed when its end was ordered
+  card INTEGER,                              -- the one card that it is there for, at a site without pilots
+  -- where workers share no file system: 1 its card travels with its job, 2 that is over: to be gathered, 3 ordered, 4 gathered, 5 and nobody took the card
+  bag INTEGER NOT NULL DEFAULT 0,
   dropped INTEGER NOT NULL DEFAULT 0,        -- its folder at the site was removed
   core_seconds REAL,                         -- what the batch system's accounting says it used
   asked INTEGER NOT NULL DEFAULT 0           -- times that accounting was asked for it after its end
@@ -184,6 +187,8 @@ CREATE INDEX pilot_over ON pilot (site, ended) WHERE live = 0 AND dropped = 0;
 CREATE INDEX pilot_live ON pilot (site, state) WHERE live = 1;
 CREATE INDEX pilot_made ON pilot (site, made);
 CREATE INDEX pilot_others ON pilot (site) WHERE others IS NOT NULL;
+CREATE INDEX pilot_card ON pilot (card) WHERE card IS NOT NULL;
+CREATE INDEX pilot_bag ON pilot (site) WHERE bag IN (1, 2, 3);
 CREATE INDEX pilot_unaccounted ON pilot (site) WHERE live = 0 AND core_seconds IS NULL AND asked < 5;
 
 CREATE TABLE agent (

@@ -123,7 +123,10 @@ def fences(db: sqlite3.Connection, site: int, policy: Policy) -> list[str]:
 
 
 def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) -> None:
-    """Timeouts of attempts in observed time: queued too long is recalled, claimed or copying too long is cancelled, then fenced."""
+    """Timeouts of attempts in observed time: queued too long is recalled, claimed or copying too long is cancelled, then fenced.
+
+    A card that has a batch job of its own waits as long as that does in its queue, and is over when that is.
+    """
     limits = (
         ((Attempt.QUEUED,), policy.queued, 1),
         ((Attempt.CLAIMED,), policy.claimed, 2),
@@ -133,7 +136,8 @@ def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) 
         for state in states:
             db.execute(
                 # a recall that came too late (3) is no reason not to cancel
-                f"UPDATE attempt SET stop = ? WHERE site = ? AND live = 1 AND state = ? AND stop IN ({'0' if stop == 1 else '0, 1, 3'}) AND since < ?",
+                f"UPDATE attempt SET stop = ? WHERE site = ? AND live = 1 AND state = ? AND stop IN ({'0' if stop == 1 else '0, 1, 3'}) AND since < ?"
+                + (" AND NOT EXISTS (SELECT 1 FROM pilot p WHERE p.card = attempt.card AND p.live = 1)" if state <= Attempt.CLAIMED else ""),
                 (stop, site, int(state), observed - limit),
             )
             if state != Attempt.QUEUED:
@@ -219,6 +223,7 @@ def anything_there(db: sqlite3.Connection, site: int) -> bool:
         "SELECT 1 FROM attempt WHERE live = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM pilot WHERE live = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM pilot INDEXED BY pilot_others WHERE others IS NOT NULL AND site = ? LIMIT 1",
+        "SELECT 1 FROM pilot INDEXED BY pilot_bag WHERE bag IN (1, 2, 3) AND site = ? LIMIT 1",
         "SELECT 1 FROM agent WHERE live = 1 AND site = ? LIMIT 1",
         "SELECT 1 FROM outbox WHERE site = ?",
         "SELECT 1 FROM replica WHERE dropping = 1 AND site = ? LIMIT 1",

@@ -41,8 +41,8 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
     agents = tuple(
         _agent(one, remote, bool(one[7]))
         for one in db.execute(
-            "SELECT a.cpus, a.memory, a.disk, a.gpus, a.attrs, a.until, a.state, p.stopping > 0 OR p.state = ? FROM agent a JOIN pilot p ON p.id = a.pilot "
-            "WHERE a.site = ? AND a.live = 1 AND a.state IN (0, 1) AND a.cpus > 0",
+            "SELECT a.cpus, a.memory, a.disk, a.gpus, a.attrs, a.until, a.state, p.stopping > 0 OR p.state = ? OR p.card IS NOT NULL "
+            "FROM agent a JOIN pilot p ON p.id = a.pilot WHERE a.site = ? AND a.live = 1 AND a.state IN (0, 1) AND a.cpus > 0",
             (int(Pilot.DRAINING), site),
         ).fetchall()
     )

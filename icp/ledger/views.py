@@ -83,6 +83,8 @@ class SiteView:
     draining: bool = False
     hold: float = 0.0
     """No pilot is submitted before this moment."""
+    direct: bool = False
+    """Its pilots are batch jobs that are there for one card each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,19 +265,25 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
         queued, processing, cpus = work.get(number, [0, 0, 0])
         # a claimed card holds more tasks than run at once
         views.append(SiteView(
-            name, since is None, since, reason, answered, pilots, slots, min(slots, cpus), processing, queued, strange, waits, paused, bool(draining), hold
+            name, since is None, since, reason, answered, pilots, slots, min(slots, cpus), processing, queued, strange, waits, paused, bool(draining), hold,
+            bool(db.execute("SELECT coalesce((SELECT card IS NOT NULL FROM pilot WHERE site = ? ORDER BY id DESC LIMIT 1), 0)", (number,)).fetchone()[0]),
         ))  # fmt: skip
     return views
 
 
-def pilots(db: sqlite3.Connection, *, site: str | None = None, beginning: str | None = None, ended: int = 0) -> list[PilotView]:
-    """Live pilots, and the last ``ended`` that are not, the newest first; ``beginning``: of a pilot's id, whatever its state."""
+def pilots(
+    db: sqlite3.Connection, *, site: str | None = None, beginning: str | None = None, ended: int = 0, card: str | None = None
+) -> list[PilotView]:
+    """Live pilots, and the last ``ended`` that are not, the newest first; ``beginning``: of a pilot's id, whatever its state; ``card``: the one
+    that is there for this card."""
     columns = (
         "SELECT hex(p.key), s.name, p.state, p.batch, p.made, p.started, p.ended, p.word, p.said, p.never, p.reason, p.stopping, "
         "(SELECT count(*) FROM agent a WHERE a.pilot = p.id AND a.live = 1) FROM pilot p JOIN site s ON s.id = p.site "
     )
     where, values = ("AND s.name = ? ", (site,)) if site is not None else ("", ())
-    if beginning is not None:
+    if card is not None:
+        rows = db.execute(columns + "JOIN card c ON c.id = p.card WHERE c.key = ?", (bytes.fromhex(card),)).fetchall()
+    elif beginning is not None:
         rows = db.execute(columns + "WHERE hex(p.key) LIKE ? ORDER BY p.id DESC LIMIT 20", (beginning + "%",)).fetchall()
     else:
         rows = db.execute(columns + f"WHERE p.live = 1 {where}ORDER BY p.id DESC", values).fetchall()

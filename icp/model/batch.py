@@ -33,6 +33,9 @@ class Wanted:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    program: str | None = None
+    """The pilot's program at the site, absolute, where workers share no file system with it: ``pilot.sh``, ``bag`` and this travel with the job, and
+    ``back`` comes back into the pilot's folder."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of Parsl's provider, by its names, and of ours beside them."""
 

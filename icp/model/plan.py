@@ -37,6 +37,8 @@ class Policy:
     """Seconds within which the sites of its inputs' zone shall begin a task: only what they cannot goes to another zone, with its inputs."""
     card_seconds: float = 60.0
     """Work in one card, once a task definition's run time is known."""
+    direct_seconds: float = 1200.0
+    """The same at a site without pilots: work in one batch job."""
     card_tasks: int = 400
     queue_tasks: int = 6000
     """Attempts that wait at one site at the most."""
@@ -79,6 +81,8 @@ class PilotSpec:
     rate: int = 120
     """Submitted within an hour at the most."""
     idle: float = 60.0
+    direct: bool = False
+    """There are no pilots: each card is a batch job, which asks for what the card needs. What is said here bounds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class AgentView:
     """Seconds until its walltime ends."""
     suspect: bool = False
     leaving: bool = False
-    """Its pilot was told to end, or said that it does."""
+    """Its pilot was told to end, or said that it does, or was there for one card only."""
 
     @property
     def takes(self) -> bool:
@@ -203,6 +207,8 @@ class Deal:
     site: int
     n: int
     per_card: int
+    cards: int | None = None
+    """How many at the most: each is a batch job of its own."""
 
 
 @dataclass(frozen=True, slots=True)

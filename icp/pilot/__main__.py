@@ -11,6 +11,7 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz run --spool SPOOL --pilot ID [--node-index N]
        pilot.pyz submit --root DIR
        pilot.pyz alone DIR
+       pilot.pyz bagged --spool BAG --pilot ID [--node-index N]
        pilot.pyz launch DIR
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
@@ -65,6 +66,13 @@ def _main(words: "list[str]") -> int:
 
         numbers = int(rest[-2]), int(rest[-1])
         return transfer.send(given["--root"], rest[0], rest[1], *numbers) if command == "send" else transfer.receive(given["--root"], rest[0], *numbers)
+    if command == "bagged":
+        given, rest = options(words[1:], ("--spool", "--pilot", "--node-index"))
+        if "--spool" not in given or "--pilot" not in given or rest:
+            raise Usage("bagged needs --spool BAG and --pilot ID")
+        from . import bag
+
+        return bag.main(given["--spool"], given["--pilot"], int(given.get("--node-index", "0")))
     if command == "run":
         given, rest = options(words[1:], ("--spool", "--pilot", "--node-index"))
         if "--spool" not in given or "--pilot" not in given or rest:

@@ -167,6 +167,8 @@ class Agent:
         if not self.lanes and not self.backlog and not self.over:
             if self.drain:
                 self.over = self.drain
+            elif self.claims.none_left():
+                self.over = "its card is done"
             elif now - self._last_work > self.idle:
                 self.over = "idle"
         if not self.over and not self.done:

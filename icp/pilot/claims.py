@@ -29,6 +29,9 @@ class Claims:
         self.folder = agent.folder + "/claimed"
         self.broken: set[str] = set()
         """Cards in it that cannot be read."""
+        only = agent.start.told.get("only")
+        self.only: set[str] | None = None if only is None else set(only)
+        """Names of the cards that may be claimed, and were not yet; None: all."""
         self._needs: dict[str, dict[str, Any]] = {}
         self._names: list[str] = []
         self._listed = 0.0
@@ -40,7 +43,7 @@ class Claims:
         """
         if not self._names or now - self._listed > _LIST_AGE or not eager:
             try:
-                self._names = sorted(os.listdir(self._spool.inbox))
+                self._names = sorted(os.listdir(self._spool.inbox) if self.only is None else filter(self._there, self.only))
             except OSError:
                 self._names = []
             self._listed = now
@@ -51,6 +54,17 @@ class Claims:
                     return name
             return None
         return self._agent.room.choose(self._names, self.need, self._pick, now)
+
+    def _there(self, name: str) -> bool:
+        # Asked for by name: a listing of NFS may be a minute old.
+        return os.path.exists(f"{self._spool.inbox}/{spool.check_name(name)}")
+
+    def none_left(self) -> bool:
+        """Whether all that may be claimed was, or was called back."""
+        if self.only is None:
+            return False
+        self.only = {name for name in self.only if not os.path.exists(f"{self._spool.recalled}/{spool.card_id(name)}")}
+        return not self.only
 
     def _pick(self, count: int) -> int:
         # Enough to keep agents from running after the same card; `random` is half a megabyte.
@@ -92,6 +106,8 @@ class Claims:
     def read(self, name: str) -> "list[dict[str, Any]] | None":
         """Tells that the card is ours, and returns its attempts (None if it cannot be read)."""
         fact: dict[str, Any] = {"f": "claimed", "card": spool.card_id(name)}
+        if self.only is not None:
+            self.only.discard(name)
         specs = None
         try:
             with open(f"{self.folder}/{name}", "rb") as stream:

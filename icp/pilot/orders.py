@@ -101,8 +101,10 @@ def _check(kind: str, meta: "dict[str, Any]") -> None:
         spool.check_digest(meta["sha256"])
     elif kind == "drop":
         spool.check_id(meta.get("card"))
-    elif kind in ("drain", "submit", "kill"):
+    elif kind in ("drain", "submit", "kill", "gather"):
         spool.check_id(meta.get("pilot"))
+        if "bag" in meta:
+            spool.split_card_name(str(meta["bag"]))
     else:
         raise OrderError(f"no order is called {kind!r}")
 
@@ -113,7 +115,7 @@ class Orders:
     def __init__(self, where: spool.Spool, serial: int, disk: Disk) -> None:
         self.spool, self.serial, self.disk = where, serial, disk
         self.folder = f"{where.incoming}/{serial}"
-        self.answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}
+        self.answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}, "gather": {}}
         self._ids: dict[str, str] | None = None
 
     def apply(self) -> "dict[str, Any]":
@@ -245,6 +247,13 @@ class Orders:
                 if "/" in spool.check_name(name):
                     raise OrderError(f"a submit's file lies directly in the pilot's folder: {name!r}")
                 self.disk.put(f"{folder}/{name}", text.encode("utf-8"))
+            if "bag" in meta:
+                from . import bag
+
+                try:
+                    bag.fill(self.spool, meta["pilot"], meta["bag"], meta["files"]["pilot.json"].encode("utf-8"), self.disk)
+                except bag.Absent as error:
+                    return {"rc": 1, "out": "", "err": str(error), "t": round(time.time(), 3)}
         try:
             self.disk.mkdir(folder + "/.submit")
         except FileExistsError:
@@ -254,6 +263,14 @@ class Orders:
         result["t"] = round(time.time(), 3)
         self.disk.put(receipt, json.dumps(result).encode("ascii"))
         return result
+
+    def _gather(self, meta: "dict[str, Any]") -> None:
+        from . import bag
+
+        answer = bag.gather(self.spool, meta["pilot"], self.disk)
+        if answer["how"] == "recalled":
+            self._touch(f"{self.spool.recalled}/{answer['card']}")
+        self.answer["gather"][meta["pilot"]] = answer
 
     def _kill(self, meta: "dict[str, Any]") -> None:
         pilot = meta["pilot"]

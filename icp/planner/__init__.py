@@ -37,6 +37,8 @@ class _Plan:
         """Sites where only pilots that do not start give room."""
         self.empty: set[int] = set()
         """Sites where nothing is there yet."""
+        self.jobs: dict[int, int] = {}
+        """site without pilots -> cards that it may still get, each with a batch job of its own"""
 
     def actions(self) -> list[Action]:
         sites = [site for site in self.snapshot.sites if site.reachable and site.paused is None]
@@ -51,7 +53,7 @@ class _Plan:
         for one in waiting:
             if self._place(one, sites, deals):
                 unplaced.add(one.dataset)
-        submits = [Submit(site.id, pouring.submits[site.id]) for site in sites if pouring.submits[site.id]]
+        submits = [Submit(site.id, pouring.submits[site.id]) for site in sites if pouring.submits[site.id] and not site.spec.direct]
         return [*self._releases(sites, unplaced), *deals, *pouring.recalls, *pouring.withdraws, *submits]
 
     def _place(self, one: ClassView, sites: list[SiteView], actions: list[Action]) -> int:
@@ -124,13 +126,16 @@ class _Plan:
             all_ = cores + (len(coming) + submits.get(site.id, 0)) * _cores(site)
             self.room[site.id] = 0.0 if site.busy else all_ * self.policy.depth
             self.places[site.id] = 0 if site.busy else self.policy.queue_tasks
+            if site.spec.direct:
+                self.jobs[site.id] = 0 if site.busy else submits.get(site.id, 0)
+                self.room[site.id] = self.jobs[site.id] * self.policy.direct_seconds
             self.spare[site.id] = (all_ + max(0, new_pilots(site, self.now) - submits.get(site.id, 0)) * _cores(site)) * self.policy.stay
         for one in self.snapshot.classes:
             if one.site not in self.room:
                 continue
             cpus = max(1, self.snapshot.needs[one.need].cpus) if one.need else 1
             self.spare[one.site] -= one.n * min(self._seconds(one), self.policy.stay) * cpus
-            if one.state == Task.QUEUED:
+            if one.state == Task.QUEUED and one.site not in self.jobs:
                 self.room[one.site] -= one.n * self._seconds(one) * cpus
                 self.places[one.site] -= one.n
         for site in sites:
@@ -141,6 +146,8 @@ class _Plan:
         if room <= 0 or places <= 0:
             return None
         seconds = self._seconds(one)
+        if site.id in self.jobs:
+            return self._direct(one, min(n, places), site)
         cost = seconds * max(1, self.snapshot.needs[one.need].cpus)
         n = min(n, places, max(1, int(room / cost)))
         width = max(1, self._slots(one.need, site))
@@ -152,11 +159,31 @@ class _Plan:
         self.places[site.id] -= n
         return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, per_card)
 
+    def _direct(self, one: ClassView, n: int, site: SiteView) -> Deal | None:
+        """As many cards as there may be batch jobs; short tasks, once that is known, travel many to a card, spread evenly."""
+        seconds, jobs = self._seconds(one), self.jobs[site.id]
+        fill = 1
+        if self._def(one).seconds is not None:
+            fill = max(1, min(int(self.policy.direct_seconds / seconds), self.policy.card_tasks))
+        n = min(n, jobs * fill)
+        if n <= 0:
+            return None
+        cards = min(jobs, -(-n // fill))
+        self.jobs[site.id] -= cards
+        self.room[site.id] = self.jobs[site.id] * self.policy.direct_seconds
+        self.places[site.id] -= n
+        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, -(-n // cards), cards)
+
+    def _first_room(self, site: SiteView) -> float:
+        """What shows what a site's first pilots, or batch jobs, are needed for."""
+        n = new_pilots(site, self.now)
+        return n * self.policy.direct_seconds if site.spec.direct else min(n, 1) * _cores(site) * self.policy.depth
+
     def _releases(self, sites: list[SiteView], unplaced: set[int]) -> list[Action]:
         """More jobs, while some site still has room and nothing of the dataset waits in vain."""
         releases: list[Action] = []
         # a site without pilots has room for what shows what pilots are needed for
-        rooms = {site.id: self.room[site.id] or (_cores(site) * self.policy.depth if new_pilots(site, self.now) and not site.busy else 0.0) for site in sites}
+        rooms = {site.id: self.room[site.id] or (0.0 if site.busy else self._first_room(site)) for site in sites}
         room = sum(max(0.0, one) for one in rooms.values())
         places = sum(max(0, self.places[site.id]) for site in sites if rooms[site.id] > 0)
         roots: dict[int, float] = defaultdict(float)
@@ -179,4 +206,4 @@ class _Plan:
 def _cores(site: SiteView) -> int:
     """What one more pilot would bring."""
     future = future_agent(site)
-    return (future.cpus if future is not None else 1) * site.spec.nodes
+    return (1 if future is None or site.spec.direct else future.cpus) * site.spec.nodes

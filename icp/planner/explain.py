@@ -40,46 +40,69 @@ def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:
     if near:
         return Reason(f"{where} is not where its inputs are: it goes there when {' and '.join(near)} cannot begin it soon")
     if not any(agent.takes for agent in site.agents):
-        return pilots_reason(site, now) or Reason(f"{where} has no pilot yet: the next tick submits one")
+        return pilots_reason(site, now) or Reason(f"{where} has no {'batch job for it' if site.spec.direct else 'pilot'} yet: the next tick submits one")
     more = pilots_reason(site, now)
     return Reason(f"{where} is busy with what came before" + (f"; {more.sentence}" if more is not None else ""))
+
+
+def _job(site: SiteView) -> str:
+    return "batch job" if site.spec.direct else "pilot"
 
 
 def _too_small(need: Need, site: SiteView) -> Reason:
     where, walltime = f"site {site.name}", site.spec.walltime
     if walltime is not None and need.time > walltime - START:
-        asked = f"its pilots end after {walltime} s, and it asks for {need.time} s ({int(START)} s are for the pilot to begin)"
-        return Reason(f"no pilot of {where} is long enough: {asked}", f'icp config set site.{site.name}.pilot.walltime "{need.time + int(START)} s"')
+        asked = f"its {_job(site)}s end after {walltime} s, and it asks for {need.time} s ({int(START)} s are for the {_job(site)} to begin)"
+        return Reason(f"no {_job(site)} of {where} is long enough: {asked}", f'icp config set site.{site.name}.pilot.walltime "{need.time + int(START)} s"')
+    if site.spec.direct:
+        return _beyond(need, site)
     node = site.agents[0] if site.agents else future_agent(site)
     has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
     asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"
     return Reason(f"no node of {where} is large enough{has}: it asks for {asks}", "lower `resources` in the steering file")
 
 
-def waits(pilots: tuple[PilotView, ...]) -> str:
+def _beyond(need: Need, site: SiteView) -> Reason:
+    """What is configured for a pilot bounds what a batch job may ask for."""
+    spec, mb = site.spec, 10**6
+    for name, unit in (("cpus", 1), ("memory", mb), ("disk", mb), ("gpus", 1)):
+        asked, most = getattr(need, name), getattr(spec, name)
+        if most is not None and asked > most:
+            key, figure = f"site.{site.name}.pilot.{name}", -(-asked // unit)
+            said = f"it asks for {figure}{' MB of' if unit > 1 else ''} {name}, and pilot.{name} is {most // unit}"
+            return Reason(f"no batch job of site {site.name} may be large enough: {said}", f"icp config set {key} {figure}")
+    said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
+    mend = f"icp config set site.{site.name}.attributes.NAME VALUE"
+    return Reason(f"site {site.name} does not match the requirements ({said}), as far as its last node told", mend)
+
+
+def waits(pilots: tuple[PilotView, ...], job: str = "pilot") -> str:
     """"2 pilots waiting to start (Priority)": how many wait, and the commonest reason that the batch system gives."""
     pending = [pilot for pilot in pilots if pilot.pending]
     said = Counter(pilot.said for pilot in pending if pilot.said)
     why = f" ({said.most_common(1)[0][0]})" if said else ""
-    return f"{len(pending)} pilot{'s' if len(pending) != 1 else ''} waiting to start{why}"
+    return f"{len(pending)} {job}{'s' if len(pending) != 1 else ''} waiting to start{why}"
 
 
 def pilots_reason(site: SiteView, now: float) -> Reason | None:
     """Why a site has not more pilots; None where nothing is in the way."""
-    where, spec = f"site {site.name}", site.spec
+    where, spec, job = f"site {site.name}", site.spec, _job(site)
     if now < site.hold:
-        return Reason(f"{where} submits no pilot for another {int(site.hold - now)} s: the last ones ended without an agent")
+        how = "did not run what they were for" if spec.direct else "ended without an agent"
+        return Reason(f"{where} submits no {job} for another {int(site.hold - now)} s: the last ones {how}")
     pending = [pilot for pilot in site.pilots if pilot.pending]
     never = next((pilot.never for pilot in pending if pilot.never), None)
     if never is not None:
-        return Reason(f"{where} has {waits(site.pilots)}: {never.replace('site.NAME', f'site.{site.name}')}")
-    if any(pilot.starting for pilot in site.pilots):
+        return Reason(f"{where} has {waits(site.pilots, job)}: {never.replace('site.NAME', f'site.{site.name}')}")
+    if any(pilot.starting for pilot in site.pilots) and not spec.direct:
         return Reason(f"{where} has a pilot that begins")
     if pending:
         most = f", and pilot.max_pending is {spec.max_pending}" if len(pending) >= spec.max_pending else ""
-        return Reason(f"{where} has {waits(site.pilots)}{most}")
+        return Reason(f"{where} has {waits(site.pilots, job)}{most}")
+    if spec.max_pending <= 0:
+        return Reason(f"{where} gets no {job}: pilot.max_pending is 0", f"icp config set site.{site.name}.pilot.max_pending 1")
     if len(site.pilots) >= spec.max:
-        return Reason(f"{where} has all {spec.max} pilots that pilot.max allows", f"icp config set site.{site.name}.pilot.max {spec.max + 1}")
+        return Reason(f"{where} has all {spec.max} {job}s that pilot.max allows", f"icp config set site.{site.name}.pilot.max {spec.max + 1}")
     if site.recent >= spec.rate:
-        return Reason(f"{where} got {site.recent} pilots within the last hour, and pilot.rate is {spec.rate}")
+        return Reason(f"{where} got {site.recent} {job}s within the last hour, and pilot.rate is {spec.rate}")
     return None

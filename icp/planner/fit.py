@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from icp.model.need import Disjunction, Need
@@ -11,7 +12,7 @@ from icp.model.plan import AgentView, PilotView, SiteView
 from icp.pilot.needs import compare
 
 __all__ = [
-    "START", "SUBMITS", "fits", "fold_attributes", "future_agent", "holds", "may_ever", "may_fit", "new_pilots", "site_attributes", "slots", "slow",
+    "START", "SUBMITS", "brings", "fits", "fold_attributes", "future_agent", "holds", "may_ever", "may_fit", "new_pilots", "site_attributes", "slots", "slow",
     "soon",
 ]  # fmt: skip
 
@@ -19,6 +20,7 @@ START = 60.0
 """Seconds of a pilot's walltime that are gone before its agent claims."""
 SUBMITS = 10
 """Pilots that one exchange submits at the most: a batch system that hangs costs a minute for each."""
+ANY = AgentView(cpus=1 << 30, memory=1 << 62, disk=1 << 62, gpus=1 << 30, attrs={}, left=None)
 SLOT = AgentView(cpus=1, memory=1 << 62, disk=1 << 62, gpus=0, attrs={}, left=None)
 
 
@@ -61,7 +63,9 @@ def fits(need: Need, site: SiteView, agent: AgentView) -> bool:
 def future_agent(site: SiteView) -> AgentView | None:
     """What a pilot of this site would bring: as configured, otherwise as the last one had; None when nobody knows."""
     spec, node = site.spec, site.node
-    if node is None and spec.cpus is None:
+    if spec.direct:
+        node = replace(ANY, attrs={} if node is None else node.attrs)
+    elif node is None and spec.cpus is None:
         return None
     base = node or SLOT
     return AgentView(
@@ -81,7 +85,21 @@ def may_ever(need: Need, site: SiteView) -> bool:
     future = future_agent(site)
     if future is None:
         return site.spec.walltime is None or need.time <= site.spec.walltime - START
+    if site.spec.direct:
+        if site.node is None:
+            return fits(replace(need, any=((),)), site, future)
+        # it gets what it asks for, whatever the last one had asked for
+        gpu = need.gpus > 0
+        future = replace(future, attrs={**future.attrs, "CPUs": need.cpus, "GPU": gpu, "HasGPU": gpu, "GPUs": need.gpus})
     return fits(need, site, future)
+
+
+def brings(need: Need, site: SiteView) -> int:
+    """How many tasks of this need an agent to come runs at once (1 where nobody knows yet what it will be)."""
+    if not may_ever(need, site):
+        return 0
+    future = future_agent(site)
+    return 1 if future is None or site.spec.direct else holds(need, future)
 
 
 def may_fit(need: Need, site: SiteView) -> bool:
@@ -91,6 +109,8 @@ def may_fit(need: Need, site: SiteView) -> bool:
 
 def slots(need: Need, site: SiteView) -> int:
     """Tasks of this need that the site runs at once when its pilots are all there (1 where nobody knows yet)."""
+    if site.spec.direct:
+        return 0  # each batch job has its card
     now = sum(holds(need, agent) for agent in site.agents if agent.takes and fits(need, site, agent))
     future = future_agent(site)
     each = 1 if future is None else (holds(need, future) if fits(need, site, future) else 0)
@@ -119,6 +139,7 @@ def soon(need: Need, site: SiteView, now: float, patience: float = math.inf) -> 
     if not site.reachable or site.paused is not None or not may_fit(need, site):
         return 0
     late = sum(1 for pilot in site.pilots if slow(pilot, patience))
-    future = future_agent(site)
-    each = 0 if not may_ever(need, site) else 1 if future is None else holds(need, future)
+    each = brings(need, site)
+    if site.spec.direct:
+        return 0 if late else each * new_pilots(site, now)
     return slots(need, site) + each * site.spec.nodes * ((0 if late else new_pilots(site, now)) - late)

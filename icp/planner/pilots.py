@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from icp.model.plan import AgentView, ClassView, Policy, Recall, SiteView, Snapshot, Withdraw
-from icp.planner.fit import fits, future_agent, holds, may_ever, new_pilots, slow
+from icp.planner.fit import brings, fits, future_agent, holds, new_pilots, slow
 from icp.states import Task
 
 __all__ = ["Pouring"]
@@ -64,7 +64,7 @@ class Pouring:
         self._room: dict[tuple[int, int], int] = {}
         self._kinds: list[_Pool] = []
         self.submits: dict[int, int] = defaultdict(int)
-        """site -> pilots to submit"""
+        """site -> pilots to submit; at a site without pilots: cards that get a batch job"""
         self.recalls: list[Recall] = []
         self.withdraws: list[Withdraw] = []
         self._unknown = False
@@ -80,6 +80,7 @@ class Pouring:
         """(being done, to be done, to come): what is to come asks for no pilot, and keeps those that there are."""
         active = {one.id for one in self.snapshot.datasets}
         stuck = {site.id for site in self.sites if self._stuck(site)}
+        direct = {site.id for site in self.sites if site.spec.direct}
         doing: dict[tuple[int, int], float] = defaultdict(float)
         pinned: dict[tuple[int, int], float] = defaultdict(float)
         free: dict[tuple[int, int, bool], float] = defaultdict(float)
@@ -101,7 +102,7 @@ class Pouring:
             elif one.state == Task.QUEUED:
                 if one.site in stuck:
                     stranded.append(_Portion(one.need, 0, slots, one))
-                else:
+                elif one.site not in direct:
                     pinned[one.site, one.need] += slots
             elif one.dataset in active and one.state == Task.WAITING:
                 free[one.need, one.zone, one.zone > 0 and seconds(one) < self.policy.stay] += slots
@@ -142,7 +143,7 @@ class Pouring:
         return list(pools.values())
 
     def _coming(self, site: SiteView, late: bool) -> _Pool:
-        n = sum(1 for pilot in site.pilots if pilot.coming and slow(pilot, self.policy.pending) == late)
+        n = 0 if site.spec.direct else sum(1 for pilot in site.pilots if pilot.coming and slow(pilot, self.policy.pending) == late)
         return _Pool(site, future_agent(site), float(n * site.spec.nodes), late=late)
 
     def _new(self, sites: Sequence[SiteView], *, late: bool = False) -> Iterator[_Pool]:
@@ -173,10 +174,8 @@ class Pouring:
             if pool.live:
                 assert agent is not None
                 self._room[key] = holds(what, agent) if agent.takes and fits(what, pool.site, agent) else 0
-            elif not may_ever(what, pool.site):
-                self._room[key] = 0
             else:
-                self._room[key] = 1 if agent is None else holds(what, agent)
+                self._room[key] = brings(what, pool.site)
         return self._room[key]
 
     # -- pouring ------------------------------------------------------------------------------------------------
@@ -264,7 +263,7 @@ class Pouring:
             return
         for site in self.sites:
             pending = sum(1 for pilot in site.pilots if pilot.pending and not pilot.stopping)
-            if not pending or site.busy:
+            if not pending or site.busy or site.spec.direct:
                 continue
             agent, wanted = future_agent(site), 0.0
             pool = _Pool(site, agent, 0.0)

@@ -319,3 +319,26 @@ def _pss(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def test_an_agent_that_is_there_for_one_card_leaves_the_others_and_leaves_when_that_is_done(site: Site) -> None:
+    mine, other = shell("true"), shell("true")
+    card, strange = site.card(mine), site.card(other, priority=5)
+    (name, left) = (spool.FrameParser().feed(one)[0].meta["name"] for one in (card, strange))
+    site.order(*site.needs(), strange)
+    pilot = site.start(card, idle=600, only=[name])
+    site.finish(pilot)
+    assert site.result(mine)["r"] == "ok"
+    assert [fact["why"] for fact in site.of("stopped")] == ["its card is done"]
+    assert os.listdir(site.root / "inbox") == [left]
+
+
+def test_an_agent_whose_only_card_was_called_back_leaves(here: Site) -> None:
+    card = here.card(shell("true"))
+    name = spool.FrameParser().feed(card)[0].meta["name"]
+    here.order(*here.needs(), card)
+    here.order(spool.frame("recall", {"card": name}))
+    pilot = here.start(idle=600, only=[name])
+    here.finish(pilot)
+    assert [fact["why"] for fact in here.of("stopped")] == ["its card is done"]
+    assert here.of("claimed") == []

@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 class Home:
     """One person's engine with one site in the lab, ticked by hand."""
 
-    def __init__(self, folder: Path, site: LabSite, pilot: str, more: str = "") -> None:
+    def __init__(self, folder: Path, site: LabSite, pilot: str, more: str = "", scheduler: str = "slurm") -> None:
         self.folder, self.lab = folder, site
         folder.mkdir(exist_ok=True)
         root = f"/home/alice/.icp/{folder.name}-{os.getpid()}"
         (folder / "config.toml").write_text(
-            f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[site.s]\nhost = "{site.name}"\nscheduler = "slurm"\nroot = "{root}"\n{more}\n[site.s.pilot]\n{pilot}\n'
+            f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[site.s]\nhost = "{site.name}"\nscheduler = "{scheduler}"\nroot = "{root}"\n{more}\n[site.s.pilot]\n{pilot}\n'
         )
         self.config = config.load({**os.environ, "ICP_HOME": str(folder)})
         self.ledger = open_ledger(self.config.ledger, create=True, now=time.time())

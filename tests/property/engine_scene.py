@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -46,6 +46,8 @@ class Scene:
         pilots: int = 2,
         walltime: int | None = None,
         slurm: bool = False,
+        direct: Collection[str] = (),
+        bags: Collection[str] = (),
     ) -> None:
         self.folder = folder
         self.now = NOW
@@ -54,7 +56,8 @@ class Scene:
         )
         configured = {
             name: Site(
-                name=name, zone=(zones or {}).get(name, name), root=None, attributes={}, system={}, env={}, scratch=None, pilot=spec,
+                name=name, zone=(zones or {}).get(name, name), root=None, attributes={}, system={}, env={}, scratch=None,
+                pilot=replace(spec, direct=name in direct or name in bags), shared=name not in bags,
                 scheduler="slurm" if slurm else "none",
             )
             for name in sites

@@ -100,6 +100,13 @@ class Job:
     exit: int | None = None
     drain: bool = False
     agents: int = 0
+    killed: bool = False
+    """Nothing is brought back of it."""
+
+
+def job_of(agent: SimulatedAgent) -> Job:
+    assert agent.job is not None
+    return agent.job
 
 
 def digest(data: bytes) -> str:
@@ -120,6 +127,13 @@ class SimulatedSite:
         self.store: dict[tuple[str, str], bytes] = {}
         self.jobs: dict[str, Job] = {}
         self.receipts: dict[str, dict[str, Any]] = {}
+        self.bags: dict[str, tuple[str, str, list[dict[str, Any]], dict[tuple[str, str], bytes], set[str]]] = {}
+        """pilot -> what travels with its job, where workers share nothing: card, need, attempts, store and cache as they were"""
+        self.away: dict[tuple[str, str], bytes] = {}
+        """What attempts on such workers made."""
+        self.gathered: dict[str, dict[str, Any]] = {}
+        self.told: dict[str, dict[str, Any]] = {}
+        """pilot -> its pilot.json"""
         self.clock, self.host, self.boot = 5_000.0, "login1", "boot1"
         self.made = 0
         self.submits: list[str] = []
@@ -161,7 +175,8 @@ class SimulatedSite:
             assert self.applied is not None
             parts.append(frame("applied", self.applied))
         listed = []
-        for agent in self.agents.values():
+        seen = [agent for agent in self.agents.values() if agent.place != "bag"]
+        for agent in seen:
             if agent.place == "fenced" and agent.name in query.fenced:
                 self._recall_unbegun(agent)
             streams = {"journal": [[agent.first + i, len(data)] for i, data in enumerate(agent.segments)]}
@@ -174,7 +189,7 @@ class SimulatedSite:
             parts.append(frame("batch", {"index": index, "rc": code, "err": err}, text.encode()))
         parts += [frame("tail", {"pilot": pilot}, self.tails[pilot].encode()) for pilot in query.ended if pilot in self.tails]
         more = False
-        for agent in self.agents.values():
+        for agent in seen:
             more |= self._journal(parts, agent, "journal", agent.first, agent.segments, query)
             if agent.supervisor:
                 more |= self._journal(parts, agent, "supervisor", 1, [agent.supervisor], query)
@@ -241,7 +256,7 @@ class SimulatedSite:
         return None
 
     def _apply(self, serial: int, body: bytes) -> dict[str, Any]:
-        answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}}
+        answer: dict[str, Any] = {"serial": serial, "recall": {}, "fence": {}, "submit": {}, "kill": {}, "gather": {}}
         parser = FrameParser()
         for kind, meta, data in parser.feed(body):
             if kind == "need":
@@ -271,7 +286,16 @@ class SimulatedSite:
             elif kind == "drain":
                 self.jobs[meta["pilot"]].drain = True
             elif kind == "submit":
+                told = json.loads(json.loads(data)["files"]["pilot.json"])
+                self.told[meta["pilot"]] = told
+                for name in told.get("only", ()):
+                    assert split_card_name(name)[2] in self.inbox, "a batch job was submitted before its card was there"
+                if "bag" in meta:
+                    card = split_card_name(meta["bag"])[2]
+                    self.bags[meta["pilot"]] = (card, *self.inbox.pop(card), dict(self.store), set(self.blobs))
                 answer["submit"][meta["pilot"]] = self._submit(meta["pilot"])
+            elif kind == "gather":
+                answer["gather"][meta["pilot"]] = self._gather(meta["pilot"])
             elif kind == "kill":
                 answer["kill"][meta["pilot"]] = self._kill(meta["pilot"], meta["argv"])
             elif kind == "ack":
@@ -310,6 +334,28 @@ class SimulatedSite:
                 self.recalled.add(card)
                 agent.recalled.append(card)
         return {"began": list(agent.claimed), "unbegun": list(agent.recalled)}
+
+    def _gather(self, pilot: str) -> dict[str, Any]:
+        if pilot in self.gathered:
+            return self.gathered[pilot]
+        card, _, attempts, _, _ = self.bags.get(pilot, (None, "", [], {}, set()))
+        told = {"card": card, "how": "none" if card is None else "recalled", "back": "none"}
+        agents = [one for one in self.agents.values() if one.pilot == pilot and one.place == "bag"]
+        if card is not None and agents and all(job.state == "ended" and not job.killed for job in self.jobs_of(pilot)):
+            told["back"] = "whole"
+            for agent in agents:
+                agent.place = "agents"
+                claimed = any(fact.get("f") == "claimed" for fact in agent.durable)
+                if claimed:
+                    told["how"] = "claimed" if card in agent.claimed else "done"
+                else:
+                    agent.claimed.clear()
+            for key in [key for key in self.away if key[0] in {one["a"] for one in attempts}]:
+                self.store[key] = self.away.pop(key)
+        if told["how"] == "recalled":
+            self.recalled.add(str(card))
+        self.gathered[pilot] = told
+        return told
 
     def _submit(self, pilot: str) -> dict[str, Any]:
         how = self.submits.pop(0) if self.submits else "ok"
@@ -350,7 +396,7 @@ class SimulatedSite:
 
     def end_job(self, job: Job, state: str, code: int | None) -> None:
         """It gets its SIGTERM; agents say their last word."""
-        job.state, job.exit = state, code
+        job.state, job.exit, job.killed = state, code, True
         for agent in self.at_work(None):
             if agent.pilot == job.pilot and agent.job is job:
                 self.stop(agent, "SIGTERM")
@@ -363,6 +409,8 @@ class SimulatedSite:
         agent = SimulatedAgent(f"{job.pilot}.0.{self.made:016x}", job.pilot, self.cpus)
         self.agents[agent.name] = agent
         agent.job = job
+        if job.pilot in self.bags:
+            agent.place = "bag"
         job.state = "running"
         job.agents += 1
         started = sum(one.agents for one in self.jobs_of(job.pilot))
@@ -384,14 +432,24 @@ class SimulatedSite:
         return [self.jobs[pilot]]
 
     def at_work(self, place: str | None = "agents") -> list[SimulatedAgent]:
-        return [one for one in self.agents.values() if one.alive and place in (None, one.place)]
+        return [one for one in self.agents.values() if one.alive and (place in (None, one.place) or (place, one.place) == ("agents", "bag"))]
 
     def claim(self, agent: SimulatedAgent, say: bool = True) -> str | None:
         """Takes the first card of the inbox that fits; its id."""
-        if agent.place != "agents" or agent.draining or (job := self.jobs.get(agent.pilot)) is None or job.drain:
+        if agent.place not in ("agents", "bag") or agent.draining or (job := self.jobs.get(agent.pilot)) is None or job.drain:
             return None
+        only = self.only(agent)
+        if agent.place == "bag":
+            card, _, attempts, _, _ = self.bags[agent.pilot]
+            if agent.claimed or any(fact.get("f") == "claimed" for fact in agent.durable):
+                return None
+            agent.claimed[card] = [Work(spec, card) for spec in attempts]
+            agent.tell({"f": "claimed", "t": self.clock, "card": card})
+            return card
         for card, (need, attempts) in list(self.inbox.items()):
             asked = self.needs[need]
+            if only is not None and card not in only:
+                continue
             if asked.cpus > agent.cpus or not compare(
                 [[list(t) for t in clause] for clause in asked.any], {"CPU": True}
             ):
@@ -402,6 +460,11 @@ class SimulatedSite:
                 agent.tell({"f": "claimed", "t": self.clock, "card": card})
             return card
         return None
+
+    def only(self, agent: SimulatedAgent) -> set[str] | None:
+        """The cards that it may claim, where it is there for some only."""
+        names = self.told[agent.pilot].get("only")
+        return None if names is None else {split_card_name(name)[2] for name in names}
 
     def said(self, agent: SimulatedAgent, work: Work, word: str, **more: Any) -> None:
         agent.tell({"f": word, "t": self.clock, "a": work.spec["a"], "k": work.spec["k"], **more})
@@ -435,16 +498,16 @@ class SimulatedSite:
             return work.over
         if result != "returned" and not self._ready(agent, work):
             return work.over
-        if work.spec["a"] in self.cancels and result == "ok" and work.phase == "claimed":
+        if work.spec["a"] in self.cancels and result == "ok" and work.phase == "claimed" and agent.place != "bag":
             result = "cancelled"
-        gone = self._absent_inputs(work) if result == "ok" else []
+        gone = self._absent_inputs(agent, work) if result == "ok" else []
         if gone:
             result, kind, err = "error", "stage", f"input {gone[0][-1]} cannot be copied"
         work.over = result
         fact: dict[str, Any] = {"r": result, "exit": {"ok": 0, "error": 1}.get(result), "cpu": 1.5, "rss": 10**7}
         fact["ph"] = [self.clock - 3, self.clock - 2.9, self.clock - 0.1, self.clock]
         if result == "ok":
-            fact["out"] = self._outputs(work)
+            fact["out"] = self._outputs(agent, work)
             fact["stats"] = stats or {}
             self.stats[work.spec["a"]] = stats or {}
         elif result == "error":
@@ -456,23 +519,27 @@ class SimulatedSite:
             del agent.claimed[work.card]
         return result
 
-    def _absent_inputs(self, work: Work) -> list[list[str]]:
+    def _absent_inputs(self, agent: SimulatedAgent, work: Work) -> list[list[str]]:
         """What this site should have and has not, or not with these bytes: ["store", attempt, name] or ["cache", sha256]."""
         gone = []
+        store, blobs = self.store, self.blobs
+        if agent.place == "bag":
+            store, blobs = {**self.bags[agent.pilot][3], **self.away}, self.bags[agent.pilot][4]
         for one in work.spec["in"]:
             source, key, *rest = one["from"]
             if source == "cache":
-                if key not in self.blobs:
+                if key not in blobs:
                     gone.append([source, key])
                 continue
             name = rest[0] if rest else one["name"]
-            data = self.store.get((key, name))
+            data = store.get((key, name))
             if data is None or (one["sha256"] is not None and digest(data) != one["sha256"]):
                 gone.append([source, key, name])
         return gone
 
-    def _outputs(self, work: Work) -> list[list[Any]]:
+    def _outputs(self, agent: SimulatedAgent, work: Work) -> list[list[Any]]:
         out = []
+        store = self.away if agent.place == "bag" else self.store
         attempt, flag = work.spec["a"], (work.spec["job"] + work.spec["try"]) % 2
         self.produced[attempt] = {}
         for index, one in enumerate(work.spec["out"]):
@@ -483,7 +550,7 @@ class SimulatedSite:
                 names = []
             for name in names:
                 data = f"{name} of {work.spec['task']} in job {work.spec['job']} by {attempt}\n".encode()
-                self.store[attempt, name] = self.produced[attempt][name] = data
+                store[attempt, name] = self.produced[attempt][name] = data
                 out.append([index, name, len(data), digest(data)])
         return out
 
@@ -518,7 +585,7 @@ class SimulatedSite:
             if job.state == "pending" and not agents:
                 self.start(job)
             elif job.state in ("running", "unknown", "absent", "pending"):
-                lives = [one for one in agents if one.alive and one.place == "agents"]
+                lives = [one for one in agents if one.alive and one.place in ("agents", "bag")]
                 job.state, job.exit = ("running", None) if lives else ("ended", 1)
         for agent in list(self.agents.values()):
             if agent.place == "fenced":
@@ -534,6 +601,10 @@ class SimulatedSite:
             while self.claim(agent) is not None:
                 for work in agent.todo:
                     self._finish(agent, work)
+            if (only := self.only(agent)) is not None and not agent.draining:
+                self.stop(agent, "idle" if only & set(self.inbox) else "its card is done")
+                if agent.place == "bag" and job_of(agent).state == "running":
+                    job_of(agent).state, job_of(agent).exit = "ended", 0
         self.drained()
         for agent in self.at_work():
             if agent.draining:
@@ -543,6 +614,6 @@ class SimulatedSite:
         self.end(
             agent,
             work,
-            "cancelled" if work.spec["a"] in self.cancels else "ok",
+            "cancelled" if work.spec["a"] in self.cancels and agent.place != "bag" else "ok",
             stats={"n": 1.0, "job": float(work.spec["job"])},
         )

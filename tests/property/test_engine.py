@@ -337,12 +337,14 @@ def leave(scene: Scene) -> None:
     sites=st.sampled_from((("near",), ("near", "far"), ("near", "far", "next"))),
     slurm=st.booleans(),
     walltime=st.sampled_from((None, 300, 4000)),
+    direct=st.sampled_from(((), (), ("near",), ("far",), ("near", "far"))),
+    bags=st.sampled_from(((), (), ("near",), ("far", "next"))),
     steps=STEPS,
 )
-def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, sites, slurm, walltime, steps):
+def test_no_history_breaks_the_ledger_and_everything_ends(shape, jobs, sites, slurm, walltime, direct, bags, steps):
     with tempfile.TemporaryDirectory() as folder:
         # outputs that are not kept travel between them, over home; "next" shares a zone with "far"
-        scene = Scene(Path(folder), sites=sites, zones={"next": "far"}, policy=replace(QUICK, stay=1.0), slurm=slurm)
+        scene = Scene(Path(folder), sites=sites, zones={"next": "far"}, policy=replace(QUICK, stay=1.0), slurm=slurm, direct=direct, bags=bags)
         try:
             dataset = scene.submit(jobs, *SHAPES[shape])
             history = History(scene, dataset, jobs, walltime)

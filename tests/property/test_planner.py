@@ -56,6 +56,7 @@ SPECS = st.builds(
     PilotSpec,
     cpus=st.sampled_from((None, 1, 8)), memory=st.sampled_from((None, 8 * GB)), gpus=st.sampled_from((None, 0, 1)), nodes=st.integers(1, 3),
     max=st.integers(0, 6), max_pending=st.integers(0, 3), walltime=st.sampled_from((None, 1800, 7200)), rate=st.sampled_from((3, 120)),
+    direct=st.sampled_from((False, False, False, True)),
 )  # fmt: skip
 POLICIES = st.builds(
     Policy, depth=st.sampled_from((1.0, 120.0, 3600.0)), card_seconds=st.sampled_from((1.0, 60.0)), card_tasks=st.integers(1, 50),
@@ -114,8 +115,14 @@ def test_a_plan_stays_within_what_there_is(snapshot, policy):
             assert may_fit(snapshot.needs[action.need], there[action.site])
             dealt[action.dataset, action.task_def, action.need, action.zone] += action.n
             queued[action.site] += action.n
+            assert (action.cards is not None) == there[action.site].spec.direct
+            if action.cards is not None:
+                # each card is a batch job, within the same limits as pilots
+                assert there[action.site].hold <= NOW and action.cards * action.per_card >= action.n > (action.cards - 1) * action.per_card
+                pilots[action.site] += action.cards
         elif isinstance(action, Submit):
             site = there[action.site]
+            assert not site.spec.direct
             assert action.n >= 1 and site.hold <= NOW
             pilots[action.site] += action.n
         elif isinstance(action, Withdraw):
@@ -165,7 +172,7 @@ def rooms(snapshot, policy, actions):
     for site in usable(snapshot).values():
         coming = sum(one.coming for one in site.pilots) + submitted.get(site.id, 0)
         node = site.spec.cpus or (site.node.cpus if site.node else 1)
-        cores = sum(one.cpus for one in site.agents if one.takes) + coming * site.spec.nodes * node
+        cores = 0 if site.spec.direct else sum(one.cpus for one in site.agents if one.takes) + coming * site.spec.nodes * node
         left[site.id] = [cores * policy.depth, policy.queue_tasks]
     queued = [(c.site, c, c.n) for c in snapshot.classes if c.state == Task.QUEUED]
     dealt = [(a.site, a, a.n) for a in actions if isinstance(a, Deal)]
@@ -421,6 +428,35 @@ def test_as_many_pilots_as_the_work_keeps_busy(snapshot, asked):
 def test_work_that_waits_for_a_pilot_that_does_not_start_is_called_back_when_others_are_free():
     snapshot = one_task(5, site=1, state=Task.QUEUED, sites=(place(1, PilotView(True, waited=5000.0)), place(2, PilotView(False), agents=(NODE,))))
     assert [one for one in plan(snapshot, Policy(), NOW) if not isinstance(one, Withdraw)] == [Recall(1, 1, 1, 5)]
+
+
+def cards(snapshot):
+    return [(one.site, one.cards, one.n, one.per_card) for one in plan(snapshot, Policy(), NOW) if isinstance(one, Deal)]
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "dealt"),
+    [
+        (one_task(3, sites=(place(1, direct=True),)), [(1, 3, 3, 1)]),
+        (one_task(300, sites=(place(1, direct=True),)), [(1, SUBMITS, SUBMITS, 1)]),
+        (one_task(300, sites=(place(1, *[PilotView(False)] * 16, direct=True),)), [(1, 4, 4, 1)]),
+        (one_task(300, sites=(place(1, *[PilotView(True)] * 20, direct=True),)), []),
+        (one_task(300, seconds=600.0, sites=(place(1, max_pending=3, direct=True),)), [(1, 3, 6, 2)]),
+        (one_task(120, seconds=10.0, sites=(place(1, direct=True),)), [(1, 1, 120, 120)]),
+        (one_task(130, seconds=10.0, sites=(place(1, direct=True),)), [(1, 2, 130, 65)]),
+        (one_task(5, seconds=90000.0, need=Need(cpus=64, gpus=8), sites=(place(1, cpus=None, gpus=None, direct=True),)), [(1, 5, 5, 1)]),
+        (one_task(5, need=Need(cpus=9), sites=(place(1, direct=True),)), []),
+        (one_task(5, need=Need(time=3600), sites=(place(1, walltime=3600, direct=True),)), []),
+        # a gpu is there because it was asked for
+        (one_task(need=Need(any=((("HasGPU", "==", True),),), gpus=1), sites=(replace(place(1, gpus=None, direct=True), node=NODE),)), [(1, 1, 1, 1)]),
+        (one_task(need=Need(any=((("os", "==", "el9"),),)), sites=(replace(place(1, direct=True), node=NODE),)), []),
+        # agents that are there come first, and what they cannot do soon goes there
+        (one_task(4, seconds=10.0, sites=(place(1, direct=True), place(2, PilotView(False), agents=(NODE,)))), [(2, None, 4, 1)]),
+    ],
+)
+def test_where_there_are_no_pilots_as_many_cards_as_batch_jobs_are_allowed(snapshot, dealt):
+    assert cards(snapshot) == dealt
+    assert not [one for one in plan(snapshot, Policy(), NOW) if isinstance(one, Submit | Withdraw)]
 
 
 def withdrawn(snapshot):

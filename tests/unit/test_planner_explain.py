@@ -34,7 +34,16 @@ def site(**more):
         ({"hold": NOW + 90}, Need(), "submits no pilot for another 90 s"),
         ({"pilots": (PilotView(True), PilotView(True))}, Need(), "has 2 pilots waiting to start"),
         ({}, Need(), "has no pilot yet"),
+        ({"spec": PilotSpec(cpus=8, max_pending=0)}, Need(), "gets no pilot: pilot.max_pending is 0"),
         ({"agents": (NODE,)}, Need(), "is busy with what came before"),
+        ({"spec": PilotSpec(direct=True)}, Need(), "has no batch job for it yet"),
+        ({"spec": PilotSpec(direct=True, max_pending=1), "pilots": (PilotView(True, said="Priority"),)}, Need(),
+         "1 batch job waiting to start (Priority), and pilot.max_pending is 1"),
+        ({"spec": PilotSpec(direct=True, max=0)}, Need(), "has all 0 batch jobs that pilot.max allows"),
+        ({"spec": PilotSpec(direct=True), "hold": NOW + 9}, Need(), "submits no batch job for another 9 s: the last ones did not run what they were for"),
+        ({"spec": PilotSpec(direct=True, memory=GB)}, Need(), "asks for 2000 MB of memory, and pilot.memory is 1000"),
+        ({"spec": PilotSpec(direct=True, walltime=3600)}, Need(), "no batch job of site nsa is long enough: its batch jobs end after 3600 s"),
+        ({"spec": PilotSpec(direct=True), "node": NODE}, Need(any=((("os", "==", "el8"),),)), "does not match the requirements (os == el8)"),
     ],
 )
 def test_the_first_thing_that_is_in_the_way_is_named(there, need, words):

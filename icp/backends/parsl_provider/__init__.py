@@ -130,8 +130,7 @@ def render(scheduler: str, wanted: Wanted) -> Captured:
     dialect = _dialect(scheduler)
     with tempfile.TemporaryDirectory(prefix=f"icp-{uuid.uuid4().hex}-") as stage:
         provider = captured(dialect.provider, stage, dialect.arguments(wanted))
-        pilot = f"exec /bin/sh {wanted.folder}/pilot.sh"
-        command = record(provider, lambda: provider.submit(pilot, dialect.tasks(wanted), job_name=wanted.name))
+        command = record(provider, lambda: provider.submit(dialect.pilot(wanted), dialect.tasks(wanted), job_name=wanted.name))
         written = {one.name: one.read_text(encoding="utf-8") for one in sorted(Path(stage).iterdir())}
     # Parsl adds the time to a job's name, and names its files so: a name that can be told before is worth more
     timed = re.compile(rf"(?:parsl\.)?{re.escape(wanted.name)}\.[0-9]+(?:\.[0-9]+)?")

@@ -68,22 +68,31 @@ class Condor(Dialect):
     def arguments(self, wanted: Wanted) -> dict[str, Any]:
         options = wanted.options
         seconds = -(-wanted.walltime // 60) * 60
+        carries = wanted.program is not None
+        again = 2 if carries else 0
         lines = [
             f'+IcpPilot = "{wanted.name}"',
             f"batch_name = {wanted.name}",
             # Parsl's TRUE would keep every ended job in the queue
             "leave_in_queue = False",
-            # evicted, it would start again: it matches once only, and leaves
-            "periodic_remove = (NumJobStarts > 0 && (JobStatus == 1 || JobStatus == 5))"
+            # evicted, it would start again: it matches once only, and leaves; where files travel it may, to bring back what it had done
+            f"periodic_remove = (NumJobStarts > {again} && JobStatus == 1) || (NumJobStarts > 0 && JobStatus == 5)"
             f" || (JobStatus == 2 && time() - EnteredCurrentStatus > {seconds})",
             "max_retries = 0",
             "want_graceful_removal = True",
             f"job_max_vacate_time = {_VACATE}",
             "kill_sig = SIGTERM",
-            # what the pilot leaves lies in its spool
-            "when_to_transfer_output = ON_EXIT",
-            'transfer_output_files = ""',
         ]
+        if carries:
+            lines += [
+                "should_transfer_files = YES",
+                f"transfer_input_files = {wanted.folder}/batch.sh, {wanted.folder}/pilot.sh, {wanted.folder}/bag, {wanted.program}",
+                "when_to_transfer_output = ON_EXIT_OR_EVICT",
+                "transfer_output_files = back",
+            ]
+        else:
+            # what the pilot leaves lies in its spool
+            lines += ["when_to_transfer_output = ON_EXIT", 'transfer_output_files = ""']
         if wanted.memory:
             lines.append(f"request_memory = {mib(wanted.memory)}")
         if wanted.disk:
@@ -97,18 +106,24 @@ class Condor(Dialect):
             lines.append(f"priority = {options['priority']}")
         if options.get("nice_user"):
             lines.append("nice_user = True")
-        once = "(NumJobStarts =?= undefined || NumJobStarts == 0)"
+        once = "True" if carries else "(NumJobStarts =?= undefined || NumJobStarts == 0)"
         if options.get("exclusive"):
             once += " && (TARGET.Cpus == TARGET.TotalCpus)"
         arguments = {**self.base(wanted), "cores_per_slot": wanted.cpus, "project": f'"{wanted.account or ""}"'}
         arguments["scheduler_options"] = self.lines(wanted, *lines)
         arguments["requirements"] = once if wanted.constraint is None else f"{once} && ({wanted.constraint})"
         # HTCondor would bring what is written to its own files when the job ends, and never if it was removed
-        arguments["worker_init"] = f"exec > {wanted.folder}/stdout 2> {wanted.folder}/stderr"
+        if not carries:
+            arguments["worker_init"] = f"exec > {wanted.folder}/stdout 2> {wanted.folder}/stderr"
         return arguments
 
-    def text(self, wanted: Wanted, text: str) -> str:  # noqa: ARG002
+    def pilot(self, wanted: Wanted) -> str:
+        return super().pilot(wanted) if wanted.program is None else "exec /bin/sh pilot.sh"
+
+    def text(self, wanted: Wanted, text: str) -> str:
         """What is said before the pilot's folder can be written goes beside what the pilot says."""
+        if wanted.program is not None:
+            return text
         return re.sub(r"^((?:output|error) .*/)std(out|err)$", r"\1condor.\2", text, flags=re.MULTILINE)
 
     def cancel(self, words: list[str]) -> list[str]:

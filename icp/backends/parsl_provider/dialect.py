@@ -124,6 +124,10 @@ class Dialect:
         """``tasks_per_node`` of ``submit``."""
         return 1
 
+    def pilot(self, wanted: Wanted) -> str:
+        """The command that becomes the pilot."""
+        return f"exec /bin/sh {wanted.folder}/pilot.sh"
+
     def text(self, wanted: Wanted, text: str) -> str:  # noqa: ARG002
         """The last touch to the script that Parsl wrote."""
         return text

@@ -7,10 +7,14 @@ ALTER TABLE pilot ADD COLUMN never TEXT;
 ALTER TABLE pilot ADD COLUMN never_since REAL;
 ALTER TABLE pilot ADD COLUMN others TEXT;
 ALTER TABLE pilot ADD COLUMN told REAL;
+ALTER TABLE pilot ADD COLUMN card INTEGER;
+ALTER TABLE pilot ADD COLUMN bag INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE pilot ADD COLUMN core_seconds REAL;
 ALTER TABLE pilot ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX pilot_made ON pilot (site, made);
 CREATE INDEX pilot_others ON pilot (site) WHERE others IS NOT NULL;
+CREATE INDEX pilot_card ON pilot (card) WHERE card IS NOT NULL;
+CREATE INDEX pilot_bag ON pilot (site) WHERE bag IN (1, 2, 3);
 CREATE INDEX pilot_unaccounted ON pilot (site) WHERE live = 0 AND core_seconds IS NULL AND asked < 5;
 
 -- Outputs that a task at another site reads come home too, into the engine's relay cache; what it need not keep any more is unlinked

@@ -1,0 +1,152 @@
+"""Sites where pilots cannot be what they are elsewhere, on real batch systems: each card a batch job of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icp.ledger.check import check
+from icp.ledger.control import Control
+from tests.lab.muons_home import PATIENCE, Muons, undisturbed, until
+from tests.lab.sites import Lab, LabSite
+from tests.lab.test_pilots import Home
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+SEED, JOBS = 20, 10
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Iterator[Any]:
+    made: list[Muons] = []
+
+    def one(site: LabSite, mode: str) -> Muons:
+        home = Muons(tmp_path / f"home{len(made)}", {"s": site}, jobs=JOBS, seed=SEED)
+        text = (home.home / "config.toml").read_text()
+        text = text.replace("[site.s]\n", f"[site.s]\n{mode}\n").replace("max = 2", "max = 8").replace("max_pending = 2", "max_pending = 8")
+        if "shared" in mode:
+            text = text.replace('scheduler = "slurm"', 'scheduler = "condor"')
+        # everything runs there
+        (home.home / "config.toml").write_text(text.replace("[site.local]\n", "[site.local]\nattributes.CPU = false\n").replace('walltime = "1 h"\n', ""))
+        made.append(home)
+        return home
+
+    yield one
+    for home in made:
+        home.close()
+
+
+@pytest.fixture(params=["nsa", "nsb"])
+def cluster(request: pytest.FixtureRequest) -> LabSite:
+    """Without and with accounting."""
+    found: LabSite = request.getfixturevalue(request.param)
+    return found
+
+
+def test_muons_as_batch_jobs_of_slurm_while_some_are_cancelled(homes: Any, cluster: LabSite, tmp_path: Path) -> None:
+    home = homes(cluster, 'mode = "direct"')
+    with home.running():
+        for _ in range(3):
+            until(lambda: home.batch("s", "PENDING", "RUNNING"), "a batch job", PATIENCE)
+            jobs = home.batch("s", "PENDING", "RUNNING")
+            if jobs:
+                cluster.inside("scancel", jobs[0])
+            time.sleep(1)
+    home.settle()
+    home.result().assert_same(undisturbed(tmp_path / "golden", SEED, JOBS))
+    ledger = home.ledger()
+    try:
+        assert check(ledger, deep=True) == []
+    finally:
+        ledger.close()
+    assert home.ask("SELECT count(*) FROM pilot WHERE site = (SELECT id FROM site WHERE name = 's') AND card IS NULL") == [(0,)]
+    # nothing ran in a batch job that was not there for it
+    assert home.ask(
+        "SELECT count(*) FROM attempt a JOIN agent g ON g.id = a.agent JOIN pilot p ON p.id = g.pilot WHERE p.card IS NOT NULL AND p.card <> a.card"
+    ) == [(0,)]
+    home.assert_nothing_left()
+
+
+def test_a_batch_job_asks_for_what_its_card_needs_and_leaves_with_it(tmp_path: Path, broken_nsa: LabSite) -> None:
+    site = broken_nsa
+    home = Home(tmp_path / "home", site, "max = 3\nmax_pending = 3", 'mode = "direct"')
+    try:
+        home.submit(5, command="sleep 600", time_="20 min")
+        home.until(lambda: len(home.queue()) == 3)
+        # 50 MB, and 20 min with one before and one behind
+        assert set(site.ssh("squeue --me -h -o '%C %m %l'").stdout.splitlines()) == {"1 48M 22:00"}
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state = 3") == 3)
+        site.ssh("scancel --me")
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state IN (7, 11)") == 3)
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state = 3") == 3)
+        Control(home.ledger, home.engine.definitions, 1, time.time()).cancel()
+        home.until(home.quiet)
+        assert check(home.ledger) == []
+        assert home.one("SELECT count(*) FROM pilot") == 6
+    finally:
+        home.close()
+
+
+# --- an HTCondor pool whose workers see nothing of the login node's files
+
+
+@pytest.fixture
+def pool(lab: Lab) -> Iterator[LabSite]:
+    site = lab.site("f", 16, "condor", SHARED_FS="no")
+    site.bring_up()
+    yield site
+    site.ssh("condor_rm -all")
+
+
+def _running(site: LabSite) -> list[str]:
+    return site.ssh("condor_q -constraint 'JobStatus == 2' -af:j ClusterId").stdout.split()[::2]
+
+
+def test_muons_on_a_pool_that_shares_no_file_system_while_jobs_are_removed_and_evicted(homes: Any, pool: LabSite, tmp_path: Path) -> None:
+    home = homes(pool, "shared = false")
+    done = []
+    with home.running():
+        for command in ("condor_rm", "condor_vacate_job", "condor_vacate_job -fast", "condor_vacate_job"):
+            until(lambda: _running(pool) or home.complete(), "a job that runs", PATIENCE)
+            for job in _running(pool)[:1]:
+                done.append((command, pool.ssh(f"{command} {job}").returncode))
+            time.sleep(3)
+    home.settle()
+    home.result().assert_same(undisturbed(tmp_path / "golden", SEED, JOBS))
+    assert len([one for one in done if one[1] == 0]) >= 2, done
+    ledger = home.ledger()
+    try:
+        assert check(ledger, deep=True) == []
+    finally:
+        ledger.close()
+    # tasks read what others made there, and nothing else was at work
+    assert home.ask("SELECT count(*) FROM attempt a JOIN site s ON s.id = a.site WHERE s.name <> 's'") == [(0,)]
+    assert home.ask("SELECT count(*) FROM pilot WHERE bag IN (1, 2, 3)") == [(0,)]
+    until(lambda: not pool.ssh("condor_q -allusers -af:j Owner").stdout.strip(), "an empty queue", PATIENCE)
+    spool = home.place("s")
+    assert not [path for path in spool.glob("pilots/*/*") if path.name in ("bag", "back", "back.d")]
+
+
+def test_what_a_pool_without_shared_files_ran_is_told_when_the_job_ends(tmp_path: Path, pool: LabSite) -> None:
+    home = Home(tmp_path / "home", pool, "max = 2\nmax_pending = 2", "shared = false", "condor")
+    try:
+        home.submit(2, command="sleep 15; echo it ran")
+        home.until(lambda: home.one("SELECT count(*) FROM pilot WHERE state = 3") == 2)
+        assert home.one("SELECT count(*) FROM attempt WHERE state = 0 AND live = 1") == 2
+        home.until(home.done)
+        assert home.all("SELECT state, bag FROM pilot") == [(5, 4)] * 2
+        # killed without a word: what they did is gone, and they go again
+        home.submit(1, command="sleep 600", name="e")
+        home.until(lambda: home.one("SELECT count(*) FROM pilot WHERE state = 3") == 1)
+        pool.ssh("condor_rm -all")
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state = 11") == 1)
+        home.until(lambda: home.one("SELECT count(*) FROM pilot WHERE state = 3") == 1)
+        Control(home.ledger, home.engine.definitions, 2, time.time()).cancel()
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1"))
+        assert check(home.ledger) == []
+    finally:
+        home.close()
