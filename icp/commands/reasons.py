@@ -340,8 +340,9 @@ class Teller:
             evidence.append("its card is being recalled")
         own = next((one for one in views.pilots(self.db, card=live.card) if one.ended is None), None)
         if own is not None:
-            waits = "is not submitted yet" if own.state == "submitting" else "waits in the queue" if own.state == "pending" else "begins"
-            said = f": {own.said}" if own.said and waits != "begins" else ""
+            words = {"submitting": "is not submitted yet", "pending": "waits in the queue"}
+            waits = words.get(own.state, "runs, and what it did is told when it ends" if own.bag else "begins")
+            said = f": {own.said}" if own.said and own.state in words else ""
             return Answer(case.about, "queued", f"its batch job{f' {own.job}' if own.job else ''} at site {live.site} {waits}{said}", tuple(evidence))
         return Answer(case.about, "queued", f"its card is at site {live.site} since {output.clock(live.made)}, and no agent has claimed it", tuple(evidence))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from icp.backends.base import Unknown
@@ -14,8 +15,9 @@ from icp.config import WALLTIME, Site
 from icp.ledger.pilots import Ending
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, Wanted, batch_name
 from icp.model.exchange import Answer
+from icp.model.need import Need
 
-__all__ = ["end_order", "meaning", "states", "submit_order", "wanted"]
+__all__ = ["end_order", "meaning", "sized", "states", "submit_order", "wanted"]
 
 SHOWS = 90
 """Seconds within which a card shows on a worker: listings of NFS are up to a minute old."""
@@ -31,6 +33,12 @@ def wanted(site: Site, place: SpoolPlace, ledger: str, pilot: str) -> Wanted:
         walltime=spec.walltime or WALLTIME, partition=spec.partition, account=spec.account, qos=spec.qos, constraint=spec.constraint,
         program=None if site.shared else str(place.program), options=site.options,
     )  # fmt: skip
+
+
+def sized(site: Site, need: Need, seconds: int) -> Site:
+    """The site as its batch job for one card sees it: it asks for what that needs, and no more."""
+    spec = replace(site.pilot, cpus=max(1, need.cpus), memory=need.memory, disk=need.disk, gpus=need.gpus, nodes=1, walltime=seconds)
+    return replace(site, pilot=spec)
 
 
 def submit_order(site: Site, place: SpoolPlace, batch: BatchSystem, ledger: str, pilot: str, card: str | None = None) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -39,8 +39,7 @@ __all__ = ["Engine", "Ticked"]
 GROUPS_AT_ONCE = 20_000
 NEWS = 5.0
 """Seconds between two conversations with another host while it has news; up to ``run.pause`` while it has none."""
-PASSING = ("busy", "cut")
-"""Why a spool refuses what it will take the next time."""
+PASSING = ("busy", "cut")  # why a spool refuses what it will take the next time
 
 @dataclass(slots=True)
 class Ticked:
@@ -307,17 +306,14 @@ class Engine:
             elif isinstance(action, Submit):
                 for _ in range(action.n):
                     self._pilot(site, now)
-        for site in free.values():
-            for one in site.orders.direct:
-                self._pilot(site, now, one)
+        for of, direct in [(one, direct) for one in free.values() for direct in one.orders.direct]:
+            self._pilot(of, now, direct)
         return made
 
     def _housekeeping(self, site: _Site, fold: Fold) -> None:
         """Orders that follow from states: recalls, cancels, fences, drops, acknowledgements."""
         others = site.orders.others
-        if site.config.pilot.direct:
-            pilots.match_cards(self.db, site.id)
-        others += [order("gather", {"pilot": pilot}) for pilot in pilots.gathers(self.db, site.id)]
+        others += [order("gather", {"pilot": pilot}) for pilot in pilots.match_cards(self.db, site.id, direct=site.config.pilot.direct)]
         recall, cancel = cards.stops(fold, site.id)
         others += [order("recall", {"card": card}) for card in recall]
         others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
@@ -335,21 +331,13 @@ class Engine:
     def _pilot(self, site: _Site, now: float, direct: Direct | None = None) -> None:
         """A pilot's row, and the order that submits it; ``direct``: the card that it is there for, which is in the same orders, before it."""
         key = os.urandom(8)
-        spec = site.config.pilot
-        if direct is not None:
-            need = direct.need
-            spec = replace(spec, cpus=max(1, need.cpus), memory=need.memory, disk=need.disk, gpus=need.gpus, nodes=1, walltime=direct.seconds)
+        config = site.config if direct is None else orders_of_pilots.sized(site.config, direct.need, direct.seconds)
         try:
-            ordered = orders_of_pilots.submit_order(
-                replace(site.config, pilot=spec), site.spool, site.batch, self.ledger.uuid, key.hex(), None if direct is None else direct.name
-            )
+            ordered = orders_of_pilots.submit_order(config, site.spool, site.batch, self.ledger.uuid, key.hex(), direct.name if direct else None)
         except BadInput as error:
             pilots.refuse(self.db, site.id, "; ".join(error.mistakes or (error.message,)))
             return
-        pilots.make_pilot(
-            self.db, site.id, key, cpus=spec.cpus or 0, memory=spec.memory or 0, gpus=spec.gpus or 0, nodes=spec.nodes, walltime=spec.walltime, now=now,
-            card=None if direct is None else direct.card, bag=not site.config.shared,
-        )  # fmt: skip
+        pilots.make_pilot(self.db, site.id, key, config.pilot, now, card=direct.card if direct else None, bag=not config.shared)
         site.orders.others.append(ordered)
 
     # -- exchange and ingest ------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from typing import Any
 
 from icp.ledger.sites import agent_event, pause
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
+from icp.model.plan import PilotSpec
 from icp.states import PILOT, Agent, Attempt, Pilot
 
 __all__ = [
-    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "gathered", "gathers", "left", "listed", "make_pilot", "match_cards", "not_ended",
+    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "gathered", "left", "listed", "make_pilot", "match_cards", "not_ended",
     "over", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
 ]  # fmt: skip
 
@@ -33,16 +34,16 @@ HOLD, LONGEST_HOLD = 30, 3600
 """Seconds without a new pilot after the first early death; doubled by each further one."""
 
 
-def make_pilot(
-    db: sqlite3.Connection, site: int, key: bytes, *, cpus: int, memory: int, gpus: int, nodes: int, walltime: int | None, now: float, card: int | None = None,
-    bag: bool = False,
-) -> int:  # fmt: skip
+def make_pilot(db: sqlite3.Connection, site: int, key: bytes, spec: PilotSpec, now: float, *, card: int | None = None, bag: bool = False) -> int:
     """A pilot that is in the outbox of the same transaction; ``card``: the one that it is there for, at a site without pilots; ``bag``: which travels
     with its job."""
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
     number = db.execute(
         "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since, card, bag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), cpus, memory, gpus, nodes, walltime, now, observed, card, int(bag)),
+        (
+            key, site, int(PILOT.step(Pilot.PLANNED, "ordered")), spec.cpus or 0, spec.memory or 0, spec.gpus or 0, spec.nodes, spec.walltime, now, observed,
+            card, int(bag),
+        ),
     ).lastrowid
     assert number is not None
     return number
@@ -256,8 +257,15 @@ def _untouched(db: sqlite3.Connection, pilot: int) -> bool:
     )
 
 
-def match_cards(db: sqlite3.Connection, site: int) -> None:
-    """At a site where each card has a batch job of its own: a card that waits without one is asked back, a job that waits without one shall end."""
+def match_cards(db: sqlite3.Connection, site: int, *, direct: bool) -> list[str]:
+    """Pilots whose bags are to be gathered now. ``direct``: each card there has a batch job of its own: one that waits without is asked back, and a job
+    that waits without a card shall end."""
+    if direct:
+        _match(db, site)
+    return _gathers(db, site)
+
+
+def _match(db: sqlite3.Connection, site: int) -> None:
     db.execute(
         "UPDATE attempt SET stop = 1 WHERE live = 1 AND site = ? AND state = ? AND stop = 0 "
         "AND NOT EXISTS (SELECT 1 FROM pilot p WHERE p.card = attempt.card AND (p.live = 1 OR p.bag IN (1, 2, 3)))",
@@ -294,7 +302,7 @@ def _over(db: sqlite3.Connection, site: int, pilot: int, *how: Any, **more: Any)
         _batch_end(db, site, pilot, *how, **more)
 
 
-def gathers(db: sqlite3.Connection, site: int, limit: int = 200) -> list[str]:
+def _gathers(db: sqlite3.Connection, site: int, limit: int = 200) -> list[str]:
     """Pilots whose job is over, or never was, and whose bag is to be read now; marked as told."""
     rows = db.execute(
         "SELECT id, key FROM pilot INDEXED BY pilot_bag WHERE site = ? AND bag IN (1, 2, 3) AND (bag = 2 OR (bag = 1 AND live = 0)) LIMIT ?", (site, limit)

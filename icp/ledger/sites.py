@@ -164,7 +164,9 @@ VAIN = 3
 
 def left_idle(db: sqlite3.Connection, site: int, agent: int) -> None:
     """An agent left for want of work. Where several in a row found none though cards wait there, those cards are not where they should be."""
-    claims, pilot = db.execute("SELECT claims, pilot FROM agent WHERE id = ?", (agent,)).fetchone()
+    claims, pilot, own = db.execute("SELECT g.claims, g.pilot, p.card FROM agent g JOIN pilot p ON p.id = g.pilot WHERE g.id = ?", (agent,)).fetchone()
+    if own is not None:
+        return  # it was there for one card, and saw no other
     if claims:
         db.execute("UPDATE site SET vain = 0 WHERE id = ?", (site,))
         return
@@ -179,7 +181,9 @@ def left_idle(db: sqlite3.Connection, site: int, agent: int) -> None:
 
 
 def sought(db: sqlite3.Connection, attempt: int) -> int:
-    """The card of a queued attempt was asked back and found nowhere: how often by now. It is asked back again."""
+    """The card of a queued attempt was asked back and found nowhere: how often by now. It is asked back again; but one that travels with its job is."""
+    if db.execute("SELECT 1 FROM attempt a JOIN pilot p ON p.card = a.card WHERE a.id = ? AND p.bag IN (1, 2, 3)", (attempt,)).fetchone():
+        return 0
     db.execute("UPDATE attempt SET sought = sought + 1, stop = CASE WHEN stop IN (3, 4) THEN stop - 2 ELSE stop END WHERE id = ?", (attempt,))
     return int(db.execute("SELECT sought FROM attempt WHERE id = ?", (attempt,)).fetchone()[0])
 

@@ -106,6 +106,8 @@ class PilotView:
     stopping: bool
     agents: int
     """Those that are live."""
+    bag: bool = False
+    """Its card travels with its job: what it does is told when that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +280,7 @@ def pilots(
     that is there for this card."""
     columns = (
         "SELECT hex(p.key), s.name, p.state, p.batch, p.made, p.started, p.ended, p.word, p.said, p.never, p.reason, p.stopping, "
-        "(SELECT count(*) FROM agent a WHERE a.pilot = p.id AND a.live = 1) FROM pilot p JOIN site s ON s.id = p.site "
+        "(SELECT count(*) FROM agent a WHERE a.pilot = p.id AND a.live = 1), p.bag > 0 FROM pilot p JOIN site s ON s.id = p.site "
     )
     where, values = ("AND s.name = ? ", (site,)) if site is not None else ("", ())
     if card is not None:
@@ -290,7 +292,8 @@ def pilots(
         rows += db.execute(columns + f"WHERE p.live = 0 {where}ORDER BY p.id DESC LIMIT ?", (*values, ended)).fetchall()
     return [
         PilotView(
-            row[0].lower(), row[1], Pilot(row[2]).name.lower(), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11] > 0, row[12]
+            row[0].lower(), row[1], Pilot(row[2]).name.lower(), row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11] > 0, row[12],
+            bool(row[13]),
         )
         for row in rows
     ]  # fmt: skip

@@ -32,7 +32,8 @@ class Home:
         folder.mkdir(exist_ok=True)
         root = f"/home/alice/.icp/{folder.name}-{os.getpid()}"
         (folder / "config.toml").write_text(
-            f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[site.s]\nhost = "{site.name}"\nscheduler = "{scheduler}"\nroot = "{root}"\n{more}\n[site.s.pilot]\n{pilot}\n'
+            f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[site.s]\nhost = "{site.name}"\nscheduler = "{scheduler}"\n'
+            f'root = "{root}"\n{more}\n[site.s.pilot]\n{pilot}\n'
         )
         self.config = config.load({**os.environ, "ICP_HOME": str(folder)})
         self.ledger = open_ledger(self.config.ledger, create=True, now=time.time())

@@ -21,7 +21,7 @@ from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.definition import InputRef, JobSource, Module, OutputDef, Resources, Steering, TaskDef, Tray
 from icp.model.exchange import Answer
 from icp.model.need import Need
-from icp.model.plan import Policy
+from icp.model.plan import PilotSpec, Policy
 from icp.pilot.spool import line
 from icp.states import DATASET, Dataset, Task
 
@@ -220,7 +220,7 @@ class World:
         site = site or self.site
         key = self._key()
         with self.ledger.write():
-            pilots.make_pilot(self.db, self.site_ids[site], key, cpus=cpus, memory=4 * 10**9, gpus=0, nodes=1, walltime=None, now=self.now)
+            pilots.make_pilot(self.db, self.site_ids[site], key, PilotSpec(cpus=cpus, memory=4 * 10**9, gpus=0), self.now)
         one = Agent(self, site, f"{key.hex()}.0.{self._key().hex()}")
         self.agents[one.name] = one
         node = {"cpus": cpus, "memory": 4 * 10**9, "disk": 10**10, "gpus": 0, "attrs": {}}

@@ -10,6 +10,7 @@ import pytest
 
 from icp.ledger import pilots
 from icp.model.batch import Known, Submitted
+from icp.model.plan import PilotSpec
 from icp.states import Pilot
 from tests.ledger.build import World
 
@@ -20,7 +21,7 @@ KEY = bytes(range(8))
 def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     world = World(tmp_path)
     with world.ledger.write() as one:
-        pilots.make_pilot(one, 1, KEY, cpus=1, memory=1, gpus=0, nodes=1, walltime=600, now=1.0)
+        pilots.make_pilot(one, 1, KEY, PilotSpec(cpus=1, memory=1, gpus=0, walltime=600), 1.0)
         pilots.receipt(one, 1, KEY.hex(), Submitted("42"), 2.0, 2.0)
     yield world.db
     world.close()
