@@ -1,5 +1,5 @@
 """Sites of the lab as fixtures."""
 
-from tests.lab.sites import _nsa, broken_nsa, lab, nsa, nsb
+from tests.lab.sites import _nsa, _nsb, broken_nsa, lab, nsa, nsb
 
-__all__ = ["_nsa", "broken_nsa", "lab", "nsa", "nsb"]
+__all__ = ["_nsa", "_nsb", "broken_nsa", "lab", "nsa", "nsb"]

@@ -28,7 +28,7 @@ from icp.ledger.definitions import Definitions  # noqa: E402
 from icp.ledger.sites import anything_there, standing  # noqa: E402
 from icp.model.batch import batch_name, name_pattern  # noqa: E402
 from icp.model.exchange import Answer  # noqa: E402
-from icp.states import Dataset  # noqa: E402
+from icp.states import Agent, Dataset  # noqa: E402
 from tests.lab.sites import LabSite  # noqa: E402
 
 MANY = """\
@@ -312,8 +312,8 @@ class Muons(Home):
         """The spool at a site, as root sees it from here."""
         return self.sites[name].root / f"home/alice/.icp/{self.mark}-{name}" / self.uuid
 
-    def assert_all(self, golden: Result, *, worked: bool = True) -> None:
-        """All that must hold in the end, whatever happened on the way. ``worked``: each site did some of it."""
+    def assert_all(self, golden: Result, *, worked: bool = False) -> None:
+        """All that must hold in the end, whatever happened on the way. ``worked``: each site did some of it, as there was enough for all."""
         self.settle()
         self.result().assert_same(golden)
         odd = self.ask("SELECT t.id, count(a.id), sum(a.id = t.accepted) FROM task t LEFT JOIN attempt a ON a.task = t.id AND a.state = 5 AND a.void = 0 "
@@ -352,8 +352,9 @@ class Muons(Home):
             left = sorted(os.listdir(spool / folder)) if (spool / folder).exists() else []
             assert left == [], f"{spool / folder} holds {left}; attempts: {[self.attempt(one) for one in left]}"
         assert sorted(str(path.relative_to(spool)) for path in spool.rglob("*.tmp")) == []
-        claimed = sorted(str(path.relative_to(spool)) for path in spool.glob("agents/*/claimed/*"))
-        assert claimed == []
+        # an agent that died keeps the folder of its journal for the retention, with the cards that it had
+        holding = {path.parent.parent.name for path in spool.glob("agents/*/claimed/*")}
+        assert holding <= {row[0] for row in self.ask(f"SELECT name FROM agent WHERE state = {int(Agent.ENDED)}")}
 
     def _accounted(self, name: str) -> None:
         """What accounting says, where there is any: one job for each pilot."""
