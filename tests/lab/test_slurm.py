@@ -46,7 +46,7 @@ class Cluster:
         got = self.run(sacct_argv(jobs))
         return parse_sacct(got.code, got.out.decode(), got.err.decode(), LEDGER)
 
-    def until(self, pilot: str, wanted: Callable[[Known | None], object], *jobs: str, seconds: float = 40) -> Known | None:
+    def until(self, pilot: str, wanted: Callable[[Known | None], object], *jobs: str, seconds: float = 90) -> Known | None:
         end = time.monotonic() + seconds
         while True:
             found = combine(self.listed(), self.accounted(*jobs) if jobs else None)
