@@ -21,6 +21,8 @@ __all__ = ["end_order", "meaning", "sized", "states", "submit_order", "wanted"]
 
 SHOWS = 90
 """Seconds within which a card shows on a worker: listings of NFS are up to a minute old."""
+EVICTED = 18
+"""Seconds from a SIGTERM to the end of tasks where what they did has still to be packed."""
 HEARTBEAT = 30
 """Seconds between two signs of life of an agent that has nothing else to say."""
 
@@ -61,6 +63,8 @@ def _told(site: Site, ledger: str, pilot: str, card: str | None) -> dict[str, An
     """What the agents of a pilot are told, as ``pilot.json``."""
     spec = site.pilot
     only: dict[str, Any] = {} if card is None else {"only": [card]}
+    if not site.shared:
+        only["grace"] = EVICTED
     return {
         **only, "pilot": pilot, "ledger": ledger, "idle": spec.idle if card is None else SHOWS,
         "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),

@@ -135,9 +135,10 @@ _RELAYED = (
         f"AND ((f.kept = 1 AND f.state = {int(File.RELAYING)}) OR (f.kept = 0 AND f.state = {int(File.COLLECTING)}))",
     ),
     (
-        "file {0} ({2}) of attempt {1} is in the relay cache, and nobody reads it any more or no site holds it",
+        # its site may have lost it since
+        "file {0} ({2}) of attempt {1} is in the relay cache, and nobody reads it any more",
         f"SELECT f.id, f.attempt, f.name FROM file f WHERE f.id BETWEEN ? AND ? AND f.kept = 0 AND f.state = {int(File.HOME)} "
-        "AND (f.live = 0 OR NOT EXISTS (SELECT 1 FROM replica r WHERE r.attempt = f.attempt AND r.dropping = 0))",
+        "AND (f.live = 0 OR EXISTS (SELECT 1 FROM replica r WHERE r.attempt = f.attempt AND r.dropping = 1))",
     ),
 )
 

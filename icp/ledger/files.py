@@ -106,7 +106,12 @@ def want_away(db: sqlite3.Connection, files: Iterable[int]) -> bool:
 
 
 def relay_gone(db: sqlite3.Connection, file: int) -> None:
-    """The relay cache has lost a file: its site still holds it, and it is brought again."""
+    """The relay cache has lost a file: its site still holds it, or will say that it does not, and it is brought again."""
+    db.execute(
+        "INSERT OR IGNORE INTO replica (attempt, site) SELECT f.attempt, a.site FROM file f JOIN attempt a ON a.id = f.attempt "
+        "WHERE f.id = ? AND f.kept = 0 AND f.state = ?",
+        (file, int(File.HOME)),
+    )
     db.execute("UPDATE file SET state = ? WHERE id = ? AND kept = 0 AND state = ?", (int(File.PRODUCED), file, int(File.HOME)))
 
 

@@ -1,5 +1,7 @@
 """A site where each card is a batch job of its own: what it asks for, and what becomes of cards and jobs that lose each other."""
 
+from dataclasses import replace
+
 import pytest
 
 from icp.engine.dealing import BEGIN, END
@@ -7,7 +9,8 @@ from icp.ledger.sites import pause
 from icp.model.plan import Policy
 from icp.states import Attempt, Dataset, Pilot, Task
 from tests.ledger.build import task
-from tests.property.engine_scene import Scene
+from tests.property.engine_scene import QUICK, Scene
+from tests.property.test_engine import SHAPES, History, finish
 
 POLICY = Policy(backoff=(0,), gap=600.0)
 
@@ -17,7 +20,7 @@ def make(tmp_path):
     made = []
 
     def scene(policy=POLICY, **more):
-        made.append(Scene(tmp_path / str(len(made)), policy=policy, direct=("near",), **{"pilots": 4, **more}))
+        made.append(Scene(tmp_path / str(len(made)), policy=policy, **{"direct": ("near",), "pilots": 4, **more}))
         return made[-1]
 
     yield scene
@@ -243,3 +246,13 @@ def test_a_job_that_leaves_its_card_untaken_again_and_again_stops_the_site(bags)
     assert len(site.jobs) == 6
     scene.settle()
     assert scene.state(1) == Dataset.COMPLETE
+
+
+def test_a_file_that_went_on_over_home_and_that_its_own_site_lost_is_read_from_home(make):
+    """Found by a history: one child reads it elsewhere, the other where it was made."""
+    scene = make(sites=("near", "far", "next"), zones={"next": "far"}, policy=replace(QUICK, stay=1.0), bags=("near",), direct=(), pilots=2)
+    dataset = scene.submit(4, *SHAPES["diamond"])
+    history = History(scene, dataset, 4, 300)
+    for step in [*[("tick", 0.5)] * 21, ("work", "ok", 1), ("tick", 0.5), ("tick", 61.0), ("site", "lose", 1)]:
+        history(step)
+    finish(scene, dataset)

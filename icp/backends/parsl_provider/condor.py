@@ -16,8 +16,8 @@ __all__ = ["Condor"]
 _EXPRESSION = pattern(
     r"[A-Za-z0-9_!(\"][A-Za-z0-9_ .,:@+*/()\[\]&|!=<>?\"-]*", "expected a ClassAd expression without macros, such as HasAVX2 && Memory > 4000"
 )
-_VACATE = 15
-"""Seconds between SIGTERM and SIGKILL; HTCondor's default is ten minutes."""
+_VACATE, _PACKS = 15, 60
+"""Seconds between SIGTERM and SIGKILL; HTCondor's default is ten minutes. The second where a pilot has still to pack what it did."""
 
 
 class Condor(Dialect):
@@ -80,7 +80,7 @@ class Condor(Dialect):
             f" || (JobStatus == 2 && time() - EnteredCurrentStatus > {seconds})",
             "max_retries = 0",
             "want_graceful_removal = True",
-            f"job_max_vacate_time = {_VACATE}",
+            f"job_max_vacate_time = {_PACKS if carries else _VACATE}",
             "kill_sig = SIGTERM",
         ]
         if carries:
