@@ -100,3 +100,33 @@ def test_wrong_values_of_a_new_table_write_nothing(where):
         config.add_table(places(where), "site.b", {"root": "relative", "pilot.cpus": -1})
     assert len(caught.value.mistakes) == 2
     assert not places(where).config.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "direct", "shared"),
+    [
+        ('zone = "z"', False, True), ('mode = "direct"', True, True),
+        ('scheduler = "condor"\nshared = false', True, False), ('scheduler = "slurm"\nmode = "direct"', True, True),
+    ],
+)  # fmt: skip
+def test_sites_where_each_card_is_a_batch_job(tmp_path, lines, direct, shared):
+    (tmp_path / "config.toml").write_text(f"[site.x]\n{lines}\n")
+    site = config.load({"ICP_HOME": str(tmp_path)}).sites["x"]
+    assert (site.pilot.direct, site.shared) == (direct, shared)
+    # what a batch job asks for is what its card needs: there is no walltime to fill
+    assert not direct or site.pilot.walltime is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ('scheduler = "slurm"\nshared = false', "only condor can carry the files of jobs, not slurm"),
+        ('scheduler = "condor"\nshared = false\nmode = "pilots"', "needs a spool that workers see"),
+        ('mode = "both"', "expected one of pilots, direct"),
+    ],
+)
+def test_modes_that_cannot_be_are_refused(tmp_path, lines, words):
+    (tmp_path / "config.toml").write_text(f"[site.x]\n{lines}\n")
+    with pytest.raises(BadInput) as error:
+        config.load({"ICP_HOME": str(tmp_path)})
+    assert words in "\n".join((error.value.message, *error.value.mistakes))
