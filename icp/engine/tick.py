@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -11,18 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from icp.backends.base import Unknown
-from icp.backends.batch import BatchSystem, system
-from icp.backends.spool_client import Hello, Query, SpoolPlace, order
-from icp.config import Config, Site
-from icp.dsl.expand import SiteContext
+from icp.backends.spool_client import Hello, Query
+from icp.config import Config
 from icp.engine import pilots as orders_of_pilots
-from icp.engine.dealing import Dealer, Direct, Orders
+from icp.engine.acting import Acting
+from icp.engine.dealing import Dealer, Orders
 from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
+from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.errors import BadInput, IcpError
-from icp.ledger import cached, cards, files, pilots, removal, sites, upkeep
+from icp.ledger import cached, cards, files, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -30,7 +28,7 @@ from icp.ledger.fold import Fold
 from icp.ledger.ingest import Ingest
 from icp.ledger.snapshot import SiteConfig, read_snapshot
 from icp.model.exchange import Answer
-from icp.model.plan import Deal, Recall, Release, SiteView, Snapshot, Submit, Withdraw
+from icp.model.plan import Release, Snapshot
 from icp.pilot import faults
 from icp.planner import plan
 
@@ -39,7 +37,9 @@ __all__ = ["Engine", "Ticked"]
 GROUPS_AT_ONCE = 20_000
 NEWS = 5.0
 """Seconds between two conversations with another host while it has news; up to ``run.pause`` while it has none."""
-PASSING = ("busy", "cut")  # why a spool refuses what it will take the next time
+PASSING = ("busy", "cut")
+"""Why a spool refuses what it will take the next time."""
+
 
 @dataclass(slots=True)
 class Ticked:
@@ -64,26 +64,6 @@ class Ticked:
     """No site but those that refuse: there is nothing that this engine could do."""
 
 
-@dataclass
-class _Site:
-    config: Site
-    id: int
-    spool: SpoolPlace
-    batch: BatchSystem
-    view: SiteView | None = None
-    orders: Orders = field(default_factory=Orders)
-    home: Home | None = None
-    large: list[Coming] = field(default_factory=list)
-    """What is wanted of it, and travels by itself."""
-    query: Query = field(default_factory=Query)
-    """What the conversation under way asks."""
-    left: dict[str, str] = field(default_factory=dict)
-    """pilot -> batch id of those that it asks the accounting for"""
-    calm: float = 0.0
-    """Seconds that pass between its conversations, and when (time.monotonic) the next one is due."""
-    due: float = 0.0
-
-
 class Engine:
     """The engine of one ledger; the caller holds its lock and has taken its lease.
 
@@ -97,8 +77,9 @@ class Engine:
         self.definitions = Definitions(ledger.db)
         self.rendering = Rendering(ledger.db, self.definitions)
         self.lines = Lines(config, exchanger)
-        self.sites = {name: self._site(site) for name, site in config.sites.items()}
-        self.turn: list[_Site] = []
+        self.sites = {name: found(ledger, config, site) for name, site in config.sites.items()}
+        self.turn: list[Place] = []
+        self.acting = Acting(self)
         self._paced = False
         self.incoming, self.relay = config.places.state / "incoming", config.places.state / "relay"
         if ledger.meta("relay") != str(self.relay):
@@ -108,30 +89,6 @@ class Engine:
         # simulated conversations carry all
         self.large = LARGE if exchanger is None else float("inf")
         self._forget()
-
-    # -- set-up -------------------------------------------------------------------------------------------------
-
-    def _site(self, site: Site) -> _Site:
-        """A site's row and its spool; the place of the spool is fixed when the ledger first meets the site."""
-        base = str(site.root or self.config.places.state / "spool")
-        where = base if site.host is None else f"{site.host}:{base}"
-        with self.ledger.write():
-            number = sites.ensure_site(self.ledger, site.name, site.zone)
-            known = self.ledger.meta(f"root:{site.name}")
-            if known is None:
-                self.ledger.set_meta(f"root:{site.name}", where)
-            elif site.root is None and site.host is None:
-                # a ledger that was copied elsewhere still means the spool that it knows
-                base = str(known)
-            elif str(known) != where:
-                if not removal.at_work(self.db, number).nothing:
-                    raise BadInput(f"site.{site.name} is {where}, but something of ours is at work in {known}",
-                                   f"set it back to {known}, and `icp site drain {site.name} --wait` first")  # fmt: skip
-                removal.forget_spool(self.ledger, number, site.name)
-                self.ledger.set_meta(f"root:{site.name}", where)
-        root = Path(base)
-        spool = SpoolPlace.install(root, self.ledger.uuid) if site.host is None else SpoolPlace.away(root, self.ledger.uuid, site.python)
-        return _Site(site, number, spool, system(site.scheduler))
 
     def exchange(self, name: str, hello: Hello, query: Query) -> Answer | Unknown:
         """One conversation with a site, now: for what is not a tick."""
@@ -161,13 +118,13 @@ class Engine:
         snapshot = self._snapshot()
         actions = plan(snapshot, self.config.policy, now)
         if any(isinstance(action, Release) for action in actions):
-            self._release([action for action in actions if isinstance(action, Release)], now)
+            self.acting.release([action for action in actions if isinstance(action, Release)], now)
             snapshot = self._snapshot()
             actions = plan(snapshot, self.config.policy, now)
         views = {view.id: view for view in snapshot.sites if not view.busy}
         for site in self.turn:
             site.view, site.orders = views.get(site.id), Orders()
-        self._act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
+        self.acting.act([a for a in actions if not isinstance(a, Release)], snapshot, now, result)
         asked = {one for site in self.turn for one in site.orders.asked}
         for site in self.sites.values():
             if site.id in asked:
@@ -177,7 +134,7 @@ class Engine:
         self._finish(result)
         return result
 
-    def _turn(self) -> list[_Site]:
+    def _turn(self) -> list[Place]:
         """Sites that are talked to in this tick: their last conversation is over, and they are due."""
         busy, now = self.lines.busy, time.monotonic()
         due = {site.config.host for site in self.sites.values() if site.due <= now}
@@ -240,106 +197,6 @@ class Engine:
         for folder in (self.relay, self.incoming):
             Home.clear(folder)
 
-    def _release(self, releases: list[Release], now: float) -> None:
-        for action in releases:
-            try:
-                with self.ledger.write():
-                    fold = self.fold(now)
-                    self.dealer(fold, now).release(action)
-                    fold.flush()
-            except IcpError as error:
-                self._cannot_render(action.dataset, error, now)
-
-    def _cannot_render(self, dataset: int, error: IcpError, now: float) -> None:
-        """A job whose expressions have no value stops its dataset, with the reason: nothing else is held up by it."""
-        self.rendering.forget_needs()
-        with self.ledger.write() as db:
-            upkeep.suspend(db, dataset, error.message)
-            self.ledger.audit(now, "suspended by the engine", dataset, error.message)
-
-    # -- act ----------------------------------------------------------------------------------------------------
-
-    def _act(self, actions: list[Deal | Submit | Withdraw | Recall], snapshot: Snapshot, now: float, result: Ticked) -> None:
-        """Intent and outbox in one transaction; a dataset that cannot be rendered is set aside and the rest done again."""
-        while True:
-            try:
-                with self.ledger.write():
-                    fold = self.fold(now)
-                    made = self._orders(actions, snapshot, fold, now)
-                    faults.visit("engine.intent")
-                    fold.flush()
-                    for site in self.turn:
-                        if site.orders.frames() and cards.outbox_of(self.db, site.id) is None:
-                            cards.put_outbox(self.db, site.id, site.orders.frames(), now)
-                result.attempts += made
-                result.more |= made >= self.config.policy.tick_tasks
-                return
-            except _Unrenderable as error:
-                self._cannot_render(error.dataset, error.error, now)
-                actions = [a for a in actions if not (isinstance(a, Deal) and a.dataset == error.dataset)]
-                for site in self.turn:
-                    site.orders = Orders()
-
-    def _orders(self, actions: list[Deal | Submit | Withdraw | Recall], snapshot: Snapshot, fold: Fold, now: float) -> int:
-        made = 0
-        dealer = self.dealer(fold, now)
-        free = {site.id: site for site in self.turn if cards.outbox_of(self.db, site.id) is None and site.view is not None}
-        for action in actions:
-            if isinstance(action, Withdraw) and action.site in free:
-                pilots.withdraw(self.db, action.site, action.n)
-            elif isinstance(action, Recall) and action.site in free:
-                cards.recall(self.db, action.site, action.task_def, action.need, action.n)
-        for site in free.values():
-            self._housekeeping(site, fold)
-        for action in actions:
-            site_or_none = free.get(action.site)
-            if site_or_none is None:
-                continue  # its last orders are not answered yet
-            site = site_or_none
-            assert site.view is not None
-            if isinstance(action, Deal):
-                context = SiteContext(site.config.name, {"CPU": True, **site.config.attributes}, site.config.system)
-                try:
-                    made += dealer.deal(action, site.view, context, site.orders, snapshot)
-                except IcpError as error:
-                    raise _Unrenderable(action.dataset, error) from None
-            elif isinstance(action, Submit):
-                for _ in range(action.n):
-                    self._pilot(site, now)
-        for of, direct in [(one, direct) for one in free.values() for direct in one.orders.direct]:
-            self._pilot(of, now, direct)
-        return made
-
-    def _housekeeping(self, site: _Site, fold: Fold) -> None:
-        """Orders that follow from states: recalls, cancels, fences, drops, acknowledgements."""
-        others = site.orders.others
-        others += [order("gather", {"pilot": pilot}) for pilot in pilots.match_cards(self.db, site.id, direct=site.config.pilot.direct)]
-        recall, cancel = cards.stops(fold, site.id)
-        others += [order("recall", {"card": card}) for card in recall]
-        others += [order("cancel", {"attempt": attempt}) for attempt in cancel]
-        others += [order("fence", {"agent": name}) for name in sites.fences(self.db, site.id, self.config.policy)]
-        others += [order("drop", {"attempt": attempt}) for attempt in files.drops(self.db, site.id, 5000)]
-        site.orders.drops = set(cached.drops(self.db, site.id, 5000))
-        kept_since = self.clock() - self.config.policy.retention
-        others += [order("drop", {"card": card}) for card in cards.old_logs(self.db, site.id, kept_since)]
-        others += [order("drop", {"pilot": pilot}) for pilot in pilots.over(self.db, site.id, kept_since)]
-        for name, kind, segment in sites.read_streams(self.db, site.id, kept_since):
-            others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
-        for ending in pilots.endings(self.db, site.id):
-            others.append(orders_of_pilots.end_order(site.config, site.batch, self.ledger.uuid, ending))
-
-    def _pilot(self, site: _Site, now: float, direct: Direct | None = None) -> None:
-        """A pilot's row, and the order that submits it; ``direct``: the card that it is there for, which is in the same orders, before it."""
-        key = os.urandom(8)
-        config = site.config if direct is None else orders_of_pilots.sized(site.config, direct.need, direct.seconds)
-        try:
-            ordered = orders_of_pilots.submit_order(config, site.spool, site.batch, self.ledger.uuid, key.hex(), direct.name if direct else None)
-        except BadInput as error:
-            pilots.refuse(self.db, site.id, "; ".join(error.mistakes or (error.message,)))
-            return
-        pilots.make_pilot(self.db, site.id, key, config.pilot, now, card=direct.card if direct else None, bag=not config.shared)
-        site.orders.others.append(ordered)
-
     # -- exchange and ingest ------------------------------------------------------------------------------------
 
     def _talk(self, result: Ticked, patience: float | None) -> None:
@@ -352,14 +209,14 @@ class Engine:
             site = self.sites[config.name]
             site.due = time.monotonic() + self._pause(site, news=self._answered(site, answer, result))
 
-    def _pause(self, site: _Site, *, news: bool | None) -> float:
+    def _pause(self, site: Place, *, news: bool | None) -> float:
         """Seconds until this site is due: few while it has news, none while it has more to say (None)."""
         if site.config.host is None or news is None:
             return 0.0
         site.calm = min(NEWS if news else max(NEWS, 2 * site.calm), self.config.pause)
         return site.calm
 
-    def _conversation(self, site: _Site) -> tuple[Hello | None, Query]:
+    def _conversation(self, site: Place) -> tuple[Hello | None, Query]:
         """What goes to a site in this tick; nothing at all if it has nothing of ours and gets nothing."""
         db = self.db
         serial, epoch = sites.standing(db, site.id)
@@ -381,7 +238,7 @@ class Engine:
         site.query = Query(streams=streams, want=site.home.asked, batch=asked, fenced=sites.fenced(db, site.id), ended=pilots.ended_young(db, site.id))
         return hello, site.query
 
-    def _answered(self, site: _Site, answer: Answer | Unknown, result: Ticked) -> bool | None:
+    def _answered(self, site: Place, answer: Answer | Unknown, result: Ticked) -> bool | None:
         """Whether there was news in it; None if it had more to say."""
         now = self.clock()
         if isinstance(answer, Unknown):
@@ -412,7 +269,7 @@ class Engine:
         result.more |= more
         return None if more else bool(done.facts or arrived or answer.applied)
 
-    def _home(self, site: _Site, answer: Answer, now: float, result: Ticked) -> int:
+    def _home(self, site: Place, answer: Answer, now: float, result: Ticked) -> int:
         if site.home is None or not site.home.asked:
             return 0
         arrived = site.home.take(answer)
@@ -433,7 +290,7 @@ class Engine:
 
     # -- large files --------------------------------------------------------------------------------------------
 
-    def _begin_transfers(self, site: _Site) -> None:
+    def _begin_transfers(self, site: Place) -> None:
         """The site answers: what is large may travel."""
         puts: list[tuple[bytes, int, Path | bytes]] = []
         for digest, size, path in cached.sending(self.db, site.id):
@@ -492,9 +349,3 @@ class Engine:
         result.alone = set(result.refused) == set(self.sites)
         result.here = any(site.config.host is None for site in there)
         self.ledger.checkpoint()
-
-
-class _Unrenderable(Exception):
-    def __init__(self, dataset: int, error: IcpError) -> None:
-        super().__init__(error.message)
-        self.dataset, self.error = dataset, error
