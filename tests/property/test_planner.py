@@ -311,11 +311,16 @@ def test_jobs_become_rows_only_while_there_is_room_for_them(snapshot, policy):
 
 
 def wants(snapshot):
-    """Needs of work that is not at an agent yet."""
+    """Needs of work that is not at an agent yet; jobs that are no rows yet will ask for what the roots of their dataset ask for."""
     active = {one.id for one in snapshot.datasets}
+    more = {one.id for one in snapshot.datasets if one.unreleased > 0}
     return {
         one.need for one in snapshot.classes
-        if one.need and (one.state == Task.QUEUED or (one.state in (Task.WAITING, Task.PROCESSING) and one.dataset in active))
+        if one.need and (
+            one.state == Task.QUEUED
+            or (one.state in (Task.WAITING, Task.PROCESSING) and one.dataset in active)
+            or (snapshot.defs[one.task_def].root and one.dataset in more)
+        )
     }  # fmt: skip
 
 
