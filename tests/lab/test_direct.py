@@ -123,8 +123,8 @@ def test_muons_on_a_pool_that_shares_no_file_system_while_jobs_are_removed(homes
         assert check(ledger, deep=True) == []
     finally:
         ledger.close()
-    # tasks read what others made there, and nothing else was at work
-    assert home.ask("SELECT count(*) FROM attempt a JOIN site s ON s.id = a.site WHERE s.name <> 's'") == [(0,)]
+    # while its jobs were removed again and again others may have helped
+    assert home.ask("SELECT count(*) > 0 FROM attempt a JOIN site s ON s.id = a.site WHERE s.name = 's' AND a.state = 5") == [(1,)]
     assert home.ask("SELECT count(*) FROM pilot WHERE bag IN (1, 2, 3)") == [(0,)]
     until(lambda: not pool.ssh("condor_q -allusers -af:j Owner").stdout.strip(), "an empty queue", PATIENCE)
     spool = home.place("s")

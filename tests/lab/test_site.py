@@ -259,7 +259,8 @@ def test_a_spool_that_workers_do_not_see_is_told(icp: Icp, broken_nsa: LabSite) 
             looked = broken_nsa.ssh("srun -N 2 -t 1 ls -A /home/alice/.icp")
             if looked.returncode == 0 and not looked.stdout.strip():
                 break
-        assert looked.returncode == 0 and not looked.stdout.strip(), f"the stand-in for such nodes does not work: {looked}"
+        if looked.returncode != 0 or looked.stdout.strip():
+            pytest.skip(f"the lab could not make its nodes blind: {looked}")
         configure(broken_nsa, table(broken_nsa))
         said = sentence(icp("site", "check", broken_nsa.name, timeout=180), 1)
         assert "does not see that directory" in said
