@@ -29,6 +29,8 @@ class PilotLine:
     made: float
     started: float | None
     ended: float | None
+    core_hours: float | None
+    """What the batch system's accounting says that it used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,10 @@ class SiteStory:
     """All that live, and the last ones that ended."""
     ok: int
     """Tasks whose accepted attempt ran there."""
+    core_hours: float | None
+    """What accounting says that all pilots used; None where it said nothing yet."""
+    unaccounted: int
+    """Pilots that were submitted and ended, of which accounting said nothing."""
 
 
 def site_story(db: sqlite3.Connection, name: str) -> SiteStory | None:
@@ -58,20 +64,27 @@ def site_story(db: sqlite3.Connection, name: str) -> SiteStory | None:
         return None
     view = next(one for one in sites(db) if one.name == name)
     query = (
-        "SELECT p.id, p.key, p.state, p.batch, p.word, p.said, p.reason, p.cpus, p.made, p.started, p.ended FROM pilot p "
+        "SELECT p.id, p.key, p.state, p.batch, p.word, p.said, p.reason, p.cpus, p.made, p.started, p.ended, p.core_seconds FROM pilot p "
         "WHERE p.site = ? AND p.live = {} ORDER BY p.made DESC LIMIT {}"
     )
     rows = db.execute(query.format(1, -1), (row[0],)).fetchall() + db.execute(query.format(0, SHOWN), (row[0],)).fetchall()
     ok = db.execute("SELECT coalesce(sum(n), 0) FROM tally WHERE site = ? AND state = 4", (row[0],)).fetchone()[0]
-    return SiteStory(view, row[0], row[1], row[2], row[3], row[4], row[5], [_pilot(db, one) for one in rows], int(ok))
+    used, unaccounted = db.execute(
+        "SELECT sum(core_seconds) / 3600, count(*) FILTER (WHERE live = 0 AND batch IS NOT NULL AND core_seconds IS NULL) FROM pilot WHERE site = ?",
+        (row[0],),
+    ).fetchone()
+    return SiteStory(view, row[0], row[1], row[2], row[3], row[4], row[5], [_pilot(db, one) for one in rows], int(ok), used, unaccounted)
 
 
-_Row = tuple[int, bytes, int, "str | None", "str | None", "str | None", "str | None", int, float, "float | None", "float | None"]
+_Row = tuple[int, bytes, int, "str | None", "str | None", "str | None", "str | None", int, float, "float | None", "float | None", "float | None"]
 
 
 def _pilot(db: sqlite3.Connection, row: _Row) -> PilotLine:
-    number, key, state, batch, word, said, reason, cpus, made, started, ended = row
+    number, key, state, batch, word, said, reason, cpus, made, started, ended, used = row
     node = db.execute("SELECT n.text, a.cpus FROM agent a JOIN name n ON n.id = a.host WHERE a.pilot = ? ORDER BY a.id DESC LIMIT 1", (number,)).fetchone()
     live = state <= Pilot.DRAINING
     words = (f"{word}: {said}" if word and said else said or word) if live else reason
-    return PilotLine(key.hex(), Pilot(state).name.lower(), batch, words, node[0] if node else None, cpus or (node[1] if node else 0), made, started, ended)
+    hours = None if used is None else used / 3600
+    return PilotLine(
+        key.hex(), Pilot(state).name.lower(), batch, words, node[0] if node else None, cpus or (node[1] if node else 0), made, started, ended, hours
+    )

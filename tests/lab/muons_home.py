@@ -1,4 +1,4 @@
-"""examples/muons on this machine and SLURM clusters over ssh, for tests that disturb it, and what must hold in the end (hides homes and where to look)."""
+"""examples/muons on this machine and clusters over ssh, for tests that disturb it, and what must hold in the end (hides homes and where to look)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from icp.ledger.sites import anything_there, standing  # noqa: E402
 from icp.model.batch import batch_name, name_pattern  # noqa: E402
 from icp.model.exchange import Answer  # noqa: E402
 from icp.states import Agent, Dataset  # noqa: E402
+from tests.lab.queues import queue  # noqa: E402
 from tests.lab.sites import LabSite  # noqa: E402
 
 MANY = """\
@@ -41,8 +42,10 @@ resources = {{ cpus = 1, memory = "10 MB", disk = "10 MB", time = "1 min" }}
 """
 """Many little tasks, for what is about conversations."""
 
-__all__ = ["MANY", "PATIENCE", "Muons", "Result", "undisturbed", "until"]
+__all__ = ["MANY", "MUONS", "PATIENCE", "SEED", "Muons", "Result", "undisturbed", "until"]
 
+SEED = 20
+"""Of the dataset."""
 PATIENCE = float(os.environ.get("ICP_TEST_PATIENCE", "240"))
 
 CONFIG = """\
@@ -54,6 +57,7 @@ backoff = [0]
 silent = 45
 gap = 30
 margin = 20
+{policy}
 [ssh]
 config = "{ssh}"
 connect_timeout = 3
@@ -67,7 +71,7 @@ pilot.idle = {idle}
 CLUSTER = """\
 [site.{name}]
 host = "{host}"
-scheduler = "slurm"
+scheduler = "{kind}"
 root = "/home/alice/.icp/{mark}-{name}"
 attributes.GPU = {gpu}
 env.ICP_TEST_MARK = "{mark}"
@@ -90,15 +94,16 @@ class Muons(Home):
 
     def __init__(
         self, base: Path, sites: Mapping[str, LabSite], *, jobs: int, seed: int, gpu: str | None = None, idle: float = 3, walltime: str = "1 h",
-        more: str = "", pilot: Mapping[str, str] | None = None, steering: Path = MUONS,
+        more: str = "", policy: str = "", pilot: Mapping[str, str] | None = None, steering: Path = MUONS,
     ) -> None:  # fmt: skip
         super().__init__(base)
         self.sites, self.jobs = dict(sites), jobs
         first = next(iter(sites.values()))
-        text = CONFIG.format(ssh=first.lab.ssh_config, gpu=_toml(gpu in (None, "local")), idle=idle, more=more)
+        text = CONFIG.format(ssh=first.lab.ssh_config, gpu=_toml(gpu in (None, "local")), idle=idle, more=more, policy=policy)
         for name, site in sites.items():
             text += CLUSTER.format(
-                name=name, host=site.name, mark=self.mark, gpu=_toml(gpu in (None, name)), walltime=walltime, idle=idle, pilot=(pilot or {}).get(name, "")
+                name=name, host=site.name, kind=site.kind, mark=self.mark, gpu=_toml(gpu in (None, name)), walltime=walltime, idle=idle,
+                pilot=(pilot or {}).get(name, ""),
             )
         (self.home / "config.toml").write_text(text)
         self.log = base / "engine.log"
@@ -221,6 +226,10 @@ class Muons(Home):
         """So many were made."""
         return int(self.ask("SELECT count(*) FROM attempt")[0][0])
 
+    def pilots(self) -> dict[str, int]:
+        """So many were ever made for each site."""
+        return dict(self.ask("SELECT s.name, count(*) FROM pilot p JOIN site s ON s.id = p.site GROUP BY 1"))
+
     def complete(self) -> bool:
         """Every dataset is."""
         return not self.ask("SELECT 1 FROM dataset WHERE state <> ?", int(Dataset.COMPLETE))
@@ -232,10 +241,8 @@ class Muons(Home):
 
     def batch(self, name: str, *states: str) -> list[str]:
         """Ids of our batch jobs at a site, all or those in these states; noted for the end."""
-        listed = self.sites[name].inside("squeue", "-h", "-a", "-t", "all", "-o", "%i|%T|%j").stdout
         pattern, found = name_pattern(self.uuid), []
-        for line in listed.splitlines():
-            job, state, word = line.split("|", 2)
+        for job, state, word in queue(self.sites[name]).listed():
             match = pattern.match(word)
             if match:
                 self.seen[name, batch_name(self.uuid, match[1])].add(job)
@@ -358,13 +365,11 @@ class Muons(Home):
 
     def _accounted(self, name: str) -> None:
         """What accounting says, where there is any: one job for each pilot."""
-        done = self.sites[name].inside("sacct", "-nXP", "-a", "-o", "JobIDRaw,JobName")
         pattern, jobs = name_pattern(self.uuid), defaultdict(set)
-        for line in done.stdout.splitlines() if done.returncode == 0 else ():
-            job, _, word = line.partition("|")
-            match = pattern.match(word)
+        for one in queue(self.sites[name]).used() or ():
+            match = pattern.match(one.name)
             if match:
-                jobs[match[1]].add(job)
+                jobs[match[1]].add(one.job)
         assert not {pilot: several for pilot, several in jobs.items() if len(several) > 1}
 
     def converse(self) -> None:
@@ -392,7 +397,7 @@ class Muons(Home):
         """Leave nothing behind, whatever the test did."""
         for site in self.sites.values():
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                site.inside("scancel", "-u", "alice")
+                queue(site).cancel_all()
         super().close()
         for site in self.sites.values():
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -400,7 +405,7 @@ class Muons(Home):
 
     def story(self) -> str:
         said = self.log.read_text(errors="replace")[-3000:] if self.log.exists() else ""
-        jobs = [f"{name}:\n{site.inside('squeue', '-a', '-t', 'all').stdout}" for name, site in self.sites.items()]
+        jobs = [f"{name}:\n{queue(site).story()}" for name, site in self.sites.items()]
         return "\n".join([super().story(), *jobs, f"disturbed: {dict(self.count)}", said])
 
 

@@ -61,6 +61,13 @@ class LabSite:
     lab: Lab
     name: str
 
+    @property
+    def kind(self) -> str:
+        """slurm, sge, condor or torque."""
+        found = re.search(r'^declare -g -- KIND="(\w+)"$', (self.lab.run / "ns" / self.name / "params").read_text(), re.MULTILINE)
+        assert found, self.name
+        return found[1]
+
     def bring_up(self) -> None:
         """What was killed comes back."""
         self.lab.script("site-up.sh", self.name)
@@ -107,7 +114,9 @@ class LabSite:
         for quirk in ("banner", "noisyrc", "slowlogin", "fullhome"):
             self.quirk(quirk, "off")
         self.bring_up()
-        self.inside("scancel", "-u", "alice")
+        from tests.lab.queues import queue  # it imports this module
+
+        queue(self).cancel_all()
 
 
 @dataclass

@@ -14,35 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from icp.states import Agent, Pilot
 from tests.lab.disturb import Disturber
-from tests.lab.muons_home import MANY, PATIENCE, Muons, Result, undisturbed, until
+from tests.lab.muons_home import MANY, PATIENCE, SEED, Muons, Result, until
 from tests.lab.sites import LabSite, Sshd
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
-SEED, JOBS, MANY_JOBS = 20, 12, 48
+JOBS, MANY_JOBS = 12, 48
 Make = Callable[..., Muons]
 Golden = Callable[[int], Result]
-
-
-@pytest.fixture(scope="session")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
-    """The result of so many jobs on this machine alone: computed once, whatever the number of test processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if shared.name.startswith("popen-"):
-        shared = shared.parent
-
-    def of(jobs: int) -> Result:
-        kept = shared / f"muons-{jobs}.json"
-        with FileLock(f"{kept}.lock"):
-            if not kept.exists():
-                kept.write_text(undisturbed(tmp_path_factory.mktemp("golden"), SEED, jobs).to_json())
-            return Result.from_json(kept.read_text())
-
-    return of
 
 
 @pytest.fixture

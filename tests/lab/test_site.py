@@ -272,7 +272,9 @@ def test_a_spool_that_workers_do_not_see_is_told(icp: Icp, lab: Lab) -> None:
 
 
 def test_a_site_with_work_is_not_removed_until_it_is_drained(icp: Icp, nsa: LabSite, tmp_path: Path) -> None:
-    where = configure(nsa, table(nsa, max=1, idle=300))
+    # a place of its own: where another ledger's spool lies, the place stays
+    place = f"/home/alice/.icp/{tmp_path.name}"
+    where = configure(nsa, table(nsa, max=1, idle=300).replace(f"/home/alice/.icp/{nsa.name}", place))
     before = where.read_text()
     (tmp_path / "s.toml").write_text("jobs = 2\n" + SMALL)
     assert icp("submit", "s.toml").rc == 0
@@ -286,7 +288,7 @@ def test_a_site_with_work_is_not_removed_until_it_is_drained(icp: Icp, nsa: LabS
     ran = icp("site", "remove", nsa.name)
     assert ran.rc == 0, ran
     assert where.read_text() == before[: before.index("[site.")]
-    assert nsa.ssh(f"ls -d ~/.icp/{nsa.name}").returncode != 0
+    assert nsa.ssh(f"find {place}").stdout == ""
     assert nsa.name not in icp("status").out
     assert icp("ledger", "check").rc == 0
     # of the same name again: a spool of its own

@@ -146,6 +146,9 @@ def _story(story: SiteStory | None, name: str) -> None:
     counts = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
     output.say(f"pilots {counts}; {view.busy} of {plural(view.slots, 'cpu')} busy; {output.number(view.processing)} tasks claimed, "
                f"{output.number(view.queued)} queued there, {output.number(story.ok)} done there")  # fmt: skip
+    if story.core_hours is not None:
+        silent = f"; it says nothing of {plural(story.unaccounted, 'pilot')} that ended" if story.unaccounted else ""
+        output.say(f"{story.core_hours:.3g} core-hours used, as the site's own accounting says{silent}")
     if story.pilots:
         rows = [
             [one.pilot, one.state, clean(one.batch or "-"), clean(one.host or "-"), output.ago(one.made, now), clean(one.said or "")] for one in story.pilots
