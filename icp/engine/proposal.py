@@ -65,7 +65,7 @@ def choices(survey: Survey, asked: Asked) -> list[Choice]:
     if asked.partition is None and len(open_ones) > 1:
         found.append(Choice("--partition", "partition", tuple(one.name for one in open_ones), _default_partition(open_ones).name))
     names = list(dict.fromkeys(one.name for one in survey.batch.accounts))
-    if asked.account is None and len(names) > 1:
+    if asked.account is None and len(names) > 1 and survey.batch.charges:
         found.append(Choice("--account", "account", tuple(names), names[0]))
     return found
 
@@ -158,7 +158,9 @@ def _batch(survey: Survey, asked: Asked, keys: dict[str, Any], notes: list[str])
                        "try again later; `--scheduler none` would use the host itself")  # fmt: skip
     partition = _partition(survey, asked)
     account = _account(survey, asked, partition)
-    if partition is not None:
+    if survey.batch.shared is False:
+        keys["shared"] = False
+    if partition is not None and partition.name:
         keys["pilot.partition"] = partition.name
     if account is not None:
         keys["pilot.account"] = account.name
@@ -174,19 +176,27 @@ def _batch(survey: Survey, asked: Asked, keys: dict[str, Any], notes: list[str])
         if partition is not None and asked.gpus > partition.gpus:
             has = f"nodes with {partition.gpus}" if partition.gpus else "none"
             better = [one.name for one in survey.batch.partitions if one.gpus >= asked.gpus]
-            raise BadInput(f"--gpus {asked.gpus}: the partition {partition.name} has {has}",
+            raise BadInput(f"--gpus {asked.gpus}: {partition.title} has {has}",
                            f"partitions with so many: {', '.join(better)}" if better else "no partition shows so many gpus on one node")  # fmt: skip
         keys["pilot.gpus"] = asked.gpus
     keys["pilot.walltime"] = _walltime(asked, partition, account)
+    used = {"pe": (cpus or 1) > 1, "memory_resource": memory is not None, "gpu_resource": bool(asked.gpus)}
+    for name, value in (partition.options if partition is not None else {}).items():
+        if used[name]:
+            keys[f"pilot.options.{name}"] = value
     keys["pilot.max"] = MAX if asked.max is None else asked.max
     keys["pilot.max_pending"] = min(PENDING, keys["pilot.max"]) if asked.max_pending is None else asked.max_pending
     if asked.cpus is None and cpus is not None and partition is not None:
-        notes.append(f"a pilot is one job of {cpus} cpus: a node of {partition.name}, or {CPUS} cpus of it, with their share of its memory; "
+        notes.append(f"a pilot is one job of {cpus} cpus: a node of {partition.name or partition.title}, or {CPUS} cpus of it, with their share of its memory; "
                      f"{keys['pilot.max']} pilots at once, {keys['pilot.max_pending']} waiting; options change all of it")  # fmt: skip
+    notes += [note.replace("site.NAME", f"site.{asked.name}") for note in survey.batch.notes]
 
 
 def _partition(survey: Survey, asked: Asked) -> Partition | None:
     there = survey.batch.partitions
+    if asked.partition is not None and any(not one.name for one in there):
+        raise BadInput(f"--partition {asked.partition}: {survey.scheduler} has no partitions",
+                       f"leave it out; `icp config set site.{asked.name}.pilot.constraint ...` chooses machines")  # fmt: skip
     if asked.partition is not None:
         for one in there:
             if one.name == asked.partition:
@@ -211,6 +221,8 @@ def _account(survey: Survey, asked: Asked, partition: Partition | None) -> Accou
     if wanted is not None and not there:
         return Account(wanted, default=False)
     fit = [one for one in there if wanted in (None, one.name) and (partition is None or one.partition in (None, partition.name))]
+    if wanted is None and not survey.batch.charges and not any(one.default for one in there) and (partition is None or partition.accounts is None):
+        return None
     if partition is not None and partition.accounts is not None:
         fit = [one for one in fit if one.name in partition.accounts]
         if there and not fit:
@@ -229,7 +241,8 @@ def _cpus(asked: Asked, partition: Partition | None) -> int | None:
     most = partition.largest or partition.cpus
     if asked.cpus is not None:
         if asked.cpus > most:
-            raise BadInput(f"--cpus {asked.cpus}: the nodes of {partition.name} have {most} at the most", f"--cpus {most}, or another --partition")
+            raise BadInput(f"--cpus {asked.cpus}: the nodes of {partition.name or partition.title} have {most} at the most",
+                           f"--cpus {most}, or another --partition")  # fmt: skip
         return asked.cpus
     return max(1, min(partition.cpus, CPUS))
 
@@ -240,7 +253,7 @@ def _memory(asked: Asked, partition: Partition | None, cpus: int | None) -> str 
         # where nodes differ, a larger one may have it: the batch system will tell
         if partition is not None and partition.memory is not None and size > partition.memory and partition.largest == partition.cpus:
             has = f"{partition.memory / 1e9:.1f} GB"
-            raise BadInput(f"--memory {asked.memory}: the nodes of {partition.name} have {has}", "ask for less, or another --partition")
+            raise BadInput(f"--memory {asked.memory}: the nodes of {partition.name or partition.title} have {has}", "ask for less, or another --partition")
         return asked.memory
     if partition is None or partition.memory is None or partition.memory < 2**30 or cpus is None:
         return None  # a site that shows 1 MB does not count memory at all
@@ -249,7 +262,7 @@ def _memory(asked: Asked, partition: Partition | None, cpus: int | None) -> str 
 
 
 def _walltime(asked: Asked, partition: Partition | None, account: Account | None) -> str:
-    limits = [(partition.limit, f"the partition {partition.name}")] if partition is not None and partition.limit is not None else []
+    limits = [(partition.limit, partition.title)] if partition is not None and partition.limit is not None else []
     if account is not None and account.limit is not None:
         limits.append((account.limit, f"the account {account.name}"))
     least, whose = min(limits, default=(None, ""))

@@ -1,4 +1,5 @@
-"""Records what a real batch system answers to our questions, for tests/golden: record.py SSH_CONFIG SITE SYSTEM FOLDER.
+"""Records what a real batch system answers to our questions, for tests/golden: record.py SSH_CONFIG SITE SYSTEM FOLDER, and what its host
+shows of itself: record.py SSH_CONFIG SITE survey FILE.
 
 Jobs of every fate, the listing while some live, the accounting of those that left, what is said when there is nothing and when the
 scheduler is down (killed by hand: the script waits), and what a refused submit prints. What should come out of it is written by a person.
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from icp.backends.batch import system  # noqa: E402
+from icp.backends.survey import script  # noqa: E402
 
 LEDGER = "0a1b2c3d-1111-2222-3333-444444444444"
 
@@ -92,5 +94,12 @@ def main(config: str, site: str, name: str, folder: Path) -> None:
     (folder / "said.json").write_text(json.dumps(said, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+def survey(config: str, site: str, file: Path) -> None:
+    done = subprocess.run(["ssh", "-F", config, site, "/bin/sh -s"], input=script(None, None), capture_output=True, text=True, timeout=120, check=True)
+    file.write_text(done.stdout)
+
+
+if __name__ == "__main__" and sys.argv[3] == "survey":
+    survey(sys.argv[1], sys.argv[2], Path(sys.argv[4]))
+elif __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4]))

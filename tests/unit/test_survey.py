@@ -9,7 +9,7 @@ import pytest
 
 from icp.backends.base import Result
 from icp.backends.survey import Survey, look, read, script
-from icp.backends.survey.batch import LOOKS, Account, Batch, Part
+from icp.backends.survey.batch import LOOKS, Account, Batch
 from icp.backends.survey.slurm import accounts, partitions, seconds
 from icp.backends.transport import LocalTransport
 from icp.engine.proposal import Asked, choices, propose
@@ -193,17 +193,3 @@ def test_every_batch_system_is_looked_for_by_its_command() -> None:
     for one in LOOKS:
         assert one.command in script(None, None)
     assert "sbatch" not in script("none", None)
-
-
-@pytest.mark.parametrize(("scheduler", "said", "version"), [
-    ("sge", "SGE 8.1.9\nusage: qstat [options]\n", "8.1.9"), ("condor", "$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $\n", "23.9.6"),
-    ("pbs", "pbs_version = 23.06.06\n", "23.06.06"), ("torque", "Unknown option: version\n", ""),
-    ("lsf", "IBM Spectrum LSF Standard 10.1.0.14, Jun 2023\n", "10.1.0.14"),
-])  # fmt: skip
-def test_other_batch_systems_are_there_and_answer_or_not(scheduler: str, said: str, version: str) -> None:
-    (look,) = [one for one in LOOKS if one.scheduler == scheduler]
-    up = {f"{scheduler}.version": Part(said, 0), f"{scheduler}.asked": Part("all.q\n", 0)}
-    assert (look.read(up).version, look.read(up).trouble) == (version, "")
-    down = look.read({**up, f"{scheduler}.asked": Part("error: unable to send message to qmaster\n", 1)})
-    assert "failed: error: unable to send message to qmaster" in down.trouble
-    assert "did not answer" in look.read({}).trouble

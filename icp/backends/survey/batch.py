@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["LOOKS", "Account", "Batch", "Look", "Part", "Partition"]
+__all__ = ["LOOKS", "Account", "Batch", "Look", "Part", "Partition", "failure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,10 @@ class Partition:
     """A partition or queue that is shown to this person."""
 
     name: str
+    """"" where the batch system has no queues, and this is the pool as a whole."""
     default: bool
     open: bool
-    """It takes jobs and starts them."""
+    """It takes jobs of this person and starts them."""
     limit: int | None
     """Seconds that a job may ask for; None: any."""
     nodes: int
@@ -46,6 +47,13 @@ class Partition:
     """Only these may use it; None: all."""
     largest: int | None = None
     """Cpus of its largest node, where they differ."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """``pe``, ``memory_resource``, ``gpu_resource``: what the site calls that there, where it is not what most call it."""
+
+    @property
+    def title(self) -> str:
+        """As a sentence has it."""
+        return f"the partition {self.name}" if self.name else "the pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,12 @@ class Batch:
     """Why it did not answer."""
     need_account: bool = False
     """Jobs without an account that is known are refused."""
+    charges: bool = True
+    """A job of a person who has accounts is charged to one of them, named or not; otherwise they may be named, and are not by default."""
+    shared: bool | None = None
+    """Whether workers see the login node's files, where the batch system says so."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before the first job."""
 
 
 class Look(Protocol):
@@ -90,11 +104,22 @@ class Look(Protocol):
         """What the answers say."""
 
 
+def failure(program: str, part: Part) -> str:
+    """Why a command told nothing; "" where it ended well."""
+    if part.code == 0:
+        return ""
+    return f"{program} failed: {part.lines[-1].strip()[:200]}" if part.lines else f"{program} did not answer"
+
+
 def _looks() -> tuple[Look, ...]:
-    from icp.backends.survey.others import OTHERS
+    from icp.backends.survey.condor import CondorLook
+    from icp.backends.survey.grid_engine import GridEngineLook
+    from icp.backends.survey.lsf import LsfLook
+    from icp.backends.survey.pbs import PbsLook, TorqueLook
     from icp.backends.survey.slurm import SlurmLook
 
-    return (SlurmLook(), *OTHERS)
+    # qsub is of three of them: each is known by a command that the others lack, and Torque, whose commands PBS has too, comes after PBS
+    return (SlurmLook(), GridEngineLook(), PbsLook(), TorqueLook(), LsfLook(), CondorLook())
 
 
 LOOKS: tuple[Look, ...] = _looks()

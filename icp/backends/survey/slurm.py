@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from icp.backends.batch.slurm import NO_ACCOUNTING
-from icp.backends.survey.batch import Account, Batch, Part, Partition
+from icp.backends.survey.batch import Account, Batch, Part, Partition, failure
 
 __all__ = ["SlurmLook", "accounts", "partitions", "seconds"]
 
@@ -31,9 +31,6 @@ class SlurmLook:
 
     def read(self, parts: Mapping[str, Part]) -> Batch:
         nodes, more = parts.get("slurm.nodes", Part("")), parts.get("slurm.partitions", Part(""))
-        trouble = ""
-        if nodes.code != 0:
-            trouble = f"sinfo failed: {nodes.lines[-1].strip()[:200]}" if nodes.lines else "sinfo did not answer"
         config = parts.get("slurm.config", Part("")).text
         cluster = re.search(r"ClusterName\s*=\s*(\S+)", config)
         enforce = re.search(r"AccountingStorageEnforce\s*=\s*(\S+)", config)
@@ -45,7 +42,7 @@ class SlurmLook:
             partitions=partitions(nodes.text if nodes.code == 0 else "", more.text if more.code == 0 else ""),
             accounts=known,
             accounting=True if sacct.code == 0 else False if NO_ACCOUNTING.search(sacct.text) or sacct.code == 127 else None,
-            trouble=trouble,
+            trouble=failure("sinfo", nodes),
             need_account=bool(enforce and "associations" in enforce[1]),
         )
 

@@ -192,7 +192,7 @@ def _screen(config: Config, survey: Survey, asked: Asked, proposal: Proposal, ke
         row("batch", "none: pilots are started on the host itself")
     else:
         accounting = {True: "accounting answers", False: "no accounting", None: "whether there is accounting is not known"}[batch.accounting]
-        row("batch", f"{survey.scheduler} {batch.version}; {accounting}")
+        row("batch", f"{survey.scheduler} {batch.version}".strip() + f"; {accounting}")
         for line in _partitions(survey):
             output.say(line)
         if batch.accounts:
@@ -223,7 +223,8 @@ def _partitions(survey: Survey) -> list[str]:
     for one in survey.batch.partitions[:20]:
         size = f"{one.cpus}" if one.largest in (None, one.cpus) else f"{one.cpus}-{one.largest}"
         rows.append([
-            "  " + clean(one.name) + "*" * one.default, "no limit" if one.limit is None else written(one.limit), str(one.nodes), size,
+            "  " + (clean(one.name) + "*" * one.default if one.name else "(pool)"),
+            "no limit" if one.limit is None else written(one.limit), str(one.nodes), size,
             f"{one.memory / 1e9:.1f} GB" if one.memory and one.memory >= 2**30 else "-", str(one.gpus or "-"),
             "" if one.open else "closed",
         ])  # fmt: skip
