@@ -1,0 +1,175 @@
+"""Data that IceProd moves for its tasks, as inputs and outputs (hides movement, transfer and temporary places)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from icp.dsl.foreign.iceprod_names import Note, Scope
+from icp.dsl.foreign.words import pattern_of
+
+__all__ = ["Files", "Transfers"]
+
+_TEMPORARY = ("job_temp", "task_temp", "tray_temp")
+_SEEN = {"remote", "local", "type", "movement", "transfer", "compression", "arch"}
+
+
+@dataclass(slots=True)
+class Files:
+    """Inputs and outputs of one task, as its keys have them."""
+
+    inputs: list[Any] = field(default_factory=list)
+    outputs: list[Any] = field(default_factory=list)
+    arriving: list[str] = field(default_factory=list)
+    leaving: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+
+    def fetch(self, url: str, name: str = "") -> None:
+        """An input by its URL."""
+        about = {"url": url, "name": name} if name and name != url.rpartition("/")[2] else {"url": url}
+        if about not in self.inputs:
+            self.inputs.append(about)
+
+
+@dataclass(frozen=True, slots=True)
+class _Datum:
+    task: str
+    kind: str
+    local: str
+    where: str
+    movement: str
+    optional: bool
+    scope: Scope
+
+
+class Transfers:
+    """The files of all tasks: what one leaves in a temporary place for another becomes an input from it."""
+
+    def __init__(self, version: float) -> None:
+        self._version = version
+        self._data: list[_Datum] = []
+        self._files: dict[str, Files] = {}
+        self._done: set[str] = set()
+
+    def collect(self, task: str, data: Sequence[Mapping[str, Any]], scope: Scope) -> None:
+        files = self._files.setdefault(task, Files())
+        for one in data:
+            before = len(scope.variables.notes)
+            found = self._datum(task, one, scope)
+            if found is not None and found not in self._data:
+                self._data.append(found)
+            files.notes += scope.variables.notes[before:]
+
+    def _datum(self, task: str, one: Mapping[str, Any], scope: Scope) -> _Datum | None:
+        shown = json.dumps({name: value for name, value in one.items() if value not in ("", None, False)})
+        remote, local = str(one.get("remote") or ""), str(one.get("local") or "")
+        kind = str(one.get("type") or "permanent").lower()
+        transfer = _transfer(one.get("transfer", True))
+        if transfer == "no":
+            scope.note("CHECK", f"data {shown}: IceProd does not transfer it, and it is left out")
+            return None
+        if not remote and not local:
+            scope.note("NOT CONVERTED", f"data {shown}: neither remote nor local is said")
+            return None
+        if one.get("compression") not in (None, "", False, "none"):
+            scope.note("CHECK", f"data {shown}: IceProd unpacks or packs it; here it comes and goes as it is")
+        for name in one.keys() - _SEEN:
+            scope.note("NOT CONVERTED", f"data {shown}: {name}")
+        name = scope.text(local) if local else scope.text(remote).rpartition("/")[2]
+        movement = str(one.get("movement") or ("input" if self._version >= 3 else "both")).lower()
+        if kind in _TEMPORARY and not self._is_url(remote, scope):
+            where = scope.text(remote) if remote else name
+        else:
+            kind, where = "url", self._url(kind, remote or local, scope)
+        return _Datum(task, kind, name, where, movement, transfer == "maybe", scope)
+
+    def _is_url(self, remote: str, scope: Scope) -> bool:
+        """Whether it begins with a protocol; what is computed is taken for one."""
+        first = scope.translator.pieces(remote)[:1]
+        if not first:
+            return False
+        begins = first[0] if isinstance(first[0], str) else first[0].raw
+        return begins is None or re.match(r"[a-z][a-z0-9+.-]*:", str(begins)) is not None
+
+    def _url(self, kind: str, remote: str, scope: Scope) -> str:
+        url = scope.text(remote)
+        if self._is_url(remote, scope):
+            return url
+        base = {"resource": "resource_url", "permanent": "data_url"}.get(kind, kind)
+        found = scope.find("options", kind if kind in scope.variables.options else base)
+        if found is None:
+            scope.note("NOT CONVERTED", f"{remote!r}: {base} is not known, so where it is cannot be said")
+            return url
+        return (found.text if str(found.raw or "").endswith("/") else f"{found.text}/") + url.lstrip("/")
+
+    def of(self, task: str) -> Files:
+        """The files of one task; what is found out is marked there."""
+        files = self._files.setdefault(task, Files())
+        if task in self._done:
+            return files
+        self._done.add(task)
+        for one in [one for one in self._data if one.task == task]:
+            before = len(one.scope.variables.notes)
+            if one.movement in ("input", "both"):
+                self._arrives(one, files)
+            if one.movement in ("output", "both"):
+                self._leaves(one, files)
+            files.notes += one.scope.variables.notes[before:]
+        return files
+
+    def _arrives(self, one: _Datum, files: Files) -> None:
+        temporary = one.kind in _TEMPORARY
+        makers = [other for other in self._data if other.movement in ("output", "both") and (other.kind, other.where) == (one.kind, one.where)]
+        if any(other.task == one.task for other in makers):
+            return
+        if makers:
+            text = f"{makers[0].task}:{_named(makers[0].local)}"
+            if makers[0].local != one.local:
+                one.scope.note("CHECK", f"IceProd gives it as {one.local}; here it arrives as {makers[0].local}")
+            if text not in files.inputs:
+                files.inputs.append(text)
+        elif temporary:
+            one.scope.note("NOT CONVERTED", f"the temporary file {one.where} comes from no task")
+            return
+        else:
+            files.fetch(one.where, one.local)
+            if one.optional:
+                one.scope.note("CHECK", f"{one.where} may be missing in IceProd; here it must be there")
+        files.arriving.append(one.local)
+
+    def _leaves(self, one: _Datum, files: Files) -> None:
+        if one.movement == "both":
+            one.scope.note("NOT CONVERTED", f"{one.local} is an input and an output of the task; an output needs a name of its own")
+            return
+        about: dict[str, Any] = {"name": _named(one.local)}
+        if one.optional:
+            about["optional"] = True
+        about["keep"] = False
+        if one.kind not in _TEMPORARY:
+            about["url"] = one.where
+        same = [given for given in files.outputs if given["name"] == about["name"]]
+        if same and "url" in about and "url" not in same[0]:
+            same[0].update(url=one.where)
+        elif same and about.get("url", same[0].get("url")) != same[0].get("url"):
+            one.scope.note("NOT CONVERTED", f"{one.local} also goes to {one.where}; an output goes to one place")
+        elif not same:
+            files.outputs.append(about)
+            files.leaving.append(one.local)
+
+
+def _named(local: str) -> str:
+    """An output's name: here ``*``, ``?`` and ``[`` would make a pattern."""
+    return local if "$" in local else pattern_of(local)
+
+
+def _transfer(given: Any) -> str:
+    """yes, no, or maybe."""
+    if isinstance(given, str):
+        word = given.lower()
+        if word in ("n", "no", "not", "f", "false", "0"):
+            return "no"
+        return "maybe" if word in ("m", "maybe", "exists") or word.startswith("if") else "yes"
+    return "yes" if given else "no"

@@ -1,0 +1,128 @@
+"""Converted expressions have the values that IceProd's own parser gives them: recorded always, and asked where IceProd is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from icp.dsl.foreign.iceprod import convert
+from icp.dsl.steering import parse
+from tests.iceprod_said import ICEPROD, WITHOUT, argv, iceprod_says, steering_of
+
+RECORDED = Path(__file__).parent.parent / "golden" / "iceprod" / "expressions.json"
+STEERING: dict[str, Any] = {
+    "one": 1, "seven": 7, "quarter": 0.25, "minus": -3, "text": "muon", "blank": "a b", "yes": True, "no": False, "padded": "007", "digits": "12",
+    "CORSIKA::seed": "$eval($steering(seven)*1000 + $(job))", "outfile": "x.$sprintf('%06d',$(job)).i3", "alias": "$steering(text)",
+    "members": [10, 20, 30], "words": ["a", "b"], "mixed": [1, "$(job)", 2.5], "year": 2023, "TARGET::2023": "gsiftp://x/$steering(year)",
+    "nested": {"key": "value", "number": 4}, "sum": "$sum($steering(members))",
+}  # fmt: skip
+JOB = 17
+
+
+def config(args: list[Any]) -> dict[str, Any]:
+    module = {"src": "/bin/echo", "args": args, "env_clear": False, "parameters": {"own": "$steering(one)2", "seven": 8}}
+    task = {"name": "t", "trays": [{"modules": [module]}]}
+    return {"version": 3.1, "description": "d", "options": {"jobs_submitted": 40, "dataset": 21002}, "steering": {"parameters": STEERING}, "tasks": [task]}
+
+
+def ours(args: list[Any]) -> list[str]:
+    converted = convert(json.dumps(config(args)), "d.json")
+    (found,) = argv(steering_of(converted.text), "t", JOB)
+    assert found[0] == "/bin/echo"
+    return found[1:]
+
+
+def theirs(args: list[Any]) -> list[str]:
+    """As IceProd 3 writes its script: a list of arguments, each parsed, each as text."""
+    given = config(args)
+    given["options"].update(job=JOB, task="t", iter=0, input="", output="")
+    own = {**STEERING}
+    for name, value in STEERING.items():
+        own[name] = iceprod_says(value, given, own)
+    module = given["tasks"][0]["trays"][0]["modules"][0]["parameters"]
+    own.update(module)
+    for name, value in module.items():
+        own[name] = iceprod_says(value, given, own)
+    return [str(iceprod_says(one, given, own)) for one in args]
+
+
+def cases() -> list[tuple[str, str]]:
+    return [(text, value) for text, value in json.loads(RECORDED.read_text())]
+
+
+@pytest.mark.parametrize(("text", "value"), cases(), ids=[text for text, _ in cases()])
+def test_an_expression_has_the_value_that_iceprod_recorded(text: str, value: str) -> None:
+    assert ours([text]) == [value]
+
+
+@pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
+def test_what_is_recorded_is_what_iceprod_says() -> None:
+    assert {text: value for text, value in cases()} == {text: theirs([text])[0] for text, _ in cases()}
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 9999).map(str), st.sampled_from(["0.5", "2.25", "1e3"]),
+    st.sampled_from(["$(job)", "$args(job)", "$options(jobs_submitted)", "$(jobs_submitted)", "$steering(seven)", "$(seven)", "$steering(quarter)", "$(minus)",
+                     "$steering(CORSIKA::seed)", "$steering(members)[1]", "$steering(members)[$(iter)]", "$len($steering(members))", "$max($steering(members))",
+                     "$sum($(members))", "$(dataset)", "$steering(digits)"]),
+)  # fmt: skip
+EVALS = st.recursive(
+    NUMBERS,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(["+", "-", "*", " + ", " - "]), inner).map(lambda three: f"$eval({''.join(three)})"),
+        st.tuples(inner, st.sampled_from(["//", "%", "/"]), st.integers(1, 9)).map(lambda three: f"$eval(({three[0]}){three[1]}{three[2]})"),
+    ),
+    max_leaves=5,
+)
+FORMATS = st.one_of(
+    st.tuples(st.sampled_from(["%d", "%04d", "%i", "%.2f", "%8.3e", "%g", "x%d", "%d_y"]), st.sampled_from(["", "'", '"']), EVALS).map(
+        lambda three: f"$sprintf({three[1]}{three[0]}{three[1]},{three[2]})"
+    ),
+    st.tuples(EVALS, EVALS).map(lambda two: f'$sprintf("%d-%07d.i3", {two[0]},{two[1]})'),
+    st.sampled_from(["$steering(text)", "'a'", '"b"', "a", " c", "$(outfile)"]).map(lambda arg: f"$sprintf('%s.%s',{arg},$(task))"),
+)
+TEXTS = st.one_of(
+    EVALS, FORMATS,
+    st.sampled_from(["$steering(text)", "$(alias)", "$steering(outfile)", "$steering(yes)", "$(no)", "$steering(padded)", "$(own)", "$steering(blank)",
+                     "$steering(TARGET::$steering(year))", "$steering(words)[0]", "$steering(nested)[key]", "$steering(unknown)", "$nothing(x)", "$(description)"]),
+)  # fmt: skip
+PLAIN = st.text("abcXYZ019_.-/:+ ", max_size=8)
+ARGUMENTS = st.lists(st.one_of(TEXTS, PLAIN), min_size=1, max_size=4).map("".join)
+
+
+@pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
+@given(st.lists(st.one_of(TEXTS, ARGUMENTS), min_size=1, max_size=3))
+def test_arguments_are_those_of_iceprod(args: list[str]) -> None:
+    assert ours(args) == theirs(args)
+
+
+@pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
+@given(st.text("$()[]a1 '\",\\evaljobsteering%d", max_size=24))
+def test_no_text_is_read_otherwise_than_by_iceprod(text: str) -> None:
+    """Brackets, quotes and dollars anywhere: what IceProd cannot parse is left as it is."""
+    assert ours([text]) == theirs([text])
+
+
+@given(st.lists(st.sampled_from(["red", "green", "10", "blue sky", "$(job)", "$steering(text)"]), min_size=1, max_size=4))
+def test_a_choice_is_one_of_its_members(members: list[str]) -> None:
+    (found,) = ours([f"$choice({','.join(members)})"])
+    assert found in [{"$(job)": "17", "$steering(text)": "muon"}.get(one, one) for one in members]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3), max_leaves=6,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4), st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4))
+def test_whatever_stands_in_parameters_gives_a_file_that_validates(parameters: dict[str, Any], args: dict[str, Any]) -> None:
+    given = config([])
+    given["steering"]["parameters"] = parameters
+    given["tasks"][0]["trays"][0]["modules"][0].update(args=args, running_class="a.B", src="")
+    assert parse(convert(json.dumps(given), "d.json").text, "converted.toml").tasks
