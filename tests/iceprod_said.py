@@ -52,7 +52,7 @@ def accepted(text: str) -> tuple[str, list[str]]:
             for one in [task, *task.get("tray", ())]:
                 one.pop("software", None)
     output = next(kind for kind in OUTPUT.kinds if hasattr(kind, "keys"))
-    by_url = "url" in output.keys  # noqa: SIM118 - a table of the schema, no dictionary
+    by_url = "url" in output.keys
     for task in data.get("task", {}).values():
         inputs = [one for one in task.get("inputs", ()) if isinstance(one, str)]
         if len(inputs) < len(task.get("inputs", ())) and not _takes_tables():

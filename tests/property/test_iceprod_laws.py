@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from icp.dsl.foreign.iceprod import convert
@@ -62,7 +63,7 @@ def test_an_expression_has_the_value_that_iceprod_recorded(text: str, value: str
 
 @pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
 def test_what_is_recorded_is_what_iceprod_says() -> None:
-    assert {text: value for text, value in cases()} == {text: theirs([text])[0] for text, _ in cases()}
+    assert dict(cases()) == {text: theirs([text])[0] for text, _ in cases()}
 
 
 NUMBERS = st.one_of(
@@ -89,7 +90,8 @@ FORMATS = st.one_of(
 TEXTS = st.one_of(
     EVALS, FORMATS,
     st.sampled_from(["$steering(text)", "$(alias)", "$steering(outfile)", "$steering(yes)", "$(no)", "$steering(padded)", "$(own)", "$steering(blank)",
-                     "$steering(TARGET::$steering(year))", "$steering(words)[0]", "$steering(nested)[key]", "$steering(unknown)", "$nothing(x)", "$(description)"]),
+                     "$steering(TARGET::$steering(year))", "$steering(words)[0]",
+                     "$steering(nested)[key]", "$steering(unknown)", "$nothing(x)", "$(description)"]),
 )  # fmt: skip
 PLAIN = st.text("abcXYZ019_.-/:+ ", max_size=8)
 ARGUMENTS = st.lists(st.one_of(TEXTS, PLAIN), min_size=1, max_size=4).map("".join)
@@ -105,7 +107,12 @@ def test_arguments_are_those_of_iceprod(args: list[str]) -> None:
 @given(st.text("$()[]a1 '\",\\evaljobsteering%d", max_size=24))
 def test_no_text_is_read_otherwise_than_by_iceprod(text: str) -> None:
     """Brackets, quotes and dollars anywhere: what IceProd cannot parse is left as it is."""
-    assert ours([text]) == theirs([text])
+    assume(not re.search(r"\$\w+(?![\w(])", text))  # a variable of the environment: the shell puts it in
+    try:
+        said = theirs([text])
+    except TypeError:  # IceProd itself ends here, on "$("
+        reject()
+    assert ours([text]) == said
 
 
 @given(st.lists(st.sampled_from(["red", "green", "10", "blue sky", "$(job)", "$steering(text)"]), min_size=1, max_size=4))

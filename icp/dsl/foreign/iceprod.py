@@ -11,6 +11,7 @@ from typing import Any
 
 from icp.dsl.foreign.iceprod_json import read as read_json
 from icp.dsl.foreign.iceprod_names import Note, Scope, Variables
+from icp.dsl.foreign.iceprod_needs import batch_options
 from icp.dsl.foreign.iceprod_tasks import CALL_CLASS, Tasks
 from icp.dsl.foreign.iceprod_xml import read as read_xml
 from icp.dsl.foreign.toml_text import Comment, comment, key, table, value
@@ -35,7 +36,7 @@ def convert(text: str, path: str, jobs: int | None = None, dataset: int | None =
     version = 1.0 if xml and not config.get("strict") else _version(config)
     steering = config.get("steering") or {}
     options: Mapping[str, Any] = config.get("options") or {}
-    about = {name: config[name] for name in ("version", "description") if name in config}
+    about: dict[str, Any] = {name: config[name] for name in ("version", "description") if name in config}
     metadata = _flat(config.get("difplus") or {})
     variables = Variables(version >= 2, options, steering.get("system") or {}, metadata, about, dataset)
     scope = Scope(variables, "steering", ()).inside("steering", steering.get("parameters") or {})
@@ -44,8 +45,11 @@ def convert(text: str, path: str, jobs: int | None = None, dataset: int | None =
         scope.at(note[0]).note("NOT CONVERTED", note[1])
     head = _head(config, path, scope)
     base = [*({"movement": "input", **one, "type": "resource"} for one in steering.get("resources") or ()), *(steering.get("data") or ())]
-    given = [dict(task, batchsys={**(steering.get("batchsys") or {}), **(task.get("batchsys") or {})}) for task in config.get("tasks") or ()]
-    tasks = Tasks(given, scope, base, version)
+    given = config.get("tasks") or ()
+    before = len(variables.notes)
+    shared = batch_options(steering.get("batchsys") or {}, scope.at("steering"))
+    head += map(str, variables.notes[before:])
+    tasks = Tasks(given, scope, base, version, shared)
     body = tasks.lines()
     for option in options:
         if option not in ("dataset", "jobs_submitted") and option not in variables.used_options():

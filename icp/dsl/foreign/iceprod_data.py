@@ -123,8 +123,9 @@ class Transfers:
     def _arrives(self, one: _Datum, files: Files) -> None:
         temporary = one.kind in _TEMPORARY
         makers = [other for other in self._data if other.movement in ("output", "both") and (other.kind, other.where) == (one.kind, one.where)]
-        if any(other.task == one.task for other in makers):
+        if any(other.task == one.task and other is not one for other in makers):
             return
+        makers = [other for other in makers if other is not one]
         if makers:
             text = f"{makers[0].task}:{_named(makers[0].local)}"
             if makers[0].local != one.local:

@@ -22,9 +22,8 @@ def read(text: str, path: str) -> dict[str, Any]:
         raise BadInput(f"{path} is nested too deeply.") from None
     except ValueError as error:
         where = f":{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadInput(
-            f"{path}{where} is no JSON: {getattr(error, 'msg', error)}.", "`icp convert` takes IceProd's steering files: XML of IceProd 1, JSON of IceProd 2 and 3."
-        ) from None
+        hint = "`icp convert` takes IceProd's steering files: XML of IceProd 1, JSON of IceProd 2 and 3."
+        raise BadInput(f"{path}{where} is no JSON: {getattr(error, 'msg', error)}.", hint) from None
     if isinstance(config, dict) and isinstance(config.get("config"), dict) and "tasks" not in config:
         config = config["config"]
     mistakes = tuple(f"{path}: {one}" for one in _wrong(config))

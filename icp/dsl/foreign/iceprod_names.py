@@ -222,7 +222,8 @@ class Scope:
             variable.open = False
             inner = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], Expr) else Expr("", "text")
             constant = None if any(isinstance(piece, Expr) for piece in pieces) else "".join(map(str, pieces))
-            found = Expr(text, inner.kind, inner.raw if inner.text else constant, inner.padded)
+            padded = inner.padded or (len(pieces) > 1 and bool(self._digits(pieces)))
+            found = Expr(text, inner.kind, inner.raw if inner.text else constant, padded)
         variable.known = found
         return found
 
@@ -266,7 +267,7 @@ class Scope:
             return self.value(read) if isinstance(read, list | dict) else joined([read]) if isinstance(read, str) else read
         only = pieces[0] if len(pieces) == 1 else ""
         if not isinstance(only, Expr):
-            return self._joined(pieces)
+            return self._digits(pieces) or self._joined(pieces)
         if only.kind == "list" and isinstance(only.raw, list | dict):
             return self.value(only.raw)
         if self.variables.strict and only.kind == "text" and isinstance(only.raw, str):
@@ -274,6 +275,21 @@ class Scope:
             if not isinstance(read, str):
                 return f"$eval({only.text})" if isinstance(read, int | float) and not isinstance(read, bool) else read
         return f"$eval({only.text})" if only.padded else only.text
+
+    def _digits(self, pieces: Sequence[Piece]) -> str:
+        """A text that is put together of digits only: IceProd 2 and 3 read it as a number."""
+        form = ""
+        ends = {0: str.lstrip, len(pieces) - 1: str.rstrip}  # blanks around a number do not count
+        for number, piece in enumerate(pieces):
+            piece = ends.get(number, str)(piece) if isinstance(piece, str) else piece
+            known = piece if isinstance(piece, str) else piece.raw if isinstance(piece.raw, str) else "" if piece.kind == "number" or piece.padded else "x"
+            if not self.variables.strict or not re.fullmatch(r"[0-9.]*" if form else r"[+-]?[0-9.]*", known):
+                return ""
+            form += piece if isinstance(piece, str) else "%s"
+        said = f"$sprintf('{form}', {', '.join(piece.text for piece in pieces if isinstance(piece, Expr))})"
+        if form.startswith("+"):  # which only Python's float() takes, so that IceProd writes +5 as 5.0
+            return f"$eval(float({said}))" if "." not in form else ""
+        return f"$eval({said})"
 
     def word(self, pieces: Sequence[Piece]) -> str:
         """One argument of a command, as IceProd 2 and 3 write it."""
@@ -326,9 +342,9 @@ class Scope:
             return json.dumps(raw)
         pieces = self.translator.pieces(raw)
         value = self.value(raw)
-        if isinstance(value, str) and len(pieces) == 1 and isinstance(only := pieces[0], Expr):
-            if only.kind in ("number", "flag") or value != only.text:
-                return value
+        only = pieces[0] if len(pieces) == 1 else ""
+        if isinstance(value, str) and isinstance(only, Expr) and (only.kind in ("number", "flag") or value != only.text):
+            return value
         if isinstance(value, str):
             return self.json_of_text(raw) if any(isinstance(piece, Expr) for piece in pieces) else joined([json.dumps(value.replace("$$", "$"))])
         return self.json_of(value) if isinstance(value, list | dict) else json.dumps(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from icp.dsl.foreign.classad import requirements as of_classad
@@ -12,7 +13,7 @@ from icp.dsl.foreign.condor_text import Unclear
 from icp.dsl.foreign.condor_words import amount as of_condor
 from icp.dsl.foreign.iceprod_names import Scope
 
-__all__ = ["needs"]
+__all__ = ["Asked", "batch_options", "needs"]
 
 _KINDS = {"cpu": ("cpus", 1), "memory": ("memory", 1000), "disk": ("disk", 1000), "gpu": ("gpus", 1), "time": ("time", 3600)}
 """IceProd's word: ours, and how many of our bare unit (MB, seconds) one of IceProd's is."""
@@ -21,10 +22,18 @@ _DEFAULTS = {"cpu": 1, "memory": 1, "disk": 1, "time": 1}
 _CONDOR = {"request_cpus": "cpus", "request_gpus": "gpus", "request_memory": "memory", "request_disk": "disk"}
 
 
-def needs(task: Mapping[str, Any], scope: Scope, version: float) -> dict[str, Any]:
-    """``resources`` and ``requirements`` of a task."""
+@dataclass(slots=True)
+class Asked:
+    """What options for a batch system ask of a node, in our words."""
+
+    resources: dict[str, Any] = field(default_factory=dict)
+    clauses: list[str] = field(default_factory=list)
+
+
+def needs(task: Mapping[str, Any], scope: Scope, version: float, shared: Asked) -> dict[str, Any]:
+    """``resources`` and ``requirements`` of a task; ``shared`` is what all tasks ask."""
     said = task.get("requirements") or {}
-    resources: dict[str, Any] = {}
+    resources = dict(shared.resources)
     for word, (ours, factor) in _KINDS.items():
         given = said.get(word)
         if given is None and version >= 3:
@@ -45,9 +54,9 @@ def needs(task: Mapping[str, Any], scope: Scope, version: float) -> dict[str, An
     for name, value in said.items():
         if name not in _KINDS and name not in ("os", "site") and value not in (None, "", [], {}):
             scope.note("NOT CONVERTED", f"requirements.{name} = {json.dumps(value)}")
-    for system, options in (task.get("batchsys") or {}).items():
-        for name, value in (options or {}).items():
-            _batch(str(system), str(name), value, resources, clauses, scope)
+    own = batch_options(task.get("batchsys") or {}, scope)
+    resources.update(own.resources)
+    clauses += [*shared.clauses, *own.clauses]
     found: dict[str, Any] = {}
     if resources:
         found["resources"] = resources
@@ -86,20 +95,28 @@ def _conditions(text: str, scope: Scope) -> str:
         return ""
 
 
-def _batch(system: str, name: str, value: Any, resources: dict[str, Any], clauses: list[str], scope: Scope) -> None:
-    """One option for a batch system; HTCondor's requirements and requests have a counterpart."""
+def batch_options(batchsys: Mapping[str, Any], scope: Scope) -> Asked:
+    """HTCondor's requirements and requests have a counterpart; all others are marked."""
+    asked = Asked()
+    for system, options in batchsys.items():
+        for name, value in (options or {}).items():
+            _batch(str(system), str(name), value, asked, scope)
+    return asked
+
+
+def _batch(system: str, name: str, value: Any, asked: Asked, scope: Scope) -> None:
     text = str(value)
     if system.lower() in ("condor", "*", "all"):
         ours = _CONDOR.get(name.lower().lstrip("+"))
         try:
             if name.lower() == "requirements":
-                clauses.append(of_classad(text)[0])
+                asked.clauses.append(of_classad(text)[0])
                 return
             if ours in ("cpus", "gpus") and text.isdigit():
-                resources[ours] = int(text)
+                asked.resources[ours] = int(text)
                 return
             if ours in ("memory", "disk"):
-                resources[ours] = of_condor(text, "M" if ours == "memory" else "K")
+                asked.resources[ours] = of_condor(text, "M" if ours == "memory" else "K")
                 return
         except (Unclear, ValueError) as error:
             scope.note("NOT CONVERTED", f"batchsys.{system}.{name} = {json.dumps(value)}: {error}")

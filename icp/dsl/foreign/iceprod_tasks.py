@@ -10,10 +10,11 @@ from typing import Any
 
 from icp.dsl.foreign.iceprod_data import Transfers
 from icp.dsl.foreign.iceprod_names import Note, Scope
-from icp.dsl.foreign.iceprod_needs import needs
+from icp.dsl.foreign.iceprod_needs import Asked, needs
 from icp.dsl.foreign.iceprod_words import Piece
 from icp.dsl.foreign.toml_text import Comment, comment, key, table
 from icp.dsl.foreign.words import expression, sh
+from icp.dsl.syntax import split
 
 __all__ = ["CALL_CLASS", "Tasks"]
 
@@ -30,7 +31,7 @@ sys.exit(one.Execute({}) or 0)
 _VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 _SHELL = re.compile(r"[\s'\"`\\&;|<>*?#~]")
 _SEEN = {
-    "task": {"name", "depends", "task_files", "data", "resources", "parameters", "batchsys", "requirements", "conditions", "container", "trays", "token_scopes"},
+    "task": {"name", "depends", "task_files", "data", "resources", "parameters", "batchsys", "requirements", "conditions", "container", "trays"},
     "tray": {"name", "iterations", "data", "resources", "parameters", "modules", "software"},
     "module": {"name", "data", "resources", "parameters", "src", "running_class", "args", "env_shell", "env_clear", "configs", "params", "extern", "url"},
 }  # fmt: skip
@@ -50,9 +51,10 @@ class _Tray:
 class Tasks:
     """All of a configuration's tasks; ``lines`` are the tables, ``software`` the environments that they name."""
 
-    def __init__(self, tasks: Sequence[Mapping[str, Any]], outer: Scope, base: Sequence[Mapping[str, Any]], version: float) -> None:
+    def __init__(self, tasks: Sequence[Mapping[str, Any]], outer: Scope, base: Sequence[Mapping[str, Any]], version: float, shared: Asked) -> None:
         self.outer = outer
         self.version = version
+        self.shared = shared
         self.strict = outer.variables.strict
         self.software: dict[str, dict[str, Any]] = {}
         self.call_class = False
@@ -61,6 +63,7 @@ class Tasks:
         self._base = base
         self._tasks = list(zip(self.names, tasks, strict=True))
         self._scopes: dict[str, Scope] = {}
+        self._owner: dict[str, str] = {}
         for name, task in self._tasks:
             self._collect(name, task)
 
@@ -77,6 +80,7 @@ class Tasks:
             for at, module in enumerate(tray.get("modules") or ()):
                 own = inner.inside(f"task.{name}.tray{number}.module{at}", module.get("parameters") or {})
                 self._scopes[f"{name}.{number}.{at}"] = own
+                self._owner[own.place] = name
                 self.transfers.collect(name, _files(module), own.at(f"task.{name}.tray{number}.module{at}.data"))
 
     def lines(self) -> list[str]:
@@ -104,11 +108,12 @@ class Tasks:
         if files.outputs:
             entries["outputs"] = files.outputs
         before = len(scope.variables.notes)
-        entries.update(needs(task, scope, self.version))
+        entries.update(needs(task, scope, self.version, self.shared))
         if task.get("container"):
             comments.append(scope.note("NOT CONVERTED", f"container = {json.dumps(task['container'])}: say it with the site, or with the software"))
         if task.get("task_files"):
-            comments.append(scope.note("NOT CONVERTED", 'task_files: IceProd looks up the input files of each job; here jobs.files = "data/*.i3" gives a job a file'))
+            about = 'task_files: IceProd looks up the input files of each job; here jobs.files = "data/*.i3" gives a job a file'
+            comments.append(scope.note("NOT CONVERTED", about))
         comments += self._rest(task, "task", scope)
         trays = [one for number, tray in enumerate(task.get("trays") or ()) for one in self._tray(name, number, tray)]
         comments = list(dict.fromkeys([*comments, *files.notes, *(n for n in scope.variables.notes[before:] if n.place == scope.place)]))
@@ -195,7 +200,7 @@ class Tasks:
             if "://" in shell:
                 scope.note("CHECK", f"env_shell {shell}: IceProd fetches it; here it must be an input of the task")
             return words, ""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", shell.split()[-1]).strip("-.") or "software"
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", shell.rsplit(maxsplit=1)[-1]).strip("-.") or "software"
         number, base = 2, name
         while name in self.software and self.software[name]["shell"] != shell:
             name, number = f"{base}-{number}", number + 1
@@ -222,7 +227,7 @@ class Tasks:
             if "://" in path:
                 program = [[re.sub(r"[?#].*", "", first).rpartition("/")[2]]]
                 scope.note("CHECK", f"src {path}: IceProd fetches it; here it is an input of the task")
-                self.transfers.of(scope.place.split(".")[1]).fetch(first)
+                self.transfers.of(self._owner[scope.place]).fetch(first)
         elif not path.startswith("/"):
             scope.note("CHECK", f'src {path}: it must be shipped with the dataset (files = ["{path}"]) or be an input of the task')
         if path.endswith(".py"):
@@ -267,7 +272,7 @@ class Tasks:
         """A list; a text for the shell where variables of the environment are in it."""
         words = [*program, *args]
         literal = [piece for word in words for piece in ([word] if isinstance(word, str) else word) if isinstance(piece, str)]
-        if self.version >= 3 and any(_SHELL.search(text) for text in literal):
+        if self.version >= 3 and any(_SHELL.search(part) for text in literal for part in split(text) if isinstance(part, str)):
             scope.note("CHECK", "IceProd 3 gives its arguments to a shell without quotes; here each is one argument as it stands")
         if not any(_VARIABLE.search(re.sub(r"\$\w+\(", "", text)) for text in literal):
             return [word if isinstance(word, str) else scope.word(word) for word in words]

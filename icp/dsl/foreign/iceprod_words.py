@@ -47,7 +47,7 @@ class Names(Protocol):
     def computed(self, family: str, pieces: Sequence[Piece]) -> Expr | None:
         """The same for a name that is itself computed."""
 
-    def note(self, word: str, about: str) -> None:
+    def note(self, word: str, about: str) -> object:
         """Something for a person to look at."""
 
 
@@ -371,19 +371,19 @@ def _parses(text: str) -> bool:
     last, word, nested = "", False, 0
     stack: list[int] = []
     opened: list[str] = []
-    for token in _scanned(text):
-        if token == "$":
+    for sign in _scanned(text):
+        if sign == "$":
             if last:
                 stack.append(nested)
                 nested, word = 0, False
             last = "$"
-        elif token == "(":
+        elif sign == "(":
             if last in ("$", "name"):
                 last, word = "(", False
                 opened.append("(")
             else:
                 last, word, nested = "word", True, nested + 1
-        elif token == "[":
+        elif sign == "[":
             if last != "word":
                 return False
             if word:
@@ -391,8 +391,8 @@ def _parses(text: str) -> bool:
             else:
                 last = "["
                 opened.append("[")
-        elif token in ")]":
-            begun = {")": "(", "]": "["}[token]
+        elif sign in ")]":
+            begun = {")": "(", "]": "["}[sign]
             if last == "word" and nested > 0:
                 nested, word = nested - 1, True
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 
 from icp.errors import BadInput
@@ -22,14 +22,16 @@ def read(text: str, path: str) -> dict[str, Any]:
     """The configuration; BadInput for what is no XML, or none of IceProd."""
     try:
         # expat itself bounds how far entities may grow; external ones are not fetched
-        root = ElementTree.fromstring(text.lstrip("\ufeff"))  # noqa: S314
-    except ElementTree.ParseError as error:
+        root = ET.fromstring(text.lstrip("\ufeff"))  # noqa: S314
+    except ET.ParseError as error:
         line, column = error.position
-        raise BadInput(f"{path}:{line}:{column + 1} is no XML: {str(error).partition(':')[0]}.", "IceProd's steering files begin with <configuration>.") from None
+        hint = "IceProd's steering files begin with <configuration>."
+        raise BadInput(f"{path}:{line}:{column + 1} is no XML: {str(error).partition(':')[0]}.", hint) from None
     except ValueError as error:
         raise BadInput(f"{path} is no XML: {error}.") from None
     if _tag(root) != "configuration":
-        raise BadInput(f"{path} is no steering file of IceProd: its first element is <{root.tag}>, expected <configuration>.", "docs/iceprod.md has what is understood.")
+        hint = "docs/iceprod.md has what is understood."
+        raise BadInput(f"{path} is no steering file of IceProd: its first element is <{root.tag}>, expected <configuration>.", hint)
     return _Reader().configuration(root)
 
 
@@ -309,6 +311,8 @@ def _pairs(element: Element, typed: bool = False) -> dict[str, Any]:
 def _value(element: Element, typed: bool) -> Any:
     kind = (element.get("type") or _tag(element)).lower()
     members = [one for one in element if _tag(one) in ("value", "item", "element", "cvalue", "map", "pair")]
+    if len(members) == 1 and _tag(members[0]) == "map" and not kind.endswith("v"):
+        members = list(members[0])
     if kind in _VECTORS and kind not in ("dict", "map"):
         if not members and (text := _said(element, "value") or (element.text or "").strip()):
             return [_typed(part.strip(), kind.removesuffix("v"), typed) for part in text.strip("[]").split(",")]
@@ -360,4 +364,4 @@ def _nested(element: Element) -> Any:
 
 def _shown(element: Element) -> str:
     """An element as it is written, on one line."""
-    return re.sub(r"\s+", " ", ElementTree.tostring(element, encoding="unicode").strip()).replace(' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"', "")
+    return re.sub(r"\s+", " ", ET.tostring(element, encoding="unicode").strip()).replace(' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"', "")

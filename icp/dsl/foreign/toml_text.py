@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +33,7 @@ def value(given: Any, indent: str = "") -> str:
             raise ValueError("a whole number of more than 64 bits")
         return str(given)
     if isinstance(given, float):
-        return repr(given).replace("e+", "e") if given == given else "nan"
+        return repr(given).replace("e+", "e") if not math.isnan(given) else "nan"
     if isinstance(given, str):
         return _text(given)
     if isinstance(given, list | tuple):
