@@ -15,7 +15,7 @@ from icp.model.plan import PilotSpec, Policy
 from icp.places import Places, check_host, places
 
 __all__ = [
-    "KEYS", "NAME", "Config", "Key", "Places", "Site", "Ssh", "add_table", "explain", "find_key", "load", "places", "remove_table", "set_value",
+    "KEYS", "NAME", "CacheSpec", "Config", "Key", "Places", "Site", "Ssh", "add_table", "explain", "find_key", "load", "places", "remove_table", "set_value",
     "table_text", "values",
 ]  # fmt: skip
 
@@ -24,6 +24,14 @@ WALLTIME = 7200
 
 CARRIERS = ("condor",)
 """Batch systems that bring files to a worker and back."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSpec:
+    """The cache of fetched files at a site: bytes, and where (None: in the spool)."""
+
+    size: int = 20 * 10**9
+    root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class Site:
     """Parsl's own options of the provider."""
     shared: bool = True
     """Whether workers see the spool."""
+    cache: CacheSpec = CacheSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,7 @@ def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
         accounting=own.get("accounting"),
         options=_table(own, "pilot.options."),
         shared=shared,
+        cache=CacheSpec(**_table(own, "cache.")),
     )
 
 

@@ -79,6 +79,8 @@ KEYS: tuple[Key, ...] = (
     Key("site.*.attributes.*", "any", None, "what `$attr(NAME)` is at this site; wins over what an agent finds"),
     Key("site.*.system.*", "any", None, "what `$system(NAME)` is at this site"),
     Key("site.*.env.*", "text", None, "an environment variable of the site's pilots and tasks, and of our commands at its login node"),
+    Key("site.*.cache.size", "size", 20 * 10**9, "what the cache of fetched files at the site may hold (docs/transfers.md); 0: there is none"),
+    Key("site.*.cache.root", "place", None, "directory of that cache, which workers must see; variables are expanded (default: in the spool)"),
     Key("site.*.pilot.nodes", "count", 1, "nodes of one pilot; each has an agent of its own"),
     Key("site.*.pilot.cpus", "count", None, "cpus of one pilot on each node (default: all that it may use; with a batch system what that gives)"),
     Key("site.*.pilot.memory", "size", None, "memory of one pilot on each node (default: what it gets)"),

@@ -65,6 +65,7 @@ def _told(site: Site, ledger: str, pilot: str, card: str | None) -> dict[str, An
     only: dict[str, Any] = {} if card is None else {"only": [card]}
     if not site.shared:
         only["grace"] = EVICTED
+    only["cache"] = {"size": site.cache.size, "root": site.cache.root}
     return {
         **only, "pilot": pilot, "ledger": ledger, "idle": spec.idle if card is None else SHOWS,
         "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),

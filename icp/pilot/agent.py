@@ -10,6 +10,7 @@ import threading
 import time
 
 from . import node, offer, spool, watch
+from .cache import Cache
 from .claims import Claims
 from .journal import Journal, Syncer
 from .reaper import Reaper
@@ -28,6 +29,8 @@ __all__ = ["Agent", "main"]
 
 GRACE = 25.0
 """Seconds between a SIGTERM of the batch system and its SIGKILL, as far as we know."""
+CACHE_SIZE = 20 * 1000 * 1000 * 1000
+"""Bytes of the site's cache of fetched files, where the pilot was told nothing of it."""
 MARGIN = 15.0
 """Seconds before the end at which running tasks are told to end; they are killed 5 s later."""
 _SHORT = 10.0
@@ -71,6 +74,11 @@ class Agent:
         platform = offer.platform_name()
         self.memory = offer.OutOfMemory()
         self.reaper = Reaper(self)
+        cached = told.get("cache") or {}
+        root = cached.get("root")
+        self.cache = Cache(
+            os.path.expandvars(root) if root else self.spool.fetched, cached.get("size", CACHE_SIZE), start.scratch + "/fetched"
+        )
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs")
         self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame)
         self.lanes: list[Lane] = []

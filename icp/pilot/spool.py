@@ -149,6 +149,7 @@ class Spool:
         self.store = root + "/store"
         self.logs = root + "/logs"
         self.cache = root + "/cache"
+        self.fetched = root + "/cache/fetched"
 
     def folders(self) -> "list[str]":
         """The directories that a new spool has, parents first."""

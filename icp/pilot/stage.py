@@ -1,4 +1,4 @@
-"""Files into a working directory and out of it: copies, checksums, packs (hides tar, globs, and how a full disk
+"""Files into a working directory and out of it: inputs, packs, outputs (hides tar, globs, and how a full disk
 is waited out).
 """
 
@@ -9,7 +9,9 @@ import stat
 import time
 
 from . import faults, spool
+from .digest import BLOCK, copy, digest_of
 from .disk import Disk, remove_tree
+from .problem import Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,19 +22,8 @@ __all__ = ["Problem", "Stage", "declared_outputs", "statistics"]
 
 STORE_PATIENCE = 300.0
 """Seconds for which an output that cannot be stored is tried again."""
-_BLOCK = 1 << 20
 _GONE = 300
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
-
-
-class Problem(Exception):
-    """An attempt ends with an error of this ``kind`` (payload, stage, node, software); the text is one sentence."""
-
-    def __init__(self, kind: str, text: str, gone: "list[list[str]] | None" = None) -> None:
-        Exception.__init__(self, text)
-        self.kind = kind
-        self.gone = gone
-        """What the site lacks, though it should have it: ["store", attempt, name] or ["cache", sha256]."""
 
 
 class Stage:
@@ -112,7 +103,7 @@ class Stage:
         os.makedirs(temporary)
         digest = hashlib.sha256()
         with open(path, "rb") as source:
-            for block in iter(lambda: source.read(_BLOCK), b""):
+            for block in iter(lambda: source.read(BLOCK), b""):
                 digest.update(block)
         if digest.hexdigest() != sha256:
             raise Problem("stage", f"the shipped files in {path} have sha256 {digest.hexdigest()}, expected {sha256}")
@@ -130,7 +121,7 @@ class Stage:
                     raise Problem("stage", f"the shipped files hold {member.name}, which is no plain file")
                 with open(target, "xb") as out:
                     while True:
-                        block = content.read(_BLOCK)
+                        block = content.read(BLOCK)
                         if not block:
                             break
                         out.write(block)
@@ -187,7 +178,7 @@ class Stage:
         digest, size = hashlib.sha256(), 0
         try:
             with open(source, "rb") as stream:
-                for block in iter(lambda: stream.read(_BLOCK), b""):
+                for block in iter(lambda: stream.read(BLOCK), b""):
                     digest.update(block)
                     size += len(block)
                     if self._disk.write(fd, block) != len(block):
@@ -233,27 +224,6 @@ def declared_outputs(declared: "list[dict[str, Any]]", work: str) -> "list[tuple
                 raise Problem("payload", f"declared output {each} is not a regular file")
             found.append((index, each))
     return found
-
-
-def digest_of(path: str) -> str:
-    """The sha256 of a file in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(_BLOCK), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def copy(source: str, target: str) -> str:
-    """Copies bytes into a file that does not exist, and returns their sha256 in hex; an executable stays one."""
-    digest = hashlib.sha256()
-    with open(source, "rb") as stream, open(target, "xb") as out:
-        for block in iter(lambda: stream.read(_BLOCK), b""):
-            digest.update(block)
-            out.write(block)
-        if os.fstat(stream.fileno()).st_mode & 0o100:
-            os.fchmod(out.fileno(), 0o755)
-    return digest.hexdigest()
 
 
 def statistics(path: str) -> "tuple[dict[str, float], str | None]":
