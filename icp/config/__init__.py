@@ -59,6 +59,8 @@ class Site:
     shared: bool = True
     """Whether workers see the spool."""
     cache: CacheSpec = CacheSpec()
+    transfer: Mapping[str, dict[str, list[str]]] = field(default_factory=dict)
+    """scheme -> ``get`` and ``put``: commands that fetch and store by URL"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,8 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
     where = places(environ)
     said = values(where)
     names = list(dict.fromkeys(path.split(".")[1] for path in said if path.startswith("site."))) or ["local"]
-    sites = {name: _site(where, name, _table(said, f"site.{name}.")) for name in names}
+    transfer = _table(said, "transfer.")
+    sites = {name: _site(where, name, _table(said, f"site.{name}."), transfer) for name in names}
     _apart(where, sites)
     ledger = said.get("ledger.path", where.ledger)
     check_host(where, ledger)
@@ -106,7 +109,16 @@ def _table(said: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {path[len(prefix) :]: value for path, value in said.items() if path.startswith(prefix)}
 
 
-def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
+def _commands(*tables: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Commands by scheme; those of a later table count."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path, command in (pair for table in tables for pair in table.items()):
+        scheme, _, what = path.partition(".")
+        found.setdefault(scheme.lower(), {})[what] = list(command)
+    return found
+
+
+def _site(where: Places, name: str, own: Mapping[str, Any], transfer: Mapping[str, Any]) -> Site:
     host, scheduler = own.get("host"), own.get("scheduler", "none")
     root = own.get("root")
     if root is not None and host is None:
@@ -151,6 +163,7 @@ def _site(where: Places, name: str, own: Mapping[str, Any]) -> Site:
         options=_table(own, "pilot.options."),
         shared=shared,
         cache=CacheSpec(**_table(own, "cache.")),
+        transfer=_commands(transfer, _table(own, "transfer.")),
     )
 
 

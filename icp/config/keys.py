@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,7 +30,7 @@ class Key:
     path: str
     kind: str
     """``text``, ``path``, ``number``, ``count``, ``bool``, ``size`` (bytes or "2 GB"), ``time`` (seconds or "2 h"), ``any``, ``times``,
-    ``texts``, ``host``, ``scheduler``, ``mode``, ``place`` (an absolute path at the site)"""
+    ``texts``, ``command`` (a command line), ``host``, ``scheduler``, ``mode``, ``place`` (an absolute path at the site)"""
     default: Any
     doc: str
 
@@ -62,6 +63,8 @@ KEYS: tuple[Key, ...] = (
         Key(f"policy.{one.name}", "times" if one.name == "backoff" else "number", one.default, _POLICY_DOC[one.name])
         for one in fields(Policy)
     ),
+    Key("transfer.*.get", "command", None, "what fetches a URL of this scheme at a worker, `{url}` and `{file}` in it (docs/transfers.md)"),
+    Key("transfer.*.put", "command", None, "what stores a file under a URL of this scheme, `{file}` and `{url}` in it"),
     Key("ssh.config", "path", None, "an ssh_config to use instead of ~/.ssh/config"),
     Key("ssh.connect_timeout", "number", 15.0, "seconds that a host has to accept a connection"),
     Key("ssh.persist", "time", 600.0, "seconds that the shared connection to a host stays open without work"),
@@ -81,6 +84,8 @@ KEYS: tuple[Key, ...] = (
     Key("site.*.env.*", "text", None, "an environment variable of the site's pilots and tasks, and of our commands at its login node"),
     Key("site.*.cache.size", "size", 20 * 10**9, "what the cache of fetched files at the site may hold (docs/transfers.md); 0: there is none"),
     Key("site.*.cache.root", "place", None, "directory of that cache, which workers must see; variables are expanded (default: in the spool)"),
+    Key("site.*.transfer.*.get", "command", None, "what fetches a URL of this scheme at this site, where that is not `transfer.*.get`"),
+    Key("site.*.transfer.*.put", "command", None, "what stores a file under a URL of this scheme at this site, where that is not `transfer.*.put`"),
     Key("site.*.pilot.nodes", "count", 1, "nodes of one pilot; each has an agent of its own"),
     Key("site.*.pilot.cpus", "count", None, "cpus of one pilot on each node (default: all that it may use; with a batch system what that gives)"),
     Key("site.*.pilot.memory", "size", None, "memory of one pilot on each node (default: what it gets)"),
@@ -113,6 +118,17 @@ def _quantity(value: Any, units: Mapping[str, int], what: str) -> int:
         except ValueError:
             pass
     raise ValueError(f"expected {what}")
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """The words of a command line; no shell will ever see it."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError:
+        words = ()
+    if not words or not all(any(mark in word for word in words[1:]) for mark in ("{url}", "{file}")):
+        raise ValueError("expected a command line with {url} and {file} in it")
+    return words
 
 
 def _plug_ins() -> list[str]:
@@ -150,6 +166,8 @@ def checked(kind: str, value: Any) -> Any:
         return tuple(value)
     if kind == "host" and isinstance(value, str) and HOST.match(value):
         return value
+    if kind == "command" and isinstance(value, str):
+        return _command(value)
     if kind == "scheduler" and isinstance(value, str) and (value in SCHEDULERS or value in _plug_ins()):
         return value
     if kind == "mode" and value in MODES:
@@ -160,7 +178,7 @@ def checked(kind: str, value: Any) -> Any:
                 "scheduler": f"one of {', '.join(SCHEDULERS)}",
                 "mode": f"one of {', '.join(MODES)}", "place": "an absolute path without blanks, quotes or characters of the shell",
                 "text": "text", "path": "a path as text", "number": "a number", "count": "a whole number", "bool": "true or false",
-                "times": "a list of seconds", "any": "text, a number, true or false"}  # fmt: skip
+                "command": "a command line as text", "times": "a list of seconds", "any": "text, a number, true or false"}  # fmt: skip
     raise ValueError(f"expected {expected[kind]}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from icp.dsl.command import compile_module
@@ -13,6 +13,7 @@ from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
 from icp.dsl.syntax import BadExpression
 from icp.dsl.units import duration, size
+from icp.dsl.urls import Fetches, output_url
 from icp.dsl.values import JobContext, Scope, SiteContext, show
 from icp.errors import BadInput
 from icp.model.definition import Quantity, Steering, TaskDef
@@ -35,6 +36,8 @@ class Rendered:
 
     steps: list[dict[str, Any]]
     out: list[dict[str, Any]]
+    fetch: list[dict[str, Any]] = field(default_factory=list)
+    """Its inputs by URL, as ``in`` of a card has them."""
 
 
 class Renderer:
@@ -58,6 +61,11 @@ class Renderer:
                 (compiler.compile(output.name, Place(name, f"outputs.{index}")), output.optional, output.glob)
                 for index, output in enumerate(task.outputs)
             )
+            self._fetches = Fetches(task, compiler)
+            self._stored = tuple(
+                compiler.compile(output.url, Place(name, f"outputs.{index}.url")) if output.url else None
+                for index, output in enumerate(task.outputs)
+            )
             self._group = (
                 compiler.compile(task.group_by, Place(name, "group_by")) if task.group_by is not None else None
             )
@@ -74,6 +82,9 @@ class Renderer:
             )
         except BadExpression as error:
             raise BadInput(f"Task {name}: {error}.") from None
+        read = {(ref.task, ref.output) for other in steering.all_tasks for ref in other.inputs}
+        # Stored under its URL only: nobody here reads it, or has it brought home.
+        self._away = [bool(one.url) and not one.keep and (name, one.name) not in read for one in task.outputs]
         self._needs: dict[Any, Need] = {}
         constant = all(output[0].constant for output in self._outputs)
         self._same_outputs = self._render_outputs(Scope(_NOBODY, name)) if constant else None
@@ -135,10 +146,16 @@ class Renderer:
                                 "argv": argv.run(scope),
                             }
                         )
+            scope.iteration = 0
+            fetch = self._fetches.render(scope)
+            urls = [output_url(one, scope) for one in self._stored]
         except BadExpression as error:
             raise self._cannot(job, error) from None
-        out = [{"name": name, "optional": optional} for name, optional, _glob in self.outputs(job)]
-        return Rendered(steps, out)
+        out: list[dict[str, Any]] = [{"name": name, "optional": optional} for name, optional, _glob in self.outputs(job)]
+        for one, url, away in zip(out, urls, self._away, strict=True):
+            if url is not None:
+                one.update({"url": url, "away": True} if away else {"url": url})
+        return Rendered(steps, out, fetch)
 
     def _render_outputs(self, scope: Scope) -> tuple[tuple[str, bool, bool], ...]:
         rendered = []

@@ -17,6 +17,8 @@ __all__ = [
     "COUNT",
     "DURATION_KIND",
     "FLAG",
+    "MD5",
+    "SHA256",
     "SIZE_KIND",
     "TASK_NAME",
     "TEXT",
@@ -157,6 +159,19 @@ CELL = Scalar("text, a number, true or false", (str, int, float, bool), {"type":
 VARIABLE = OneOf(
     (CELL, ListOf(CELL, "a list of texts and numbers")), "text, a number, true or false, or a list of them"
 )
+
+
+def _digest(name: str, digits: int) -> Scalar:
+    shape = re.compile(rf"[0-9a-f]{{{digits}}}\Z")
+    return Scalar(
+        f"the {digits} lower hex digits of a {name}, or an expression",
+        (str,),
+        {"type": "string"},
+        lambda value: None if shape.match(value) or _is_expression(value) else f"{value[:80]!r} is not valid",
+    )
+
+
+SHA256, MD5 = _digest("sha256", 64), _digest("md5", 32)
 SIZE_KIND = _quantity(SIZE, size)
 DURATION_KIND = _quantity(DURATION, duration)
 COUNT = whole(1, 1_000_000_000)

@@ -8,6 +8,8 @@ from icp.dsl.kinds import (
     COUNT,
     DURATION_KIND,
     FLAG,
+    MD5,
+    SHA256,
     SIZE_KIND,
     TASK_NAME,
     TEXT,
@@ -54,13 +56,33 @@ OUTPUT = OneOf(
                     TEXT, "The file, relative to the task's directory; `*`, `?` and `[` make a pattern.", required=True
                 ),
                 "optional": Key(FLAG, "It may be missing when the task ends.", "false"),
-                "keep": Key(FLAG, "Bring it home, or not.", "true for outputs that no other task of the job reads"),
+                "keep": Key(
+                    FLAG, "Bring it home, or not.", "true for outputs without `url` that no other task of the job reads"
+                ),
+                "url": Key(
+                    TEXT,
+                    "Where it is stored by the task's node; the name is appended to one that ends with `/`.",
+                    examples=('"gsiftp://host/path/$args(job)/out.i3"',),
+                ),
             },
             "an output",
         ),
     ),
-    "a file name, or a table { name, optional, keep }",
+    "a file name, or a table { name, optional, keep, url }",
 )
+
+URL_INPUT = Table(
+    {
+        "url": Key(TEXT, "Where the task's node fetches it.", required=True),
+        "name": Key(TEXT, "The file, relative to the task's directory.", "the last part of the URL"),
+        "sha256": Key(SHA256, "Its checksum; with it the site's cache keeps it."),
+        "md5": Key(MD5, "Its checksum."),
+        "size": Key(whole(0, expression=True), "Its bytes."),
+    },
+    "an input by URL",
+)
+
+INPUT = OneOf((TEXT, URL_INPUT), '"task:output", a URL, or a table { url, name, sha256, md5, size }')
 
 MODULE = Table(
     {
@@ -88,9 +110,9 @@ TRAY = Table(
 TASK_KEYS = {
     "command": Key(COMMAND, "What runs: text under `sh -e`, a list without a shell. Instead of `tray`."),
     "inputs": Key(
-        ListOf(TEXT, 'a list of "task:output"'),
-        'Outputs of other tasks, `"task:output"` with the name as it is declared there; implies `after`.',
-        examples=('["corsika:showers.i3.zst"]',),
+        ListOf(INPUT, "a list of inputs"),
+        'Outputs of other tasks, `"task:output"` with the name as it is declared there, which implies `after`; and files by URL.',
+        examples=('["corsika:showers.i3.zst"]', '[{ url = "https://example.org/gcd.i3", sha256 = "…" }]'),
     ),
     "outputs": Key(
         ListOf(OUTPUT, "a list of outputs"), "Files that the task leaves behind.", examples=('["hist.json"]',)
@@ -113,8 +135,8 @@ FINAL = Table(
     {
         **TASK_KEYS,
         "inputs": Key(
-            ListOf(TEXT, 'a list of "task:output[*]"'),
-            'Outputs of all jobs, `"task:output[*]"`; the file `inputs.list` names them.',
+            ListOf(INPUT, "a list of inputs"),
+            'Outputs of all jobs, `"task:output[*]"`, which the file `inputs.list` names; and files by URL.',
             examples=('["filter:level2.i3.zst[*]"]',),
         ),
         "group_by": Key(

@@ -17,6 +17,7 @@ from icp.dsl.names import NAME
 from icp.dsl.schema import TASK_KEYS, TOP
 from icp.dsl.tasks import Draft, build_tasks
 from icp.dsl.texts import check_texts
+from icp.dsl.urls import arrives_as
 from icp.errors import BadInput, NotFound
 from icp.model.definition import JobSource, Steering
 
@@ -206,6 +207,7 @@ def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes
     shipped = {file.rstrip("/") for file in files}
     for draft in drafts:
         own = {output.name for output in draft.task.outputs} | {ref.output for ref in draft.task.inputs}
+        own |= {arrives_as(one) for one in draft.task.fetches}
         for tray in draft.task.trays:
             for module in tray.modules:
                 text = module.command if isinstance(module.command, str) else "\n".join(module.command)

@@ -14,6 +14,7 @@ from icp.dsl.locator import KeyPath
 from icp.dsl.names import is_glob, unsafe
 from icp.dsl.syntax import START, BadExpression, nearest, split
 from icp.dsl.units import duration, size
+from icp.dsl.urls import arrives_as, check_output_url, is_url, url_inputs
 from icp.model.definition import InputRef, Module, OutputDef, Quantity, Resources, TaskDef, Tray
 
 __all__ = ["Draft", "build_tasks"]
@@ -30,6 +31,7 @@ class Draft:
     path: KeyPath
     outputs_at: tuple[int, ...] = ()
     inputs_at: tuple[int, ...] = ()
+    fetches_at: tuple[int, ...] = ()
 
 
 def build_tasks(tables: Iterable[tuple[str, Mapping[str, Any], KeyPath, bool]], mistakes: Mistakes) -> list[Draft]:
@@ -49,6 +51,7 @@ def build_tasks(tables: Iterable[tuple[str, Mapping[str, Any], KeyPath, bool]], 
 
 def _draft(name: str, table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> Draft:
     inputs = list(_inputs(table, path, final, mistakes))
+    fetches = list(url_inputs(table, path, mistakes))
     outputs = list(_outputs(table, path, mistakes))
     task = TaskDef(
         name=name,
@@ -63,8 +66,9 @@ def _draft(name: str, table: Mapping[str, Any], path: KeyPath, final: bool, mist
         software=table.get("software"),
         max_tries=table.get("max_tries", 3),
         group_by=table.get("group_by"),
+        fetches=tuple(one for _, one in fetches),
     )
-    return Draft(task, path, tuple(index for index, _ in outputs), tuple(index for index, _ in inputs))
+    return Draft(task, path, *(tuple(index for index, _ in found) for found in (outputs, inputs, fetches)))
 
 
 def _trays(table: Mapping[str, Any]) -> tuple[Tray, ...]:
@@ -115,7 +119,9 @@ def _outputs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> Ite
             mistakes.add(here, f"the output {name!r} is there twice")
         seen.add(name)
         glob = any(is_glob(piece) for piece in fixed)
-        yield index, OutputDef(name, about.get("optional", False), about.get("keep"), glob)
+        url = about.get("url", "")
+        check_output_url(url, glob, (*here, "url"), mistakes)
+        yield index, OutputDef(name, about.get("optional", False), about.get("keep"), glob, url)
 
 
 def _harmless(name: str) -> str:
@@ -124,7 +130,7 @@ def _harmless(name: str) -> str:
 
 def _inputs(table: Mapping[str, Any], path: KeyPath, final: bool, mistakes: Mistakes) -> Iterable[tuple[int, InputRef]]:
     for index, text in enumerate(table.get("inputs", ())):
-        if text is None:
+        if text is None or is_url(text):
             continue
         here = (*path, "inputs", index)
         task, colon, output = text.partition(":")
@@ -171,6 +177,13 @@ def _connected(draft: Draft, drafts: Mapping[str, Draft], mistakes: Mistakes) ->
         arriving.add(ref.output)
         inputs.append(ref)
         parents.append(ref.task)
+    for index, one in zip(draft.fetches_at, task.fetches, strict=True):
+        here, name = (*draft.path, "inputs", index), arrives_as(one)
+        if name in arriving:
+            mistakes.add(here, f"two inputs arrive as {name!r}", "a name of its own")
+        elif name in [output.name for output in task.outputs]:
+            mistakes.add(here, f"{name!r} is an input and an output of {task.name!r}", "a name of its own")
+        arriving.add(name)
     return replace(task, after=tuple(dict.fromkeys(parents)), inputs=tuple(dict.fromkeys(inputs)))
 
 
@@ -195,7 +208,7 @@ def _check_kept(drafts: Mapping[str, Draft], mistakes: Mistakes) -> None:
     owners: dict[tuple[bool, str], str] = {}
     for name, draft in drafts.items():
         for index, output in zip(draft.outputs_at, draft.task.outputs, strict=True):
-            kept = output.keep if output.keep is not None else (name, output.name) not in read
+            kept = output.keep if output.keep is not None else not output.url and (name, output.name) not in read
             owner = owners.setdefault((draft.task.final, output.name), name) if kept else name
             if owner != name:
                 mistakes.add(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +18,9 @@ from icp.dsl.requirements import compile_requirement
 from icp.dsl.shell import lex
 from icp.dsl.syntax import START, BadExpression, strange_calls
 from icp.dsl.tasks import Draft
+from icp.dsl.urls import digest_of, good_url, size_of
 from icp.dsl.values import NODE_NAMES, JobContext, Scope, SiteContext, show
-from icp.model.definition import JobSource
+from icp.model.definition import JobSource, UrlInput
 
 __all__ = ["check_texts"]
 
@@ -77,6 +79,7 @@ class _Texts:
         self.task = draft.task
         self.path = draft.path
         self.outputs_at = draft.outputs_at
+        self.fetches_at = draft.fetches_at
         self.compiler = compiler
         self.columns = columns
         self.mistakes = mistakes
@@ -95,6 +98,10 @@ class _Texts:
             compiled = self._compile(output.name, ("outputs", at), f"outputs.{index}")
             if compiled is not None and START.search(output.name):
                 self._try(compiled, ("outputs", at), self.own, _safe)
+            if output.url:
+                self._url(output.url, ("outputs", at, "url"), f"outputs.{index}.url")
+        for index, (at, one) in enumerate(zip(self.fetches_at, task.fetches, strict=True)):
+            self._fetch(one, ("inputs", at), f"fetches.{index}")
         if task.group_by is not None and (
             group := self._compile(task.group_by, ("group_by",), "group_by", of_job=True)
         ):
@@ -105,6 +112,33 @@ class _Texts:
             for number in range(len(tray.modules)):
                 self._module(index, number)
         self._requirements()
+
+    def _fetch(self, one: UrlInput, key: KeyPath, field: str) -> None:
+        self._url(one.url, (*key, "url"), f"{field}.url")
+        looks: dict[str, Callable[[Any, str], Any]] = {
+            "name": _safe, "sha256": partial(digest_of, "sha256"), "md5": partial(digest_of, "md5"), "size": size_of,
+        }  # fmt: skip
+        for name, look in looks.items():
+            text = getattr(one, name)
+            if START.search(text) and (compiled := self._compile(text, (*key, name), f"{field}.{name}")):
+                self._try(compiled, (*key, name), self.own, look)
+
+    def _url(self, text: str, key: KeyPath, field: str) -> None:
+        """A URL may ask for what the site knows, and not for what only the node does."""
+        path = (*self.path, *key)
+        _strange(text, path, self.mistakes, certain=True)
+        try:
+            compiled = self.compiler.compile(text, Place(self.task.name, field))
+        except BadExpression as error:
+            self.mistakes.expression(path, error)
+            return
+        good = self._arguments(compiled.uses, path, of_job=False, in_command=False)
+        for kind, name in sorted(compiled.uses):
+            if kind == "system" and name in NODE_NAMES:
+                self.mistakes.add(path, f"$system({name}) has a value only in a command")
+                good = False
+        if good and START.search(text) and not any(kind in ("attr", "system") for kind, _ in compiled.uses):
+            self._try(compiled, key, self.own, good_url)
 
     def _quantity(self, kind: str, value: str) -> None:
         compiled = self._compile(value, ("resources", kind), f"resources.{kind}")

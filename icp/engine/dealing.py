@@ -287,7 +287,7 @@ class Dealer:
             "a": key, "k": passkey, "dataset": dataset.uuid, "job": task.job, "task": definition.name, "try": 1,
             "after": [chain[parent] for parent in definition.parents if parent in chain],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [], "in": self._inputs(task, chain, site, orders), "steps": rendered.steps, "out": rendered.out,
+            "files": [], "in": self._inputs(task, chain, site, orders) + rendered.fetch, "steps": rendered.steps, "out": rendered.out,
         }  # fmt: skip
         if definition.final:
             body["list"] = True

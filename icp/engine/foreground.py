@@ -126,7 +126,7 @@ class Foreground:
         attempt: dict[str, Any] = {
             "a": os.urandom(8).hex(), "k": os.urandom(8).hex(), "dataset": "local", "job": job, "task": task.name, "try": 1, "after": [],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs, "list": task.final,
+            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch, "list": task.final,
             "steps": rendered.steps, "out": rendered.out,
         }  # fmt: skip
         card = {"card": os.urandom(8).hex(), "format": 1, "need": need.id, "attempts": [attempt]}
@@ -135,7 +135,9 @@ class Foreground:
         before = {name: os.environ.get(name) for name in env}
         os.environ.update(env)
         try:
-            fact = run_card_here(card, str(folder), lambda origin, name: paths[name], lambda digest: str(pack), sys.stdout.buffer, sys.stderr.buffer)[0]
+            fact = run_card_here(
+                card, str(folder), lambda origin, name: paths[name], lambda digest: str(pack), sys.stdout.buffer, sys.stderr.buffer, dict(self.site.transfer)
+            )[0]
         finally:
             for name, value in before.items():
                 if value is None:

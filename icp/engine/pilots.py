@@ -66,6 +66,7 @@ def _told(site: Site, ledger: str, pilot: str, card: str | None) -> dict[str, An
     if not site.shared:
         only["grace"] = EVICTED
     only["cache"] = {"size": site.cache.size, "root": site.cache.root}
+    only["transfer"] = dict(site.transfer)
     return {
         **only, "pilot": pilot, "ledger": ledger, "idle": spec.idle if card is None else SHOWS,
         "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),

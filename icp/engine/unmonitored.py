@@ -121,7 +121,7 @@ class Unmonitored:
         site = self.site
         body = Body(str(self.place.root), str(self.place.program), key, python=self.place.python, modules=site.modules, setup=site.setup, env=site.env,
                     scratch=site.scratch)  # fmt: skip
-        job = {"attempts": attempts, "pack": f"{self.folder}/pack.tar"}
+        job = {"attempts": attempts, "pack": f"{self.folder}/pack.tar", "transfer": dict(site.transfer)}
         files = {**captured.files, self.batch.body: pilot_body(body, ["alone", folder]), "job.json": plain(job).decode()}
         return frame("job", {"job": name, "argv": list(captured.argv)}, json.dumps(files).encode())
 
@@ -140,7 +140,8 @@ class Unmonitored:
             attempts.append({
                 "a": keys[task.name], "k": os.urandom(8).hex(), "dataset": steering.name, "job": number, "task": task.name, "try": 1, "after": [],
                 "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time, "files": pack,
-                "reads": [[keys[one.task], outputs[one.task].index(one.output)] for one in task.inputs], "steps": rendered.steps, "out": rendered.out,
+                "reads": [[keys[one.task], outputs[one.task].index(one.output)] for one in task.inputs], "in": rendered.fetch,
+                "steps": rendered.steps, "out": rendered.out,
             })  # fmt: skip
             for kind in ("cpus", "memory", "gpus"):
                 whole[kind] = max(whole[kind], getattr(need, kind))

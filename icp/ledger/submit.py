@@ -26,12 +26,13 @@ def check_name(db: sqlite3.Connection, name: str) -> None:
 
 
 def kept_outputs(steering: Steering) -> dict[tuple[str, str], bool]:
-    """(task, output) -> kept: what no task of the same job reads, or what says ``keep``."""
+    """(task, output) -> kept: what no task of the same job reads and has no URL, or what says ``keep``."""
     read = {(one.task, one.output) for task in steering.tasks for one in task.inputs}
     kept: dict[tuple[str, str], bool] = {}
     for task in (*steering.tasks, *steering.finals):
         for output in task.outputs:
-            kept[task.name, output.name] = output.keep if output.keep is not None else (task.name, output.name) not in read
+            default = not output.url and (task.name, output.name) not in read
+            kept[task.name, output.name] = output.keep if output.keep is not None else default
     return kept
 
 

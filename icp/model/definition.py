@@ -17,6 +17,7 @@ __all__ = [
     "Steering",
     "TaskDef",
     "Tray",
+    "UrlInput",
     "steering_from_json",
     "task_from_json",
     "to_json",
@@ -72,16 +73,32 @@ class InputRef:
 
 
 @dataclass(frozen=True, slots=True)
+class UrlInput:
+    """A file that is fetched from elsewhere; everything is text that may hold expressions, empty where it is not known.
+
+    ``name`` is what the task finds it as; empty: the last part of the URL.
+    """
+
+    url: str
+    name: str = ""
+    sha256: str = ""
+    md5: str = ""
+    size: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OutputDef:
     """A file that a task promises; ``name`` may hold expressions, ``glob``: and a pattern.
 
-    ``keep`` is None where the file does not say: then outputs that no task of the same job reads are kept.
+    ``keep`` is None where the file does not say: then outputs that no task of the same job reads are kept, but for those
+    that are stored elsewhere, under ``url``.
     """
 
     name: str
     optional: bool = False
     keep: bool | None = None
     glob: bool = False
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +117,7 @@ class TaskDef:
     software: str | None = None
     max_tries: int = 3
     group_by: str | None = None
+    fetches: tuple[UrlInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +246,7 @@ def _task_to_json(task: TaskDef) -> dict[str, Any]:
             for tray in task.trays
         ],
         "inputs": [[ref.task, ref.output, ref.every] for ref in task.inputs],
-        "outputs": [[output.name, output.optional, output.keep, output.glob] for output in task.outputs],
+        "outputs": [[output.name, output.optional, output.keep, output.glob, *([output.url] if output.url else [])] for output in task.outputs],
         "after": list(task.after),
         "resources": {
             "cpus": resources.cpus,
@@ -241,6 +259,7 @@ def _task_to_json(task: TaskDef) -> dict[str, Any]:
         "software": task.software,
         "max_tries": task.max_tries,
         "group_by": task.group_by,
+        **({"fetches": [[one.url, one.name, one.sha256, one.md5, one.size] for one in task.fetches]} if task.fetches else {}),
     }
 
 
@@ -274,4 +293,5 @@ def task_from_json(data: Mapping[str, Any]) -> TaskDef:
         software=data["software"],
         max_tries=data["max_tries"],
         group_by=data["group_by"],
+        fetches=tuple(UrlInput(*one) for one in data.get("fetches", ())),
     )

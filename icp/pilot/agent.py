@@ -79,7 +79,7 @@ class Agent:
         self.cache = Cache(
             os.path.expandvars(root) if root else self.spool.fetched, cached.get("size", CACHE_SIZE), start.scratch + "/fetched"
         )
-        stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs")
+        stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs", told.get("transfer"), self.cache)
         self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame)
         self.lanes: list[Lane] = []
         self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []

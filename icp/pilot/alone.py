@@ -61,7 +61,7 @@ def run(folder: str) -> int:
     facts = []
     with open(folder + "/job.out", "ab") as out, open(folder + "/job.err", "ab") as err:
         for spec in job["attempts"]:
-            spec["in"] = [
+            spec["in"] = spec.get("in", []) + [
                 {"name": name, "from": ["store", parent], "sha256": sha256}
                 for parent, index in spec.pop("reads")
                 for number, name, _, sha256 in made[parent]
@@ -72,7 +72,7 @@ def run(folder: str) -> int:
             def source(origin: "list[str]", name: str) -> str:
                 return f"{where[origin[1]]}/{name}"
 
-            fact = run_card_here(card, folder, source, lambda sha256: job["pack"], out, err)[0]
+            fact = run_card_here(card, folder, source, lambda sha256: job["pack"], out, err, job.get("transfer"))[0]
             made[spec["a"]] = fact.get("out") or []
             where[spec["a"]] = f"{folder}/{spec['task']}"
             facts.append(dict(fact, task=spec["task"]))

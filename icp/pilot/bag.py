@@ -72,7 +72,7 @@ def fill(where: spool.Spool, pilot: str, name: str, told: bytes, disk: Disk) -> 
             origin = source["from"]
             if origin[0] == "cache":
                 _link(where.blob(origin[1]), bag.blob(origin[1]), disk)
-            elif origin[1] not in own:
+            elif origin[0] == "store" and origin[1] not in own:
                 stored = spool.check_name(origin[2] if len(origin) > 2 else source["name"])
                 _link(f"{where.stored(origin[1])}/{stored}", f"{bag.stored(origin[1])}/{stored}", disk)
     disk.put(f"{bag.pilot(pilot)}/pilot.json", told)

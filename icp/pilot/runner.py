@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Runner", "read_card", "returned", "run_card_here"]
 
 ERR_LIMIT = 4000
+MOVED = 60
+"""Transfers that a fact tells of: a line of a journal is not longer than 64 KiB."""
 _RESET = [
     signal.SIGPIPE,
     signal.SIGXFSZ,
@@ -72,12 +74,13 @@ class Runner:
         times = [round(task.began, 3)] * 4
         cpu, rss = 0.0, 0
         out: list[list[Any]] = []
+        moved: list[list[Any]] = []
         problem: tuple[str, str] | None = None
         complete = False
         try:
             slot.refresh()
             if spec.get("files") or spec.get("in") or spec.get("list"):
-                yield lambda: self._stage.bring_in(spec, slot.work, known)
+                yield lambda: self._stage.bring_in(spec, slot.work, known, moved, lambda: task.verdict is not None)
             times[1] = times[2] = round(task.enter("running"), 3)
             for step in spec["steps"]:
                 if task.verdict is not None:
@@ -98,7 +101,7 @@ class Runner:
             times[2] = round(task.enter("storing"), 3)
             if task.verdict is None and not fact["exit"]:
                 if spec.get("out"):
-                    out = yield lambda: self._stage.take_out(spec, slot.work, lambda: task.verdict is not None)
+                    out = yield lambda: self._stage.take_out(spec, slot.work, moved, lambda: task.verdict is not None)
                 complete = True
         except Problem as error:
             problem = (error.kind, str(error))
@@ -114,6 +117,8 @@ class Runner:
             fact["out"] = out
             for _, name, _, sha256 in out:
                 known[(spec["a"], name)] = sha256
+        if moved:
+            fact["moved"] = moved[:MOVED]
         tail = self._logs(task, pack, fact)
         if os.path.exists(slot.stats):
             stats, wrong = statistics(slot.stats)
@@ -251,10 +256,11 @@ def run_card_here(
     pack_of: "Callable[[str], str]",
     out: "BinaryIO | None" = None,
     err: "BinaryIO | None" = None,
+    commands: "dict[str, dict[str, list[str]]] | None" = None,
 ) -> "list[dict[str, Any]]":
     """Runs the attempts of a card one after the other as an agent would, in the foreground: their ``ended`` facts.
 
-    Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it;
+    ``commands`` fetch and store by URL. Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it;
     ``directory/.<task>/`` holds what it printed (``out``, ``err``), which is also copied to the streams, and its
     statistics. ``source_of(from, name)`` and ``pack_of(sha256)`` give the paths of inputs and packs; an input made by
     an earlier attempt of the card is taken from its directory. Raises OSError where the directory cannot be written.
@@ -271,7 +277,8 @@ def run_card_here(
     hidden = directory + "/.icp"
     remove_tree(hidden)
     os.mkdir(hidden)
-    runner = Runner(Stage(find, pack_of, None, hidden), "local", hidden, offer.platform_name, lambda attempt: None)
+    stage = Stage(find, pack_of, None, hidden, commands)
+    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None)
     facts: list[dict[str, Any]] = []
     good: set[str] = set()
     known: dict[tuple[str, str], str] = {}

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .cache import Cache
+    from .fetch import Transfers
+
 __all__ = ["Problem", "Stage", "declared_outputs", "statistics"]
 
 STORE_PATIENCE = 300.0
 """Seconds for which an output that cannot be stored is tried again."""
 _GONE = 300
+_URL = 500
 _TRANSIENT = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ETIMEDOUT)
 
 
@@ -37,22 +41,43 @@ class Stage:
         pack_of: "Callable[[str], str]",
         store: "Callable[[str], str] | None",
         packs: str,
+        commands: "dict[str, dict[str, list[str]]] | None" = None,
+        cache: "Cache | None" = None,
         disk: "Disk | None" = None,
     ) -> None:
         """``source_of(from, name)`` and ``pack_of(sha256)`` are paths, ``store(attempt)`` a folder (None: outputs stay
         where they are).
 
-        ``packs`` is the node-local folder in which packs are unpacked.
+        ``packs`` is the node-local folder in which packs are unpacked; ``commands`` fetch and store by URL (see ``fetch``), and
+        ``cache`` has what is fetched if its sha256 is known.
         """
         self._source_of, self._pack_of, self._store = source_of, pack_of, store
         self._packs, self._disk = packs, disk or Disk()
+        self._commands, self._cache = commands, cache
+        self._transfers: Transfers | None = None
         self._unpacked: dict[str, list[str]] = {}
+
+    @property
+    def transfers(self) -> "Transfers":
+        """What fetches and stores by URL: most agents never need what it needs."""
+        if self._transfers is None:
+            from .fetch import Transfers
+
+            self._transfers = Transfers(self._commands, self._packs + ".during")
+        return self._transfers
 
     # --- in
 
-    def bring_in(self, spec: "dict[str, Any]", work: str, known: "dict[tuple[str, str], str]") -> None:
+    def bring_in(
+        self,
+        spec: "dict[str, Any]",
+        work: str,
+        known: "dict[tuple[str, str], str]",
+        moved: "list[list[Any]]",
+        given_up: "Callable[[], bool]",
+    ) -> None:
         """Puts shipped files, inputs and ``inputs.list`` into ``work``; ``known`` has checksums of outputs made
-        by the same card.
+        by the same card. What came by URL is told in ``moved``.
         """
         for sha256 in spec.get("files") or ():
             folder = f"{self._packs}/{sha256}"
@@ -61,6 +86,8 @@ class Stage:
         names, gone, first = [], [], ""
         for one in spec.get("in") or ():
             name, origin = spool.check_name(one["name"]), one["from"]
+            if origin[0] == "url":
+                continue
             names.append(name)
             stored = origin[2] if len(origin) > 2 else name
             source = self._source_of(origin, stored)
@@ -79,9 +106,39 @@ class Stage:
                 gone.append(["store", origin[1], stored] if origin[0] == "store" else ["cache", origin[1]])
         if gone:
             raise Problem("stage", first, gone[:_GONE])
+        for one in spec.get("in") or ():
+            if one["from"][0] == "url":
+                moved.append(self._fetch(one, f"{work}/{one['name']}", given_up))
         if spec.get("list"):
             with open(work + "/inputs.list", "w", encoding="utf-8") as stream:
                 stream.write("".join(name + "\n" for name in names))
+
+    def _fetch(self, one: "dict[str, Any]", target: str, given_up: "Callable[[], bool]") -> "list[Any]":
+        """An input by URL: ["in", name, URL, bytes, seconds, sha256, whether it was fetched or the cache had it]."""
+        from .fetch import Want, shown
+
+        name, sha256 = one["name"], one.get("sha256")
+        want = Want(one["from"][1], sha256, one.get("md5"), one.get("size"))
+        began, told = time.monotonic(), {}
+
+        def fill(path: str) -> None:
+            told.update(self.transfers.get(want, path, given_up))
+
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, "a file of that name was shipped", target)
+            if sha256 and self._cache is not None:
+                self._cache.into(sha256, target, fill, given_up)
+            else:
+                fill(target)
+            size = os.stat(target).st_size
+        except Problem as problem:
+            raise Problem("stage", f"input {name} cannot be had: {problem}") from problem
+        except OSError as error:
+            raise Problem("stage", f"input {name} ({shown(want.url)}) cannot be written: {error.strerror}") from error
+        seconds = round(time.monotonic() - began, 3)
+        return ["in", name, shown(want.url)[:_URL], size, seconds, sha256 or told["sha256"], "fetched" if told else "cache"]
 
     def _unpack(self, sha256: str, folder: str) -> "list[str]":
         """The top-level names of a pack, which is unpacked once."""
@@ -138,23 +195,38 @@ class Stage:
 
     # --- out
 
-    def take_out(self, spec: "dict[str, Any]", work: str, given_up: "Callable[[], bool]") -> "list[list[Any]]":
+    def take_out(
+        self, spec: "dict[str, Any]", work: str, moved: "list[list[Any]]", given_up: "Callable[[], bool]"
+    ) -> "list[list[Any]]":
         """Stores the declared outputs for good: [[index, name, bytes, sha256]...]. ``given_up()``: nobody waits
-        for them any more.
+        for them any more. What went to a URL is told in ``moved``.
         """
         found = declared_outputs(spec["out"], work)
+        away = []
+        for index, name in found:
+            one = spec["out"][index]
+            if one.get("url"):
+                moved.append(self._send(one["url"], name, work + "/" + name, given_up))
+                if one.get("away"):
+                    away.append([index, name, moved[-1][3], moved[-1][5]])
         if self._store is None:
             return [
                 [index, name, os.stat(work + "/" + name).st_size, digest_of(work + "/" + name)] for index, name in found
             ]
+        if away:
+            sent = [one[1] for one in away]
+            found = [one for one in found if one[1] not in sent]
+            if not found:
+                return away
         folder = self._store(spec["a"])
         deadline, pause = time.time() + STORE_PATIENCE, 0.2
-        done: list[list[Any]] = []
+        done: list[list[Any]] = away
+        before = len(away)
         while True:
             try:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
-                while len(done) < len(found):
-                    index, name = found[len(done)]
+                while len(done) - before < len(found):
+                    index, name = found[len(done) - before]
                     done.append([index, name, *self._store_one(work + "/" + name, folder, name)])
                 self._disk.sync_folder(folder)
                 self._disk.sync_folder(os.path.dirname(folder))
@@ -164,6 +236,23 @@ class Stage:
                     raise Problem("node", f"the outputs cannot be stored in {folder}: {error.strerror}") from error
             time.sleep(pause)
             pause = min(10.0, pause * 2)
+
+    def _send(self, url: str, name: str, path: str, given_up: "Callable[[], bool]") -> "list[Any]":
+        """An output to its URL: ["out", name, URL, bytes, seconds, sha256, "stored"]."""
+        import urllib.parse
+
+        from .fetch import Want, shown
+
+        url = url + urllib.parse.quote(name) if url.endswith("/") else url
+        began = time.monotonic()
+        try:
+            want = Want(url, digest_of(path), size=os.stat(path).st_size)
+            self.transfers.put(path, want, given_up)
+        except Problem as problem:
+            raise Problem("stage", f"output {name} cannot be stored: {problem}") from problem
+        except OSError as error:
+            raise Problem("stage", f"output {name} cannot be stored: {shown(url)}: {error.strerror}") from error
+        return ["out", name, shown(url)[:_URL], want.size, round(time.monotonic() - began, 3), want.sha256, "stored"]
 
     def _store_one(self, source: str, folder: str, name: str) -> "list[Any]":
         target = f"{folder}/{name}"
