@@ -113,10 +113,10 @@ def test_a_living_agent_whose_journal_is_damaged_is_drained(make_home: Callable[
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB."""
+    """A file system of 4 MB: our program there has some hundred kB."""
     place = tmp_path / "small"
     place.mkdir(mode=0o700)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(place)], capture_output=True, text=True, check=False)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=700", "tmpfs", str(place)], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"a small file system cannot be mounted here ({done.stderr.strip()}): full disks are tried by fault points only")
     try:
