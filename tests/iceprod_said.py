@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import importlib.util
+import json
 import sys
 from typing import Any
 
@@ -39,6 +41,11 @@ def iceprod_says(text: Any, config: dict[str, Any], parameters: dict[str, Any] |
             return said
         text = said
     return text
+
+
+def iceprod_schema() -> Any:
+    """IceProd 3's own schema of configurations."""
+    return json.loads((importlib.resources.files("iceprod.core") / "data" / "dataset.schema.json").read_text())
 
 
 def accepted(text: str) -> tuple[str, list[str]]:

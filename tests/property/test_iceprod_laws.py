@@ -7,13 +7,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from icp.dsl.foreign.iceprod import convert
 from icp.dsl.steering import parse
-from tests.iceprod_said import ICEPROD, WITHOUT, argv, iceprod_says, steering_of
+from tests.iceprod_said import ICEPROD, WITHOUT, argv, iceprod_says, iceprod_schema, steering_of
 
 RECORDED = Path(__file__).parent.parent / "golden" / "iceprod" / "expressions.json"
 STEERING: dict[str, Any] = {
@@ -23,6 +24,7 @@ STEERING: dict[str, Any] = {
     "nested": {"key": "value", "number": 4}, "sum": "$sum($steering(members))",
 }  # fmt: skip
 JOB = 17
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:iceprod")  # its parser asks for ast.Num
 
 
 def config(args: list[Any]) -> dict[str, Any]:
@@ -133,3 +135,52 @@ def test_whatever_stands_in_parameters_gives_a_file_that_validates(parameters: d
     given["steering"]["parameters"] = parameters
     given["tasks"][0]["trays"][0]["modules"][0].update(args=args, running_class="a.B", src="")
     assert parse(convert(json.dumps(given), "d.json").text, "converted.toml").tasks
+
+
+NAME = st.text("ab_:. -", min_size=1, max_size=5)
+FILE = st.one_of(st.sampled_from(["a.i3", "b.i3", "$(job).i3", "$steering(outfile)", "dir/c.i3"]), st.text("abc[]*$./", min_size=1, max_size=6))
+DATUM = st.fixed_dictionaries({}, optional={
+    "remote": st.one_of(FILE, st.sampled_from(["gsiftp://e.org/x", "$steering(TARGET::2023)/y"])), "local": FILE,
+    "type": st.sampled_from(["permanent", "job_temp", "dataset_temp", "site_temp"]), "movement": st.sampled_from(["input", "output", "both"]),
+    "transfer": st.sampled_from([True, False, "maybe", "yes", "no", 1, 0]),
+})  # fmt: skip
+PARAMETERS = st.dictionaries(NAME, st.one_of(TEXTS, PLAIN, st.integers(), st.booleans(), st.none(), st.lists(st.integers(), max_size=3)), max_size=3)
+ARGS = st.one_of(PLAIN, ARGUMENTS, st.lists(TEXTS, max_size=3), st.dictionaries(NAME, st.one_of(TEXTS, st.none(), st.booleans(), st.integers()), max_size=3))
+MODULE = st.fixed_dictionaries({}, optional={
+    "name": NAME, "parameters": PARAMETERS, "args": ARGS, "src": st.sampled_from(["/x/a.py", "a.sh", "https://e.org/s.py", "$steering(text)", ""]),
+    "running_class": st.sampled_from(["", "a.b.C"]), "env_shell": st.sampled_from(["", "/cvmfs/e.org/env x/v1", "/other/env", "$(text)/env"]),
+    "env_clear": st.booleans(), "configs": st.dictionaries(st.sampled_from(["c.json", "d.json"]), PARAMETERS, max_size=1), "data": st.lists(DATUM, max_size=1),
+})  # fmt: skip
+TRAY = st.fixed_dictionaries({"modules": st.lists(MODULE, min_size=1, max_size=3)}, optional={
+    "name": NAME, "iterations": st.integers(0, 3), "parameters": PARAMETERS,
+})  # fmt: skip
+BATCH = st.dictionaries(st.sampled_from(["requirements", "request_memory", "rank"]), PLAIN, max_size=2)
+NEEDS = st.fixed_dictionaries({}, optional={
+    "cpu": st.integers(1, 64), "gpu": st.integers(0, 4), "memory": st.one_of(st.floats(0.5, 512), st.sampled_from(["$eval(1+$(job))", "4"])),
+    "disk": st.integers(1, 100), "time": st.floats(0.1, 100), "os": st.lists(st.sampled_from(["RHEL_8", "RHEL_9"]), max_size=2), "site": st.just("x"),
+})  # fmt: skip
+TASK = st.fixed_dictionaries({"trays": st.lists(TRAY, min_size=1, max_size=2)}, optional={
+    "data": st.lists(DATUM, max_size=3), "requirements": NEEDS, "parameters": PARAMETERS,
+    "batchsys": st.dictionaries(st.sampled_from(["condor", "pbs"]), BATCH, max_size=2),
+})  # fmt: skip
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> dict[str, Any]:
+    tasks = draw(st.lists(TASK, min_size=1, max_size=3))
+    for number, task in enumerate(tasks):
+        task["name"] = f"task {number}"
+        task["depends"] = [f"task {one}" for one in draw(st.sets(st.integers(0, number - 1)))] if number else []
+    steering = {"parameters": {**STEERING, **draw(PARAMETERS)}, "data": draw(st.lists(DATUM, max_size=1)), "batchsys": {}}
+    return {"version": 3.1, "description": draw(PLAIN), "options": {"jobs_submitted": 40, "dataset": 1}, "steering": steering, "tasks": tasks}
+
+
+@given(configurations())
+def test_whatever_iceprod_3_accepts_becomes_a_file_that_validates(given: dict[str, Any]) -> None:
+    if ICEPROD:
+        jsonschema.validate(given, iceprod_schema())
+    found = convert(json.dumps(given), "d.json")
+    steering = steering_of(found.text)
+    for task in given["tasks"]:
+        ours = next(one for one in steering.tasks if one.name == task["name"].replace(" ", "-"))
+        assert {name.replace(" ", "-") for name in task["depends"]} <= set(ours.after)

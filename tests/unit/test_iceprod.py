@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from icp.dsl.expand import JobContext, Renderer
 from icp.dsl.foreign.iceprod import Converted, convert
 from icp.errors import BadInput
 from icp.model.definition import Steering
-from tests.iceprod_said import accepted, argv, steering_of
+from tests.iceprod_said import ICEPROD, WITHOUT, accepted, argv, iceprod_schema, steering_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,6 +78,12 @@ def test_the_examples_validate_as_they_are(file: Path) -> None:
     if left := accepted(text)[1]:
         pytest.skip(f"not available yet in this version: {', '.join(left)}")
     assert steering_of(text).tasks
+
+
+@pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
+@pytest.mark.parametrize("file", [one for one in FILES if one.suffix == ".json"], ids=lambda file: file.name)
+def test_the_examples_are_what_iceprod_3_accepts(file: Path) -> None:
+    jsonschema.validate(json.loads(file.read_text()), iceprod_schema())
 
 
 def test_figure_3_1_is_the_graph_of_the_thesis() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from icp.dsl.foreign.iceprod_names import Note, Scope
 from icp.dsl.foreign.words import pattern_of
+from icp.dsl.names import unsafe
+from icp.dsl.syntax import split
 
 __all__ = ["Files", "Transfers"]
 
@@ -48,8 +50,10 @@ class _Datum:
 class Transfers:
     """The files of all tasks: what one leaves in a temporary place for another becomes an input from it."""
 
-    def __init__(self, version: float) -> None:
+    def __init__(self, version: float, before: Mapping[str, set[str]]) -> None:
+        """``before``: the tasks that each task comes after."""
         self._version = version
+        self._before = before
         self._data: list[_Datum] = []
         self._files: dict[str, Files] = {}
         self._done: set[str] = set()
@@ -78,7 +82,7 @@ class Transfers:
             scope.note("CHECK", f"data {shown}: IceProd unpacks or packs it; here it comes and goes as it is")
         for name in one.keys() - _SEEN:
             scope.note("NOT CONVERTED", f"data {shown}: {name}")
-        name = scope.text(local) if local else scope.text(remote).rpartition("/")[2]
+        name = _plain(scope.text(local)) if local else scope.text(remote).rpartition("/")[2]
         movement = str(one.get("movement") or ("input" if self._version >= 3 else "both")).lower()
         if kind in _TEMPORARY and not self._is_url(remote, scope):
             where = scope.text(remote) if remote else name
@@ -122,10 +126,10 @@ class Transfers:
 
     def _arrives(self, one: _Datum, files: Files) -> None:
         temporary = one.kind in _TEMPORARY
-        makers = [other for other in self._data if other.movement in ("output", "both") and (other.kind, other.where) == (one.kind, one.where)]
-        if any(other.task == one.task and other is not one for other in makers):
+        makers = [other for other in self._data if other.movement == "output" and (other.kind, other.where) == (one.kind, one.where)]
+        if any(other.task == one.task for other in makers):
             return
-        makers = [other for other in makers if other is not one]
+        makers = [other for other in makers if other.task in self._before[one.task] and self._declares(other)]
         if makers:
             text = f"{makers[0].task}:{_named(makers[0].local)}"
             if makers[0].local != one.local:
@@ -133,7 +137,7 @@ class Transfers:
             if text not in files.inputs:
                 files.inputs.append(text)
         elif temporary:
-            one.scope.note("NOT CONVERTED", f"the temporary file {one.where} comes from no task")
+            one.scope.note("NOT CONVERTED", f"the temporary file {one.where} comes from no task before this one")
             return
         else:
             files.fetch(one.where, one.local)
@@ -141,9 +145,15 @@ class Transfers:
                 one.scope.note("CHECK", f"{one.where} may be missing in IceProd; here it must be there")
         files.arriving.append(one.local)
 
+    def _declares(self, one: _Datum) -> bool:
+        return any(given["name"] == _named(one.local) for given in self.of(one.task).outputs)
+
     def _leaves(self, one: _Datum, files: Files) -> None:
         if one.movement == "both":
             one.scope.note("NOT CONVERTED", f"{one.local} is an input and an output of the task; an output needs a name of its own")
+            return
+        if why := unsafe("".join(piece if isinstance(piece, str) else "x" for piece in split(one.local))):
+            one.scope.note("NOT CONVERTED", f"the output {one.local!r} {why}; it must be a file below the task's directory")
             return
         about: dict[str, Any] = {"name": _named(one.local)}
         if one.optional:
@@ -164,6 +174,11 @@ class Transfers:
 def _named(local: str) -> str:
     """An output's name: here ``*``, ``?`` and ``[`` would make a pattern."""
     return local if "$" in local else pattern_of(local)
+
+
+def _plain(name: str) -> str:
+    """Without what does not count in a path."""
+    return re.sub(r"(?<=/)(?:\.?/)+", "", re.sub(r"\A(?:\./+)+", "", name))
 
 
 def _transfer(given: Any) -> str:

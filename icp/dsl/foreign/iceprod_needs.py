@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from icp.dsl.expressions import Compiler, Place
 from icp.dsl.foreign.classad import requirements as of_classad
 from icp.dsl.foreign.condor_text import Unclear
 from icp.dsl.foreign.condor_words import amount as of_condor
 from icp.dsl.foreign.iceprod_names import Scope
+from icp.dsl.requirements import compile_requirement
+from icp.dsl.syntax import BadExpression
 
 __all__ = ["Asked", "batch_options", "needs"]
 
@@ -89,10 +92,19 @@ def _conditions(text: str, scope: Scope) -> str:
     if "$attr(" in text:
         return scope.text(text)
     try:
-        return of_classad(text)[0]
+        return _classad(text)
     except Unclear as error:
         scope.note("NOT CONVERTED", f"requirements {text!r}: {error}")
         return ""
+
+
+def _classad(text: str) -> str:
+    said = of_classad(text)[0]
+    try:
+        compile_requirement(said, Compiler({}, ()), Place("", "requirements"))
+    except BadExpression as error:
+        raise Unclear(error.reason) from None
+    return said
 
 
 def batch_options(batchsys: Mapping[str, Any], scope: Scope) -> Asked:
@@ -110,13 +122,16 @@ def _batch(system: str, name: str, value: Any, asked: Asked, scope: Scope) -> No
         ours = _CONDOR.get(name.lower().lstrip("+"))
         try:
             if name.lower() == "requirements":
-                asked.clauses.append(of_classad(text)[0])
+                asked.clauses.append(_classad(text))
                 return
             if ours in ("cpus", "gpus") and text.isdigit():
                 asked.resources[ours] = int(text)
                 return
             if ours in ("memory", "disk"):
-                asked.resources[ours] = of_condor(text, "M" if ours == "memory" else "K")
+                size = of_condor(text, "M" if ours == "memory" else "K")
+                if not float(size.split()[0]):
+                    raise Unclear("it asks for nothing")
+                asked.resources[ours] = size
                 return
         except (Unclear, ValueError) as error:
             scope.note("NOT CONVERTED", f"batchsys.{system}.{name} = {json.dumps(value)}: {error}")

@@ -13,7 +13,7 @@ from icp.dsl.foreign.iceprod_names import Note, Scope
 from icp.dsl.foreign.iceprod_needs import Asked, needs
 from icp.dsl.foreign.iceprod_words import Piece
 from icp.dsl.foreign.toml_text import Comment, comment, key, table
-from icp.dsl.foreign.words import expression, sh
+from icp.dsl.foreign.words import sh
 from icp.dsl.syntax import split
 
 __all__ = ["CALL_CLASS", "Tasks"]
@@ -28,7 +28,7 @@ sys.exit(one.Execute({}) or 0)
 """
 """Starts a class of IceProd 1 as IceProd 3 does: ``python -c CALL_CLASS CLASS PARAMETERS``."""
 
-_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*(?![\w(])|\{[A-Za-z_]\w*\})")
 _SHELL = re.compile(r"[\s'\"`\\&;|<>*?#~]")
 _SEEN = {
     "task": {"name", "depends", "task_files", "data", "resources", "parameters", "batchsys", "requirements", "conditions", "container", "trays"},
@@ -59,9 +59,9 @@ class Tasks:
         self.software: dict[str, dict[str, Any]] = {}
         self.call_class = False
         self.names = _named(tasks)
-        self.transfers = Transfers(version)
         self._base = base
         self._tasks = list(zip(self.names, tasks, strict=True))
+        self.transfers = Transfers(version, self._before())
         self._scopes: dict[str, Scope] = {}
         self._owner: dict[str, str] = {}
         for name, task in self._tasks:
@@ -83,6 +83,21 @@ class Tasks:
                 self._owner[own.place] = name
                 self.transfers.collect(name, _files(module), own.at(f"task.{name}.tray{number}.module{at}.data"))
 
+    def _before(self) -> dict[str, set[str]]:
+        """The tasks that each task comes after, over others too."""
+        parents = {name: {self.names[at] for at in self._known(task)[0]} for name, task in self._tasks}
+        found: dict[str, set[str]] = {}
+        for name in self.names:
+            reached: set[str] = set()
+            waiting = list(parents[name])
+            while waiting:
+                one = waiting.pop()
+                if one not in reached:
+                    reached.add(one)
+                    waiting += parents[one]
+            found[name] = reached
+        return found
+
     def lines(self) -> list[str]:
         """The tables of all tasks."""
         out: list[str] = []
@@ -99,7 +114,9 @@ class Tasks:
         comments: list[Note] = []
         if task.get("name") not in (None, "", name):
             entries["\0name"] = Comment(f"in IceProd: {task['name']}")
-        after = [self.names[at] for at in self._parents(task, scope, comments)]
+        parents, missing = self._known(task)
+        comments += [scope.note("NOT CONVERTED", f"depends on {one!r}, and there is no such task") for one in missing]
+        after = [self.names[at] for at in parents]
         after += [one for one in dict.fromkeys(text.partition(":")[0] for text in files.inputs if isinstance(text, str)) if one not in after]
         if after:
             entries["after"] = after
@@ -139,17 +156,18 @@ class Tasks:
             lines += ["", f"    [[{key('task', name)}.tray.module]]", *table(module, "    ")]
         return lines
 
-    def _parents(self, task: Mapping[str, Any], scope: Scope, comments: list[Note]) -> list[int]:
+    def _known(self, task: Mapping[str, Any]) -> tuple[list[int], list[Any]]:
+        """The numbers of its parents, and those that there are not; IceProd 2 also knows them by number."""
         known = [str(other.get("name", "")) for _, other in self._tasks]
-        found = []
+        found, missing = [], []
         for one in task.get("depends") or ():
             if isinstance(one, str) and one in known:
                 found.append(known.index(one))
-            elif re.fullmatch(r"\d+", str(one)) and int(one) < len(known):
+            elif re.fullmatch(r"\d{1,9}", str(one)) and int(one) < len(known):
                 found.append(int(one))
             else:
-                comments.append(scope.note("NOT CONVERTED", f"depends on {one!r}, and there is no such task"))
-        return list(dict.fromkeys(found))
+                missing.append(one)
+        return list(dict.fromkeys(found)), missing
 
     def _rest(self, given: Mapping[str, Any], what: str, scope: Scope) -> list[Note]:
         """What is said there and nowhere known."""
@@ -270,13 +288,13 @@ class Tasks:
 
     def _command(self, program: list[list[Piece]], args: list[list[Piece] | str], scope: Scope) -> Any:
         """A list; a text for the shell where variables of the environment are in it."""
-        words = [*program, *args]
-        literal = [piece for word in words for piece in ([word] if isinstance(word, str) else word) if isinstance(piece, str)]
-        if self.version >= 3 and any(_SHELL.search(part) for text in literal for part in split(text) if isinstance(part, str)):
+        words = [word if isinstance(word, str) else scope.word(word) for word in [*program, *args]]
+        literal = [part for word in words for part in split(word) if isinstance(part, str)]
+        if self.version >= 3 and any(_SHELL.search(part) for part in literal):
             scope.note("CHECK", "IceProd 3 gives its arguments to a shell without quotes; here each is one argument as it stands")
-        if not any(_VARIABLE.search(re.sub(r"\$\w+\(", "", text)) for text in literal):
-            return [word if isinstance(word, str) else scope.word(word) for word in words]
-        return " ".join(_shell_word(word if isinstance(word, str) else scope.word(word)) for word in words)
+        if any(_VARIABLE.search(part) for part in literal):
+            return " ".join(map(_shell_word, words))
+        return words
 
     def _class(self, module: Mapping[str, Any], scope: Scope, prefix: list[list[Piece]]) -> dict[str, Any]:
         """A class of IceProd 1 in a configuration of IceProd 2 or 3: called as IceProd 3 does it."""
@@ -313,50 +331,34 @@ class Tasks:
         return {"python": python, "class": last} | ({"params": params} if params else {})
 
     def _extern(self, extern: Mapping[str, str], scope: Scope) -> str:
-        words = [self._sh(word, scope) for word in [*scope.words(extern.get("exec", "")), *scope.words(extern.get("args", ""))]]
+        words = [_shell_word(scope.word(word)) for word in [*scope.words(extern.get("exec", "")), *scope.words(extern.get("args", ""))]]
         for one, sign in (("in", "<"), ("out", ">"), ("err", "2>")):
             if extern.get(one):
-                words.append(sign + " ".join(self._sh(word, scope) for word in scope.words(extern[one])))
+                words.append(sign + " ".join(_shell_word(scope.word(word)) for word in scope.words(extern[one])))
         return " ".join(words)
-
-    def _sh(self, word: list[Piece], scope: Scope) -> str:
-        return _shell_word("".join(one if isinstance(one, str) else expression(scope.word([one])) for one in word), marked=True)
 
     def _config(self, file: str, data: Any, scope: Scope) -> dict[str, Any]:
         """Writes a file of JSON before the module runs."""
         return {"\0file": Comment(f"writes {file}"), "command": ["/bin/sh", "-c", 'printf %s "$1" > "$2"', "sh", scope.json_of(data), scope.text(file)]}
 
 
-def _shell_word(text: str, marked: bool = False) -> str:
+def _shell_word(text: str) -> str:
     """One word of a text command in which the shell puts in variables of the environment."""
-    if not marked:
-        text = re.sub(r"\$(?=\w+\()", "\0$", text)
-        text = _marked(text)
     out = ""
-    for number, part in enumerate(text.split("\0")):
-        if number % 2:
-            out += part
+    for part in split(text):
+        if not isinstance(part, str):
+            out += part.text
             continue
         at = 0
         for match in _VARIABLE.finditer(part):
-            out += sh(part[at : match.start()]).replace("''", "") + f'"{match[0]}"'
+            out += _quoted(part[at : match.start()]) + f'"{match[0]}"'
             at = match.end()
-        rest = sh(part[at:])
-        out += "" if rest == "''" else rest
+        out += _quoted(part[at:])
     return out or "''"
 
 
-def _marked(text: str) -> str:
-    """Expressions between NULs, as ``words`` wants them, where only their beginnings are marked."""
-    out, at = "", 0
-    while (start := text.find("\0", at)) >= 0:
-        end, depth = text.index("(", start) + 1, 1
-        while end < len(text) and depth:
-            depth += (text[end] == "(") - (text[end] == ")")
-            end += 1
-        out += text[at:start] + expression(text[start:end].replace("\0", ""))
-        at = end
-    return out + text[at:]
+def _quoted(text: str) -> str:
+    return sh(text) if text else ""
 
 
 def _files(given: Mapping[str, Any]) -> list[Mapping[str, Any]]:

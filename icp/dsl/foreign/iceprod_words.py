@@ -196,7 +196,10 @@ class Translator:
                 parts.append(_quoted(arg[1:-1] if arg[0] in "'\"" else arg, held, bare=True))
                 numeric = False
                 continue
-            if not _HELD.search(arg) and not _is_number(arg, whole=conversion[-1].lower() in "xo"):
+            if _HELD.search(arg):
+                if not re.fullmatch(r"[+-]?[0-9.]*", _HELD.sub("", arg.strip())):
+                    return None
+            elif not _is_number(arg, whole=conversion[-1].lower() in "xo"):
                 return None
             parts.append(_restored(arg.strip(), held))
         return Expr(f"$sprintf({', '.join(parts)})", "text", padded=self._strict and bool(conversions) and numeric)
