@@ -58,6 +58,7 @@ PANELS = {
     "Keep": {
         "ledger": ("icp.commands.ledger:app", "Check, back up or adopt the ledger."),
         "config": ("icp.commands.config:app", "Show, set or explain the configuration."),
+        "shell": ("icp.commands.shell:shell", "Type commands without icp in front."),
     },
 }
 """Panel of the help -> command -> (module:function, or module:app for a command that has commands of its own; one line of help)."""
