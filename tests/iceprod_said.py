@@ -97,7 +97,7 @@ def argv(steering: Steering, task: str, job: int = 0) -> list[list[Any]]:
     """What a job runs, as ``icp expand`` shows it."""
     about = next(one for one in steering.tasks if one.name == task)
     context = JobContext(steering.name, steering.seed or 0, job, steering.jobs.count, steering.jobs.row(job))
-    return [step["argv"] for step in Renderer(steering, about).render(context, SiteContext("site", {}, {})).steps]
+    return [step["argv"] for step in Renderer(steering, about).render(context, SiteContext("site", {}, {"gpu_number": 1})).steps]
 
 
 def steering_of(text: str) -> Steering:

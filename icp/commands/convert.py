@@ -17,6 +17,7 @@ def convert(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the steering file there instead of printing it.", show_default=False)] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-n", min=1, help="How many jobs; IceProd's files do not say it.", show_default=False)] = None,
     dataset: Annotated[int | None, typer.Option("--dataset", help="The number that $(dataset) stands for.", show_default=False)] = None,
+    port: Annotated[bool, typer.Option("--port", help="Write python, class and params for classes of IceProd 1, which you write anew.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the file that -o names.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what a person must look at as JSON, and the text in it unless -o is given.")] = False,
 ) -> None:
@@ -44,7 +45,7 @@ def convert(
         raise BadInput(f"{file} is not UTF-8 (byte {error.start}).") from None
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}.") from None
-    found = converted(text, str(file), jobs, dataset)
+    found = converted(text, str(file), jobs, dataset, port)
     if output is not None:
         try:
             with output.open("w" if force else "x", encoding="utf-8") as stream:

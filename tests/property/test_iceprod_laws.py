@@ -83,8 +83,12 @@ EVALS = st.recursive(
     max_leaves=5,
 )
 FORMATS = st.one_of(
-    st.tuples(st.sampled_from(["%d", "%04d", "%i", "%.2f", "%8.3e", "%g", "x%d", "%d_y"]), st.sampled_from(["", "'", '"']), EVALS).map(
+    st.tuples(st.sampled_from(["%d", "%i", "%.2f", "%8.3e", "%g", "x%d", "%d_y"]), st.sampled_from(["", "'", '"']), EVALS).map(
         lambda three: f"$sprintf({three[1]}{three[0]}{three[1]},{three[2]})"
+    ),
+    # not of negative numbers: IceProd reads -001, where it stands alone, as -1.0
+    st.tuples(st.sampled_from(["%04d", "'%09d'"]), st.sampled_from(["$(job)", "7", "$steering(seven)", "$(dataset)"])).map(
+        lambda two: f"$sprintf({','.join(two)})"
     ),
     st.tuples(EVALS, EVALS).map(lambda two: f'$sprintf("%d-%07d.i3", {two[0]},{two[1]})'),
     st.sampled_from(["$steering(text)", "'a'", '"b"', "a", " c", "$(outfile)"]).map(lambda arg: f"$sprintf('%s.%s',{arg},$(task))"),

@@ -36,8 +36,8 @@ def module(**keys: Any) -> dict[str, Any]:
     return {"trays": [{"modules": [{"src": "/bin/echo", "env_clear": False, **keys}]}]}
 
 
-def xml(inside: str) -> Converted:
-    return convert(f'<?xml version="1.0"?>\n<configuration version="3.0">{inside}</configuration>', "old.xml", jobs=10)
+def xml(inside: str, port: bool = False) -> Converted:
+    return convert(f'<?xml version="1.0"?>\n<configuration version="3.0">{inside}</configuration>', "old.xml", jobs=10, port=port)
 
 
 def table(found: Converted) -> dict[str, Any]:
@@ -304,24 +304,37 @@ def test_tasks_and_parents_are_found_however_they_are_written(tasks: str) -> Non
     assert {task.name: task.after for task in steering.tasks} == {"a": (), "b": ("a",)}
 
 
-def test_parameters_of_a_class_have_their_types() -> None:
-    found = xml("""<tray><module name="m" class="corsika.Corsika">
+TYPED = """<tray><module name="m" class="corsika.Corsika">
       <int name="i" value="007"/> <double name="d"><value>1e3</value></double> <bool name="b" value="true"/> <string><name>s</name><value>1e3</value></string>
       <intv name="v"><value>1</value><value>$args(procnum)</value></intv> <parameter type="string" name="e">x$steering(n)</parameter>
       <OMKey name="k"><map><cvalue>3</cvalue><cvalue>9</cvalue></map></OMKey> <double name="u"><value unit="I3Units::GeV">5</value></double>
-    </module></tray><steering><parameter type="string" name="n" value="7"/></steering>""")
+      <int name="g" value="$eval($steering(n) + 1)"/>
+    </module></tray><steering><parameter type="string" name="n" value="7"/></steering>"""
+
+
+def test_parameters_of_a_class_have_their_types() -> None:
+    ((*start, name, text),) = argv(steering_of(xml(TYPED).text), "main", 3)
+    assert (start[0], name) == ("python", "corsika.Corsika")
+    assert json.loads(text) == {
+        "i": 7, "d": 1000.0, "b": True, "s": "1e3", "v": [1, 3], "e": "x7", "k": ["3", "9"], "u": "5*I3Units::GeV", "g": 8,
+    }  # fmt: skip
+
+
+def test_a_class_that_is_written_anew_has_parameters_in_the_file() -> None:
+    found = xml(TYPED, port=True)
     (one,) = table(found)["task"]["main"]["tray"][0]["module"]
     assert (one["python"], one["class"]) == ("corsika.py", "Corsika")
     assert one["params"] == {
-        "i": 7, "d": 1000.0, "b": True, "s": "1e3", "v": [1, "$args(job)"], "e": "x$steering(n)", "k": ["3", "9"], "u": "5*I3Units::GeV",
+        "i": 7, "d": 1000.0, "b": True, "s": "1e3", "v": [1, "$eval($args(job))"], "e": "x$steering(n)", "k": ["3", "9"], "u": "5*I3Units::GeV",
+        "g": "$eval($steering(n) + 1)",
     }  # fmt: skip
 
 
 def test_the_module_for_external_ones_names_its_file() -> None:
     found = xml('<tray><module class="i3.i3"><string name="class" value="mine.Sim"/><string name="URL" value="http://svn.org/mine/sim.py"/>'
-                '<int name="n" value="1"/></module></tray>')  # fmt: skip
+                '<int name="n" value="1"/></module></tray>', port=True)  # fmt: skip
     (one,) = table(found)["task"]["main"]["tray"][0]["module"]
-    assert one == {"python": "sim.py", "class": "Sim", "params": {"n": 1}}
+    assert one == {"python": "sim.py", "class": "Sim", "url": "http://svn.org/mine/sim.py", "params": {"n": 1}}
     marked(found, "CHECK", "http://svn.org/mine/sim.py")
 
 

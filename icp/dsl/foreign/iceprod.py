@@ -29,8 +29,11 @@ class Converted:
     tasks: int
 
 
-def convert(text: str, path: str, jobs: int | None = None, dataset: int | None = None) -> Converted:
-    """``jobs`` and ``dataset`` are what IceProd's configuration does not hold: how many, and its number. BadInput."""
+def convert(text: str, path: str, jobs: int | None = None, dataset: int | None = None, port: bool = False) -> Converted:
+    """``jobs`` and ``dataset`` are what IceProd's configuration does not hold: how many, and its number. BadInput.
+
+    ``port``: classes of IceProd 1 are to be written anew, as modules of ours; otherwise they are called as they are.
+    """
     xml = text.lstrip("\ufeff \t\r\n").startswith("<")
     config = read_xml(text, path) if xml else read_json(text, path)
     version = 1.0 if xml and not config.get("strict") else _version(config)
@@ -49,7 +52,7 @@ def convert(text: str, path: str, jobs: int | None = None, dataset: int | None =
     before = len(variables.notes)
     shared = batch_options(steering.get("batchsys") or {}, scope.at("steering"))
     head += map(str, variables.notes[before:])
-    tasks = Tasks(given, scope, base, version, shared)
+    tasks = Tasks(given, scope, base, version, shared, port)
     body = tasks.lines()
     for option in options:
         if option not in ("dataset", "jobs_submitted") and option not in variables.used_options():

@@ -51,10 +51,11 @@ class _Tray:
 class Tasks:
     """All of a configuration's tasks; ``lines`` are the tables, ``software`` the environments that they name."""
 
-    def __init__(self, tasks: Sequence[Mapping[str, Any]], outer: Scope, base: Sequence[Mapping[str, Any]], version: float, shared: Asked) -> None:
+    def __init__(self, tasks: Sequence[Mapping[str, Any]], outer: Scope, base: Sequence[Mapping[str, Any]], version: float, shared: Asked, port: bool) -> None:
         self.outer = outer
         self.version = version
         self.shared = shared
+        self.port = port
         self.strict = outer.variables.strict
         self.software: dict[str, dict[str, Any]] = {}
         self.call_class = False
@@ -127,7 +128,7 @@ class Tasks:
         before = len(scope.variables.notes)
         entries.update(needs(task, scope, self.version, self.shared))
         if task.get("container"):
-            comments.append(scope.note("NOT CONVERTED", f"container = {json.dumps(task['container'])}: say it with the site, or with the software"))
+            comments.append(scope.note("NOT CONVERTED", f"container = {json.dumps(task['container'])}: it belongs to a [software.NAME] that the task names"))
         if task.get("task_files"):
             about = 'task_files: IceProd looks up the input files of each job; here jobs.files = "data/*.i3" gives a job a file'
             comments.append(scope.note("NOT CONVERTED", about))
@@ -231,7 +232,7 @@ class Tasks:
         if module.get("extern"):
             return [*before, {"command": self._extern(module["extern"], scope)}]
         if "params" in module:
-            return [*before, self._class_of_1(module, scope)]
+            return [*before, self._ported(module, scope) if self.port else self._class({**module, "args": module["params"]}, scope, prefix)]
         running, src = module.get("running_class"), module.get("src")
         if running and (self.version < 3 or not src):
             return [*before, self._class(module, scope, prefix)]
@@ -297,8 +298,9 @@ class Tasks:
         return words
 
     def _class(self, module: Mapping[str, Any], scope: Scope, prefix: list[list[Piece]]) -> dict[str, Any]:
-        """A class of IceProd 1 in a configuration of IceProd 2 or 3: called as IceProd 3 does it."""
+        """A class of IceProd 1: called as IceProd 3 does it."""
         self.call_class = True
+        running = str(module["running_class"])
         args = module.get("args")
         if isinstance(args, str):
             try:
@@ -308,27 +310,25 @@ class Tasks:
                 args = {"args": args}
         if isinstance(args, dict) and set(args) == {"args", "kwargs"}:
             args = args["kwargs"]
-        if module.get("src"):
-            scope.note("CHECK", f"src = {json.dumps(module['src'])}: IceProd 2 loads the class from this file; here it must be importable")
-        words: list[list[Piece] | str] = ["$steering(call_class)", scope.text(str(module["running_class"])), scope.json_of(args or {})]
+        if src := module.get("src") or module.get("url"):
+            scope.note("CHECK", f"{running} comes from {src} in IceProd; here it must be importable where the task runs")
+        words: list[list[Piece] | str] = ["$steering(call_class)", scope.text(running), scope.json_of(args or {})]
         return {"command": [*(scope.word(word) for word in prefix), "python", "-c", *(str(word) for word in words)]}
 
-    def _class_of_1(self, module: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
-        """A module of IceProd 1."""
+    def _ported(self, module: Mapping[str, Any], scope: Scope) -> dict[str, Any]:
+        """A module of IceProd 1 whose class somebody writes anew."""
         name = scope.text(str(module.get("running_class") or "Module"))
         folder, _, last = name.rpartition(".")
         url = str(module.get("url") or "")
         python = url.rpartition("/")[2] or (folder.replace(".", "/") or last.lower()) + ".py"
-        if url:
-            scope.note("CHECK", f"url = {json.dumps(url)}: IceProd fetched the module from there; {python} must be beside this file")
-        scope.note("CHECK", f"{name} is a class for IceProd 1: {python} must hold one that is written for icp (docs/iceprod.md)")
+        scope.note("CHECK", f"{name} is a class for IceProd 1: {url or python} must hold one that is written for icp")
         params = {}
         for one, value in (module.get("params") or {}).items():
             if value is None:
                 scope.note("NOT CONVERTED", f"{one} = null")
             else:
                 params[one] = scope.value(value)
-        return {"python": python, "class": last} | ({"params": params} if params else {})
+        return {"python": python, "class": last} | ({"url": url} if url else {}) | ({"params": params} if params else {})
 
     def _extern(self, extern: Mapping[str, str], scope: Scope) -> str:
         words = [_shell_word(scope.word(word)) for word in [*scope.words(extern.get("exec", "")), *scope.words(extern.get("args", ""))]]

@@ -337,6 +337,8 @@ def _text(element: Element) -> str:
 
 
 def _typed(text: str, kind: str, typed: bool) -> Any:
+    if typed and kind in ("int", "integer", "long", "float", "double") and "$" in text:
+        return text if text.startswith("$eval(") else f"$eval({text})"  # so that it is a number, whatever its parts are
     try:
         if kind in ("int", "integer", "long"):
             number: Any = int(text)
