@@ -129,6 +129,17 @@ def safe(name: str) -> str:
     return plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
 
 
+def _unquoted(pieces: Sequence[Piece]) -> list[Piece] | None:
+    """What IceProd 2 and 3 read of a text in single quotes: the text without them."""
+    first, last = pieces[0], pieces[-1]
+    if not isinstance(first, str) or not isinstance(last, str) or len(pieces) < 2 or first[0] not in "'\"" or last[-1] not in "'\"":
+        return None
+    inside = [first[1:], *pieces[1:-1], last[:-1]]
+    if first[0] == last[-1] == '"' or any(re.search(r"['\"\\\x00-\x1f]", piece) for piece in inside if isinstance(piece, str)):
+        return None
+    return [piece for piece in inside if piece]
+
+
 class Scope:
     """Where a text stands: parameters of the module, the tray, the task and the file, the inner ones first."""
 
@@ -193,7 +204,9 @@ class Scope:
 
     def computed(self, family: str, pieces: Sequence[Piece]) -> Expr | None:
         name = "".join(re.sub(r"[^A-Za-z0-9_-]+", "_", piece) if isinstance(piece, str) else as_word(piece).text for piece in pieces)
-        if self.in_steering or family not in ("", "steering"):
+        shape = "".join(re.escape(re.sub(r"[^A-Za-z0-9_-]+", "_", piece)) if isinstance(piece, str) else ".+" for piece in pieces)
+        known = [variable.name for variable in self.levels[-1].values()] if self.levels else []
+        if self.in_steering or family not in ("", "steering") or not any(re.fullmatch(shape, one) for one in known):
             return None
         self.note("CHECK", f"$steering({name}): a computed name; the variables that it may mean are those of [steering]")
         return Expr(f"$steering({name})")
@@ -265,6 +278,11 @@ class Scope:
             plain = "".join(map(str, pieces))
             read = reads_as(plain) if self.variables.strict else plain
             return self.value(read) if isinstance(read, list | dict) else joined([read]) if isinstance(read, str) else read
+        if self.variables.strict and (inside := _unquoted(pieces)) is not None:
+            return self.of_pieces(inside)
+        lists = [piece for piece in pieces if isinstance(piece, Expr) and piece.kind == "list"]
+        if self.variables.strict and len(lists) == 1 and all(piece is lists[0] or (isinstance(piece, str) and piece.isspace()) for piece in pieces):
+            pieces = lists  # blanks around a list do not count
         only = pieces[0] if len(pieces) == 1 else ""
         if not isinstance(only, Expr):
             return self._digits(pieces) or self._joined(pieces)

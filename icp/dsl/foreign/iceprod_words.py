@@ -115,8 +115,10 @@ class Translator:
         at = 0
         while (match := _START.search(text, at)) is not None:
             end = _closing(text, match.end(), "()")
-            if end is None:
-                break
+            if end is None:  # it does not end: a text, in which others may
+                out.append(text[at : match.end()])
+                at = match.end()
+                continue
             out.append(text[at : match.start()])
             at = end + 1
             piece = self._call(match[1], text[match.end() : end])
@@ -216,7 +218,7 @@ class Translator:
         return Expr(f"$choice({', '.join(_quoted(part, held, bare=True) for part in parts)})", kinds.pop() if len(kinds) == 1 else "unknown")
 
     def _reduce(self, name: str, inner: list[Piece]) -> Expr | None:
-        known: Any = None
+        known: Any = None if inner else ""
         if len(inner) == 1:
             only = inner[0]
             known = reads_as(only) if isinstance(only, str) else only.raw
