@@ -174,7 +174,7 @@ def test_names_that_cannot_be_variables_are_renamed_and_said() -> None:
 
 DATA = [
     {"name": "a", "trays": module()["trays"], "data": [{"local": "x", "type": "job_temp", "movement": "output"},
-     {"local": "h[1]", "remote": "gsiftp://e.org/h", "movement": "output", "transfer": "maybe"},
+     {"local": "h", "remote": "gsiftp://e.org/h", "movement": "output", "transfer": "maybe"},
      {"local": "n", "remote": "g", "movement": "output", "transfer": False}]},
     {"name": "b", "depends": ["a"], "trays": module(args="$(input) $(output)")["trays"], "data": [{"local": "x", "type": "job_temp", "movement": "input"},
      {"remote": "https://e.org/d/t.gz"}, {"remote": "rel/u.gz", "local": "v"}, {"local": "gone", "type": "job_temp"},
@@ -185,7 +185,7 @@ DATA = [
 def test_data_become_inputs_and_outputs() -> None:
     found = of(DATA)
     tasks = table(found)["task"]
-    assert tasks["a"]["outputs"] == [{"name": "x", "keep": False}, {"name": "h[[]1]", "optional": True, "keep": False, "url": "gsiftp://e.org/h"}]
+    assert tasks["a"]["outputs"] == [{"name": "x", "keep": False}, {"name": "h", "optional": True, "keep": False, "url": "gsiftp://e.org/h"}]
     assert tasks["b"]["inputs"] == ["a:x", {"url": "https://e.org/d/t.gz"}, {"url": "$steering(data_url)rel/u.gz", "name": "v"}]
     assert tasks["b"]["outputs"] == [{"name": "y", "keep": False, "url": "$steering(data_url)p/$args(job)"}]
     marked(found, "NOT CONVERTED", "gone")

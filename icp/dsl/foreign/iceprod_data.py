@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icp.dsl.foreign.iceprod_names import Note, Scope
+from icp.dsl.foreign.words import name as escaped
 from icp.dsl.foreign.words import pattern_of
-from icp.dsl.names import unsafe
+from icp.dsl.names import is_glob, unsafe
 from icp.dsl.syntax import split
 
 __all__ = ["Files", "Transfers"]
@@ -91,12 +92,12 @@ class Transfers:
         return _Datum(task, kind, name, where, movement, transfer == "maybe", scope)
 
     def _is_url(self, remote: str, scope: Scope) -> bool:
-        """Whether it begins with a protocol; what is computed is taken for one."""
-        first = scope.translator.pieces(remote)[:1]
-        if not first:
+        """Whether it begins with a protocol, as far as that is known."""
+        pieces = scope.translator.pieces(remote)
+        if not pieces:
             return False
-        begins = first[0] if isinstance(first[0], str) else first[0].raw
-        return begins is None or re.match(r"[a-z][a-z0-9+.-]*:", str(begins)) is not None
+        begins = pieces[0] if isinstance(pieces[0], str) else pieces[0].begins or str(pieces[0].raw)
+        return re.match(r"[a-z][a-z0-9+.-]*:/", begins) is not None
 
     def _url(self, kind: str, remote: str, scope: Scope) -> str:
         url = scope.text(remote)
@@ -115,13 +116,16 @@ class Transfers:
         if task in self._done:
             return files
         self._done.add(task)
-        for one in [one for one in self._data if one.task == task]:
-            before = len(one.scope.variables.notes)
-            if one.movement in ("input", "both"):
-                self._arrives(one, files)
-            if one.movement in ("output", "both"):
-                self._leaves(one, files)
-            files.notes += one.scope.variables.notes[before:]
+        own = [one for one in self._data if one.task == task]
+        arriving = [one for one in own if one.movement in ("input", "both")]
+        for take, data in ((self._arrives, arriving), (self._leaves, [one for one in own if one.movement in ("output", "both")])):
+            for one in data:
+                before = len(one.scope.variables.notes)
+                if why := unsafe("".join(piece if isinstance(piece, str) else "x" for piece in split(one.local))):
+                    one.scope.note("NOT CONVERTED", f"the file {one.local!r} {why}; it must be one below the task's directory")
+                else:
+                    take(one, files)
+                files.notes += one.scope.variables.notes[before:]
         return files
 
     def _arrives(self, one: _Datum, files: Files) -> None:
@@ -130,10 +134,14 @@ class Transfers:
         if any(other.task == one.task for other in makers):
             return
         makers = [other for other in makers if other.task in self._before[one.task] and self._declares(other)]
+        name = makers[0].local if makers else one.local
+        if name in files.arriving:
+            one.scope.note("NOT CONVERTED", f"another file arrives as {name}; {one.where} needs a name of its own")
+            return
         if makers:
             text = f"{makers[0].task}:{_named(makers[0].local)}"
-            if makers[0].local != one.local:
-                one.scope.note("CHECK", f"IceProd gives it as {one.local}; here it arrives as {makers[0].local}")
+            if name != one.local:
+                one.scope.note("CHECK", f"IceProd gives it as {one.local}; here it arrives as {name}")
             if text not in files.inputs:
                 files.inputs.append(text)
         elif temporary:
@@ -143,24 +151,24 @@ class Transfers:
             files.fetch(one.where, one.local)
             if one.optional:
                 one.scope.note("CHECK", f"{one.where} may be missing in IceProd; here it must be there")
-        files.arriving.append(one.local)
+        files.arriving.append(name)
 
     def _declares(self, one: _Datum) -> bool:
         return any(given["name"] == _named(one.local) for given in self.of(one.task).outputs)
 
     def _leaves(self, one: _Datum, files: Files) -> None:
-        if one.movement == "both":
+        if one.movement == "both" or one.local in files.arriving:
             one.scope.note("NOT CONVERTED", f"{one.local} is an input and an output of the task; an output needs a name of its own")
-            return
-        if why := unsafe("".join(piece if isinstance(piece, str) else "x" for piece in split(one.local))):
-            one.scope.note("NOT CONVERTED", f"the output {one.local!r} {why}; it must be a file below the task's directory")
             return
         about: dict[str, Any] = {"name": _named(one.local)}
         if one.optional:
             about["optional"] = True
         about["keep"] = False
-        if one.kind not in _TEMPORARY:
+        if one.kind not in _TEMPORARY and about["name"] == one.local:
             about["url"] = one.where
+        elif one.kind not in _TEMPORARY:
+            about.pop("keep")
+            one.scope.note("NOT CONVERTED", f"{one.local} is a pattern here, and goes to no single URL ({one.where}); it comes home")
         same = [given for given in files.outputs if given["name"] == about["name"]]
         if same and "url" in about and "url" not in same[0]:
             same[0].update(url=one.where)
@@ -173,7 +181,11 @@ class Transfers:
 
 def _named(local: str) -> str:
     """An output's name: here ``*``, ``?`` and ``[`` would make a pattern."""
-    return local if "$" in local else pattern_of(local)
+    return "".join(escaped(pattern_of(piece)) if isinstance(piece, str) else piece.text for piece in split(local)) if is_glob(_fixed(local)) else local
+
+
+def _fixed(local: str) -> str:
+    return "".join(piece for piece in split(local) if isinstance(piece, str))
 
 
 def _plain(name: str) -> str:

@@ -236,7 +236,8 @@ class Scope:
             inner = pieces[0] if len(pieces) == 1 and isinstance(pieces[0], Expr) else Expr("", "text")
             constant = None if any(isinstance(piece, Expr) for piece in pieces) else "".join(map(str, pieces))
             padded = inner.padded or (len(pieces) > 1 and bool(self._digits(pieces)))
-            found = Expr(text, inner.kind, inner.raw if inner.text else constant, padded)
+            begins = (pieces[0] if isinstance(pieces[0], str) else pieces[0].begins or written(pieces[0].raw or "")) if pieces else ""
+            found = Expr(text, inner.kind, inner.raw if inner.text else constant, begins, padded)
         variable.known = found
         return found
 

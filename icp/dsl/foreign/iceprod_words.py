@@ -31,6 +31,8 @@ class Expr:
     kind: str = "unknown"
     """number, text, flag, list or unknown"""
     raw: Any = None
+    begins: str = ""
+    """What its value begins with, where that is known."""
     padded: bool = False
     """It is a text of digits, which IceProd reads as a number where it stands alone."""
 
@@ -204,7 +206,8 @@ class Translator:
             elif not _is_number(arg, whole=conversion[-1].lower() in "xo"):
                 return None
             parts.append(_restored(arg.strip(), held))
-        return Expr(f"$sprintf({', '.join(parts)})", "text", padded=self._strict and bool(conversions) and numeric)
+        begins = re.split(r"[%\0]", form)[0]
+        return Expr(f"$sprintf({', '.join(parts)})", "text", begins=begins, padded=self._strict and bool(conversions) and numeric)
 
     def _choice(self, inner: list[Piece]) -> Expr | None:
         if not inner or inner == [""]:
