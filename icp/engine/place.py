@@ -36,6 +36,8 @@ class Place:
     """What the conversation under way asks."""
     left: dict[str, str] = field(default_factory=dict)
     """pilot -> batch id of those that it asks the accounting for"""
+    fresh: bool = True
+    """Its batch system was not asked yet by this engine, and may have jobs of ours that the ledger does not know."""
     calm: float = 0.0
     """Seconds that pass between its conversations, and when (time.monotonic) the next one is due."""
     due: float = 0.0

@@ -226,7 +226,8 @@ class Engine:
         site.left = pilots.left(db, site.id, account=site.config.scheduler != "none" and site.config.accounting is not False)
         if box is None and not site.left and not sites.anything_there(db, site.id) and not sites.asked_after(db, site.id):
             return None, Query()
-        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if site.left or pilots.listed(db, site.id) else []
+        told = site.left or site.fresh or pilots.listed(db, site.id)
+        asked = site.batch.questions(self.ledger.uuid, list(site.left.values()), site.config.accounting) if told else []
         site.large = [one for one in wanted if one.size > self.large]
         site.home = Home((one for one in wanted if one.size <= self.large), self.incoming)
         with self.ledger.write():
@@ -257,6 +258,7 @@ class Engine:
         if site.query.batch:
             known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
             if not isinstance(known, Unknown):
+                site.fresh = False
                 with self.ledger.write() as db:
                     pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails, site.left)
         arrived = self._home(site, answer, now, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ AGAIN = 300.0
 """Observed seconds after which the end of a pilot is ordered again, if its job is still listed."""
 NO_PYTHON, NO_PYTHON_TWICE = 127, 2
 """Exit of a pilot that found no Python, and how many of them in a row pause a site: the next will find none either."""
+STRANGER = "the batch system has a job with a name of this ledger's that this ledger did not submit, or forgot: it is cancelled"
 HOLLOW = 60.0
 """Observed seconds after which a batch job all of whose agents have ended is cancelled."""
 HOLD, LONGEST_HOLD = 30, 3600
@@ -134,8 +136,10 @@ def settle_pilots(
     """
     if batch is None:
         return
+    batch = {key: known for key, known in batch.items() if _KEY.match(key)}  # a folder among pilots' may have any name
     _account(db, site, batch, asked)
     observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    _strangers(db, site, batch, now)
     for pilot, key, state, job in pilots_of(db, site):
         known = batch.get(key.hex(), _ABSENT)
         agents = db.execute("SELECT state, count(*) FROM agent WHERE pilot = ? GROUP BY state", (pilot,)).fetchall()
@@ -186,6 +190,7 @@ def _hollow(db: sqlite3.Connection, pilot: int, ended: int, now: float, observed
         )
 
 
+_KEY = re.compile(r"[0-9a-f]{16}\Z")
 _ABSENT = Known("absent")
 _ALIVE = ("pending", "running")
 
@@ -217,6 +222,21 @@ def _give_up(db: sqlite3.Connection, site: int, pilot: int, known: Known, observ
     db.execute("UPDATE pilot SET stopping = 1, reason = ? WHERE id = ? AND stopping = 0", (why, pilot))
     if paused is None:
         pause(db, site, why)
+
+
+def _strangers(db: sqlite3.Connection, site: int, batch: Mapping[str, Known], now: float) -> None:
+    """Jobs that live under a name of ours and that no row is of (a restored backup does not know them, or somebody else made them) get a row, and end.
+
+    Not before the next listing: agents of theirs show until then, and are told to finish what they do.
+    """
+    db.execute("UPDATE pilot SET stopping = 1 WHERE site = ? AND live = 1 AND stopping = 0 AND reason = ? AND word IS NOT NULL", (site, STRANGER))
+    known_here = {key.hex() for _, key, _, _ in pilots_of(db, site)}
+    for key, known in batch.items():
+        if known.word not in _ALIVE or not known.job or key in known_here:
+            continue
+        if db.execute("SELECT 1 FROM pilot WHERE key = ?", (bytes.fromhex(key),)).fetchone() is None:
+            pilot = make_pilot(db, site, bytes.fromhex(key), PilotSpec(), now)
+            db.execute("UPDATE pilot SET batch = ?, reason = ? WHERE id = ?", (known.job, STRANGER, pilot))
 
 
 def _strays(db: sqlite3.Connection, site: int, batch: Mapping[str, Known]) -> None:

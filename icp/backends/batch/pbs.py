@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from icp.backends.base import Unknown
 from icp.backends.batch import Answers
@@ -150,8 +151,17 @@ def _exit(text: str) -> int | None:
     return 128 + number - 256 if number >= 256 else number
 
 
+def _between(begin: str, end: str) -> float | None:
+    """Torque's commands over SLURM tell no use; they call a job's start mtime, and its end ctime. A server's ctime is never after its mtime."""
+    try:
+        first, last = (datetime.strptime(one, "%a %b %d %H:%M:%S %Y") for one in (begin, end))  # noqa: DTZ007  two times of one clock
+    except ValueError:
+        return None
+    return (last - first).total_seconds() if last > first else None
+
+
 def _core_seconds(row: Mapping[str, str]) -> float | None:
-    wall = seconds(row.get("resources_used.walltime", ""))
+    wall = seconds(row.get("resources_used.walltime", "")) if "resources_used.walltime" in row else _between(row.get("mtime", ""), row.get("ctime", ""))
     cpus = row.get("resources_used.ncpus") or row.get("Resource_List.ncpus") or row.get("total_execution_slots") or ""
     return wall * int(cpus) if wall is not None and cpus.isdigit() else None
 
