@@ -3,7 +3,8 @@ each finding means).
 
 It goes through the same rendering, order and receipt as a pilot, in ``<root>/check/<id>`` with an id of its own: no ledger and
 no engine is needed, and none is disturbed. What is found is kept beside the ledger, in the state directory, after each step:
-a check that was left alone is taken up again by the next look.
+a check that was left alone is taken up again by the next look. Where workers share no file system with the login node nothing can
+meet: the job tells of what came along, in what is brought back.
 """
 
 from __future__ import annotations
@@ -144,11 +145,13 @@ class Check:
 
     def _submit(self) -> None:
         """The spool is made, the program sent, the job submitted: one exchange."""
-        body = Body(str(self.spool), str(self.place.program), self.pilot, self.site.python, self.site.modules, self.site.setup, self.site.env,
-                    self.site.scratch, ("canary", "work"))  # fmt: skip
+        shared = self.site.shared
+        body = Body(str(self.spool) if shared else "bag", str(self.place.program) if shared else self.place.program.name, self.pilot, self.site.python,
+                    self.site.modules, self.site.setup, self.site.env, self.site.scratch, ("canary", "work" if shared else "carried"),
+                    bagged=not shared)  # fmt: skip
         try:
             captured = self.batch.render(self.job)
-            files = {**captured.files, self.batch.body: pilot_body(body)}
+            files = {**captured.files, self.batch.body: pilot_body(body), **({} if shared else {"bag": self.id})}
         except BadInput as error:
             raise Stopped("; ".join(error.mistakes or (error.message,)), f"`icp config set site.{self.site.name}.KEY VALUE`") from None
         if self.site.host is None:
@@ -206,6 +209,12 @@ class Check:
             return  # the next look sees more
         seen = json.loads(outcome.out)
         self._watcher(seen)
+        if not self.site.shared:
+            if isinstance(seen.get("back"), dict):
+                self._carried(seen["back"])
+            else:
+                self._waits(states, seen)
+            return
         if seen.get("hello") and not self._said("started"):
             hello = seen["hello"]
             self.record["job"] = self.record["job"] or (states[self.pilot].job if not isinstance(states, Unknown) and self.pilot in states else None)
@@ -253,6 +262,8 @@ class Check:
         how = "" if known is None else f" ({known.reason or ('exit ' + str(known.exit) if known.exit is not None else 'no exit code')})"
         if said:
             raise Stopped(f"the job ended{how} before it could say hello: {said[-1][:300]}", self._mend(said[-1]))
+        if not self.site.shared:
+            raise Stopped(f"the job ended{how}, and nothing came back of it", "look into the job's log with the pool's own tools, and try again")
         raise Stopped(f"the job ended{how} and left nothing in {self.spool}: its node does not see that directory",
                       f"`icp config set site.{self.site.name}.root DIR`, with a place that login node and workers share")  # fmt: skip
 
@@ -265,6 +276,16 @@ class Check:
         """Whether the job has been gone for longer than a file system may hide what it wrote."""
         since = self.record.setdefault("missing", time.time())
         return bool(time.time() - since > (GRACE if self.site.scheduler != "none" else 5))
+
+    def _carried(self, hello: Mapping[str, Any]) -> None:
+        """The job is over: what it took along was there, and what it made came back."""
+        self._say("started", f"on {hello['host']}")
+        self._say("worker", f"python {hello['python']} ({hello['executable']}), {hello['cpus']} cpus")
+        if hello.get("came") != self.id:
+            raise Stopped("what the job took along did not arrive as it was sent", "the pool's file transfer does not work: ask the site")
+        self.record["found"] = {"worker": hello["host"]}
+        self._say("carried", "what a job takes along arrives, and what it makes comes back")
+        self._end("ok")
 
     def _measured(self, result: Mapping[str, Any]) -> None:
         if not result.get("ok"):

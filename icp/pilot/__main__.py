@@ -16,7 +16,7 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
        pilot.pyz probe [--root SPOOL]
-       pilot.pyz canary watch|meet|work|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N]
+       pilot.pyz canary watch|meet|work|carried|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N]
        pilot.pyz clear --root DIR --ledger UUID [--dry-run] [--check]
 """
 
@@ -119,13 +119,15 @@ def _main(words: "list[str]") -> int:
 
 def _canary(words: "list[str]") -> int:
     given, rest = options(words, ("--spool", "--pilot", "--node-index", "--seconds"))
-    if len(rest) != 1 or "--spool" not in given or rest[0] not in ("watch", "meet", "work", "look"):
-        raise Usage("canary needs one of watch, meet, work and look, and --spool SPOOL")
+    if len(rest) != 1 or "--spool" not in given or rest[0] not in ("watch", "meet", "work", "carried", "look"):
+        raise Usage("canary needs one of watch, meet, work, carried and look, and --spool SPOOL")
     from . import canary
 
     root, seconds = given["--spool"], float(given.get("--seconds", "600"))
     if rest[0] == "look":
         return canary.look(root, given.get("--pilot", ""))
+    if rest[0] == "carried":
+        return canary.carried(root)
     if rest[0] == "work":
         return canary.work(root, given.get("--node-index", "0"), seconds)
     return canary.watch(root, seconds) if rest[0] == "watch" else canary.meet(root, seconds)

@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["look", "meet", "watch", "work"]
+__all__ = ["carried", "look", "meet", "watch", "work"]
 
 ROUNDS = 5
 _POLL = 0.02
@@ -92,6 +92,20 @@ def _test(folder: str, who: str) -> "dict[str, Any]":
     return {"excl": excl, "lock": lock}
 
 
+def _hello() -> "dict[str, Any]":
+    """Who the worker is."""
+    hello = {"host": node.host(), "python": sys.version.split()[0], "executable": sys.executable, "boot": node.boot_id()}
+    return dict(hello, t=time.time(), cpus=len(os.sched_getaffinity(0)))
+
+
+def carried(root: str) -> int:
+    """The job's side where no file system is shared: what came along is said in what is brought back."""
+    with open(root) as stream:
+        came = stream.read(_TAIL)
+    _write(os.path.dirname(os.path.abspath(root)), "back", dict(_hello(), came=came))
+    return 0
+
+
 def work(root: str, index: str, seconds: float) -> int:
     """The job's side: 0 when the other side said goodbye, 3 when it never came."""
     if index != "0":
@@ -101,8 +115,7 @@ def work(root: str, index: str, seconds: float) -> int:
         os.mkdir(folder, 0o700)  # the job may be faster than the other side
     except FileExistsError:
         pass
-    hello = {"host": node.host(), "python": sys.version.split()[0], "executable": sys.executable, "boot": node.boot_id()}
-    _write(folder, "hello", dict(hello, t=time.time(), cpus=len(os.sched_getaffinity(0))))
+    _write(folder, "hello", _hello())
     locks, fd = _hold(folder, "work")
     for number in range(ROUNDS):
         note = _await(folder, f"login.{number}", seconds)
@@ -223,9 +236,12 @@ def watch(root: str, seconds: float) -> int:
 
 
 def look(root: str, pilot: str) -> int:
-    """Prints where a check stands: {"watcher": "running" | "done" | "ended" | "elsewhere" | None, "hello", "result", "out", "err"}."""
+    """Prints where a check stands: {"watcher": "running" | "done" | "ended" | "elsewhere" | None, "hello", "result", "back",
+    "out", "err"}.
+    """
     folder = root + "/canary"
     told: "dict[str, Any]" = {"hello": _read(folder, "hello"), "result": _read(folder, "result"), "watcher": None}
+    told["back"] = _read(f"{root}/pilots/{pilot}", "back")
     told["there"] = os.path.isdir(root)
     entry = _read(folder, "watcher")
     if entry is not None:

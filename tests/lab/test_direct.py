@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,35 @@ def test_a_batch_job_asks_for_what_its_card_needs_and_leaves_with_it(tmp_path: P
         home.close()
 
 
+def test_batch_jobs_of_grid_engine_each_for_one_card(tmp_path: Path, lab: Lab) -> None:
+    site = lab.site("c", 13, "sge")
+    site.bring_up()
+    home = Home(tmp_path / "home", site, "max = 3\nmax_pending = 3", 'mode = "direct"', "sge")
+    try:
+        home.submit(5, command="sleep 600", time_="20 min")
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state = 3") == 3)
+        job = home.one("SELECT batch FROM pilot WHERE live = 1 ORDER BY id")
+        # 20 min with one before and one behind, and what its card needs, not a node
+        asked = site.ssh(f"qstat -j {job}").stdout
+        assert "h_rt=1320" in asked
+        assert "parallel environment" not in asked
+        site.ssh(f"qdel {job}")
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state IN (7, 11)") == 1)
+        home.until(lambda: home.one("SELECT count(*) FROM attempt WHERE state = 3") == 3)
+        Control(home.ledger, home.engine.definitions, 1, time.time()).cancel()
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1"))
+        # a card that ends well takes its job with it
+        home.submit(2, name="e")
+        home.until(lambda: home.one("SELECT state FROM dataset WHERE name = 'e'") == 2)
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1"))
+        assert home.one("SELECT count(*) FROM pilot WHERE card IS NULL") == 0
+        assert site.ssh("qstat -u alice").stdout == ""
+        assert check(home.ledger) == []
+    finally:
+        home.close()
+        site.ssh("qdel -u alice")
+
+
 # --- an HTCondor pool whose workers see nothing of the login node's files
 
 
@@ -152,3 +182,33 @@ def test_what_a_pool_without_shared_files_ran_is_told_when_the_job_ends(tmp_path
         assert check(home.ledger) == []
     finally:
         home.close()
+
+
+def test_what_is_vacated_at_once_is_told_and_done_again(tmp_path: Path, pool: LabSite) -> None:
+    home = Home(tmp_path / "home", pool, "max = 2\nmax_pending = 2", "shared = false", "condor")
+    try:
+        home.submit(1, command="sleep 12; echo it ran")
+        home.until(lambda: home.one("SELECT count(*) FROM pilot WHERE state = 3") == 1)
+        (job,) = _queue(pool, "JobStatus == 2")
+        time.sleep(2)
+        assert pool.ssh(f"condor_vacate_job -fast {job}").returncode == 0
+        home.until(home.done, 240)
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1 OR bag IN (1, 2, 3)"), 240)
+        assert home.one("SELECT count(accepted) FROM task") == 1
+        # the pool began it again, with all that it had taken along
+        assert home.all("SELECT count(*) FROM attempt") == home.all("SELECT count(*) FROM pilot") == [(1,)]
+        assert "begun 2 times" in home.one("SELECT said FROM pilot")
+        assert check(home.ledger) == []
+    finally:
+        home.close()
+
+
+def test_such_a_pool_is_added_and_checked_as_it_is(pool: LabSite, tmp_path: Path, icp: Any) -> None:
+    (tmp_path / "config.toml").write_text(f'[ssh]\nconfig = "{pool.lab.ssh_config}"\n')
+    got = icp("site", "add", pool.name, "--json", ICP_HOME=str(tmp_path))
+    assert got.rc == 0, got.err
+    assert json.loads(got.out)["keys"]["shared"] is False
+    got = icp("site", "check", pool.name, "--timeout", 150, ICP_HOME=str(tmp_path), timeout=200)
+    assert got.rc == 0, got.out + got.err
+    assert "what it makes comes back" in got.out
+    assert pool.ssh(f"ls /home/alice/.icp/{pool.name}/check").stdout == ""

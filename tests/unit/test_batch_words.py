@@ -109,6 +109,14 @@ def test_condor_history_of_what_was_removed_has_no_exit() -> None:
     assert found[A].core_seconds == 80.0
 
 
+def test_condor_job_that_began_again_says_so() -> None:
+    said = "begun 2 times: what it did before it was put off its machine is done again"
+    assert parse_queue(0, ad(JobStatus=2, NumJobStarts=2), "", LEDGER)[A].reason == said
+    assert parse_queue(0, ad(JobStatus=2, NumJobStarts=1), "", LEDGER)[A].reason == ""
+    assert parse_queue(0, ad(JobStatus=1, NumJobStarts=1), "", LEDGER)[A].reason == "it was put off its machine, and begins again"
+    assert parse_history(0, ad(JobStatus=4, ExitCode=0, NumJobStarts=2), "", LEDGER)[A].reason == f"completed; {said}"
+
+
 def test_condor_job_that_was_held_and_left_says_why_it_was_held() -> None:
     found = parse_history(0, ad(JobStatus=3, HoldReason="disk full", RemoveReason="The job attribute PeriodicRemove ..."), "", LEDGER)
     assert isinstance(found, dict)

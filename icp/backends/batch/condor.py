@@ -32,10 +32,11 @@ CONDOR: Mapping[int, str] = {
 }
 """JobStatus in the queue -> our word."""
 
-_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "LastRejMatchReason")
+_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "LastRejMatchReason", "NumJobStarts")
 _HISTORY = (
     "ClusterId", "ProcId", "JobStatus", "IcpPilot", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason", "HoldReason", "LastHoldReason",
     "RemoteWallClockTime", "CumulativeSlotTime", "CpusProvisioned", "RequestCpus",
+    "NumJobStarts",
 )  # fmt: skip
 _SCAN = 50_000
 """Records of the history that are read at the most: it may be without end, and what is looked for left it a moment ago."""
@@ -73,7 +74,10 @@ def parse_queue(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
         elif status == 3:
             reason = "being removed"
         elif status == 1:
-            reason = shown(str(ad.get("LastRejMatchReason") or "")).strip()
+            put_off = "it was put off its machine, and begins again" if _starts(ad) else ""
+            reason = "; ".join(filter(None, (put_off, shown(str(ad.get("LastRejMatchReason") or "")).strip())))
+        elif status == 2 and _starts(ad) > 1:
+            reason = _BEGUN.format(_starts(ad))
         elif status in (6, 7):
             reason = "transferring output" if status == 6 else "suspended"
         elif word == "unknown":
@@ -101,8 +105,18 @@ def parse_history(code: int | None, out: str, err: str, ledger: str) -> dict[str
         if status == 3:
             why = ad.get("HoldReason") or ad.get("RemoveReason") or ad.get("LastHoldReason")
             reason = f"removed: {shown(str(why))}" if why else "removed"
+        if _starts(ad) > 1:
+            reason += f"; {_BEGUN.format(_starts(ad))}"
         found.setdefault(pilot, []).append(Known("ended", reason, exit_, job, core_seconds=_core_seconds(ad)))
     return chosen(found)
+
+
+_BEGUN = "begun {} times: what it did before it was put off its machine is done again"
+
+
+def _starts(ad: Mapping[str, Any]) -> int:
+    starts = ad.get("NumJobStarts")
+    return starts if isinstance(starts, int) else 0
 
 
 def _core_seconds(ad: Mapping[str, Any]) -> float | None:
