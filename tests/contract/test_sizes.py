@@ -19,7 +19,7 @@ ASKED = {
     "sge": ["-pe smp 12", "-l mem_free=2048M", "-l gpu=2", "-q long", "-P physics"],
     "pbs": ["-l select=3:ncpus=4:mem=8192mb:ngpus=2", "-l place=scatter", "-q long", "-A physics"],
     "torque": ["-l nodes=3:ppn=4:gpus=2", "-l mem=24576mb", "-q long", "-A physics"],
-    "lsf": ["-n 12", 'rusage[mem=8192MB]', '-gpu "num=2"', "-q long", "-P physics"],
+    "lsf": ["-n 12", "rusage[mem=8192MB]", '-gpu "num=2"', "-q long", "-P physics"],
 }
 EACH = {"sge": "qrsh -inherit", "pbs": "pbsdsh -- /bin/sh", "torque": "pbsdsh -u /bin/sh", "lsf": "blaunch"}
 
