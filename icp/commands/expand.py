@@ -95,6 +95,7 @@ def _expanded(steering: Steering, job: int, tasks: list[TaskDef]) -> dict[str, A
                 "requirements": [[list(term) for term in clause] for clause in need.any],
                 "steps": rendered.steps,
                 "outputs": rendered.out,
+                "fetch": rendered.fetch,
             }
         )
     return {"dataset": steering.name, "job": job, "seed": seed, "args": row, "tasks": shown}
@@ -109,12 +110,15 @@ def _text(found: dict[str, Any]) -> str:
             lines.append(f"  after         {', '.join(task['after'])}")
         if task["inputs"]:
             lines.append(f"  inputs        {', '.join(task['inputs'])}")
+        for fetch in task["fetch"]:
+            lines.append(f"  fetches       {fetch['name']}  <- {fetch['from'][1]}")
         lines.append(f"  resources     {resources_text(Resources(**task['resources']))}")
         lines.append(f"  requirements  {requirements_text(task['requirements'])}")
         for step in task["steps"]:
             lines += [f"  runs          {_command(step['argv'])}".replace("\n", "\n" + " " * 16)]
         for output in task["outputs"]:
-            lines.append(f"  output        {output['name']}{'  (optional)' if output['optional'] else ''}")
+            where = f"  -> {output['url']}" if output.get("url") else ""
+            lines.append(f"  output        {output['name']}{where}{'  (optional)' if output['optional'] else ''}")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ def local(
 ) -> None:
     """Run one job here and now, exactly as an agent would, and keep its directories.
 
-    Everything stays in icp-local/NAME/JOB/TASK below the current directory; nothing is recorded in the ledger.
+    Everything stays in icp-local/NAME/JOB/TASK below the current directory; nothing is recorded in the ledger, and no output goes to a URL.
 
     Examples:
 

@@ -195,6 +195,9 @@ def _attempt(one: AttemptView) -> None:
         spent = ", ".join(f"{word} {output.duration(seconds)}" for word, seconds in phases if seconds is not None)
         usage = f"; cpu {output.duration(one.cpu or 0)}, memory {output.plain_size(one.memory or 0)}"
         say(f"    {output.clock(one.begun)}  {spent}{usage}")
+    for moved in one.transfers:
+        verb = {"fetched": "fetched", "cache": "from the site's cache:", "stored": "stored"}[moved.how]
+        say(f"    {verb} {clean(moved.name)}  {output.plain_size(moved.bytes)} in {output.duration(moved.seconds)}  {clean(moved.url)}")
     for name, value in one.stats.items():
         say(f"    {clean(name)} = {value:g}")
     if one.kind is not None:

@@ -29,7 +29,7 @@ def stats(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show n, sum, mean, deviation, min and max of what tasks reported, and of their cpu and wall time (s) and memory (bytes).
+    """Show n, sum, mean, deviation, min and max of what tasks reported, and of their cpu and wall time (s), memory, and files by URL (bytes).
 
     Only accepted attempts count, each once.
 

@@ -127,7 +127,9 @@ class Foreground:
             "a": os.urandom(8).hex(), "k": os.urandom(8).hex(), "dataset": "local", "job": job, "task": task.name, "try": 1, "after": [],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
             "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch, "list": task.final,
-            "steps": rendered.steps, "out": rendered.out,
+            "steps": rendered.steps,
+            # A try stores nothing where the dataset does.
+            "out": [{key: value for key, value in one.items() if key not in ("url", "away")} for one in rendered.out],
         }  # fmt: skip
         card = {"card": os.urandom(8).hex(), "format": 1, "need": need.id, "attempts": [attempt]}
         folder = self.where.parent / "final" if task.final else self.where

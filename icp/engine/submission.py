@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from icp.config import NAME, Site
-from icp.dsl.expand import JobContext, Renderer, SiteContext
+from icp.dsl.expand import JobContext, Rendered, Renderer, SiteContext
 from icp.dsl.foreign.described import packed_as
 from icp.dsl.steering import load
 from icp.errors import BadInput
@@ -20,6 +20,7 @@ from icp.ledger.db import Ledger
 from icp.ledger.submit import record
 from icp.model.definition import Steering, TaskDef
 from icp.model.need import Need
+from icp.pilot.part import SCHEMES
 
 __all__ = ["PACK_LIMIT", "Submission", "assemble", "check_outputs", "pack_files", "prepare", "submit"]
 
@@ -117,12 +118,30 @@ def _renders_somewhere(renderer: Renderer, task: TaskDef, job: JobContext, sites
     failed: BadInput | None = None
     for site in sites:
         try:
-            renderer.render(job, SiteContext(site.name, {"CPU": True, **site.attributes}, site.system))
+            _can_transfer(renderer.render(job, SiteContext(site.name, {"CPU": True, **site.attributes}, site.system)), site)
             return
         except BadInput as error:
             failed = error
+    if isinstance(failed, _NoTransfer):
+        raise BadInput(f"task {task.name} can run at no site: {failed.message}", failed.hint)
     if failed is not None:
         raise BadInput(f"task {task.name} can be rendered for no site: {failed.message}", "`icp config set site.NAME.system.KEY VALUE` says what a site has")
+
+
+class _NoTransfer(BadInput):
+    """A site does not know what fetches or stores by a scheme."""
+
+
+def _can_transfer(rendered: Rendered, site: Site) -> None:
+    wanted = [("get", one["from"][1]) for one in rendered.fetch] + [("put", one["url"]) for one in rendered.out if "url" in one]
+    for what, url in wanted:
+        scheme = url.partition("://")[0].lower()
+        if scheme not in SCHEMES and what not in site.transfer.get(scheme, {}):
+            example = "gfal-copy -f {url} file://{file}" if what == "get" else "gfal-copy -f -p file://{file} {url}"
+            raise _NoTransfer(
+                f"{scheme}:// is not known there, and transfer.{scheme}.{what} is not configured",
+                f"`icp config set transfer.{scheme}.{what} '{example}'`, or what else does it (docs/transfers.md)",
+            )
 
 
 def check_outputs(home: Path) -> None:

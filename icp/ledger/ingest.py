@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icp.ledger import files, pilots, sites
+from icp.ledger import files, pilots, sites, transferred
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.facts import attempt_fields, declared_outputs, statistics, text
@@ -317,6 +317,7 @@ class Ingest:
         result = str(fact.get("r"))
         attempt.agent = agent if attempt.agent is None else attempt.agent
         wall = attempt_fields(fact, attempt)
+        transferred.record(self.db, attempt.id, fact.get("moved"))
         if result == "ok":
             definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
             outputs = declared_outputs(definition, fact.get("out") or [])

@@ -14,6 +14,7 @@ from typing import Any
 from icp.errors import NotFound
 from icp.ledger import ranges
 from icp.ledger.definitions import Graph, TaskDefRow
+from icp.ledger.transferred import TransferView, of_attempts
 from icp.states import Attempt, Task
 
 __all__ = [
@@ -112,6 +113,7 @@ class AttemptView:
     card: str = ""
     agent_state: int | None = None
     agent_silent: float | None = None
+    transfers: list[TransferView] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +331,7 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
         "LEFT JOIN error e ON e.id = a.error WHERE a.task = ? ORDER BY a.id",
         (task,),
     ).fetchall()
+    moved = of_attempts(db, [row[0] for row in rows])
     return [
         AttemptView(
             id=row[0], attempt=row[1].hex(), number=row[2], state=Attempt(row[3]).name.lower(), void=bool(row[4]), stopping=bool(row[5]), site=row[6],
@@ -336,6 +339,7 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
             copying_output=_seconds(row[13]), cpu=_seconds(row[14]), memory=None if row[15] is None else row[15] * 1024, exit=row[16], kind=row[17],
             text=row[18], failed_at=row[19], stats=json.loads(row[20]) if row[20] else {}, made=row[21], card=row[22].hex(),
             log=None if row[23] is None else (row[22].hex(), row[23], row[24], row[25]), agent_state=row[26], agent_silent=row[27],
+            transfers=moved[row[0]],
         )
         for row in rows
     ]  # fmt: skip

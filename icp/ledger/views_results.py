@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from icp.ledger import transferred
 from icp.ledger.definitions import Graph, TaskDefRow
 from icp.ledger.files import home_path
 from icp.states import File
@@ -89,7 +90,7 @@ def _recomputed(db: sqlite3.Connection, dataset: int, task_def: int) -> list[tup
 
 
 def usage(db: sqlite3.Connection, graph: Graph, *, task: TaskDefRow | None = None, together: bool = False) -> list[StatView]:
-    """cpu and wall (seconds) and memory (bytes) of accepted attempts: read from the dataset's attempts, not kept."""
+    """cpu and wall (seconds), memory, and what was fetched and stored by URL (bytes) of accepted attempts: read from the dataset's attempts, not kept."""
     query = ", ".join(
         f"count({x}), coalesce(sum({x}), 0), coalesce(sum(1.0 * {x} * {x}), 0), min({x}), max({x})"
         for x in ("a.cpu / 1000.0", "(a.staging + a.running + a.storing) / 1000.0", "a.rss * 1024.0")
@@ -107,6 +108,10 @@ def usage(db: sqlite3.Connection, graph: Graph, *, task: TaskDefRow | None = Non
             if n:
                 key = (None if together else graph.defs[task_def].name, name)
                 sums[key] = _add(sums.get(key), (n, total, squares, low, high))
+    for task_def, name, values in transferred.sums(db, graph.dataset):
+        if task is None or task_def == task.id:
+            key = (None if together else graph.defs[task_def].name, name)
+            sums[key] = _add(sums.get(key), values)
     return [_view(*key, values) for key, values in sums.items()]
 
 

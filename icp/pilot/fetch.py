@@ -15,7 +15,7 @@ import urllib.parse
 from . import by_http, by_ssh
 from .digest import BLOCK
 from .outside import Outside, Unanswered
-from .part import Broken, Limits, Part
+from .part import SCHEMES, Broken, Limits, Part
 from .problem import Problem
 
 TYPE_CHECKING = False
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["SCHEMES", "Limits", "Transfers", "Want", "shown"]
-
-SCHEMES = ("file", "http", "https", "ssh")
+__all__ = ["Limits", "Transfers", "Want", "shown"]
 
 
 class Want:
@@ -297,8 +295,10 @@ def _verify(want: Want, part: Part) -> str:
     elif (part.told or sha256) != sha256:
         wrong = f"it has sha256 {sha256}, and {part.told} where it comes from"
     if wrong:
+        # The same wrong bytes twice are what is there, not what became of it on the way.
+        same, part.wrong = sha256 == part.wrong, sha256
         part.restart()
-        raise Broken(wrong)
+        raise Broken(wrong, again=not same)
     return sha256
 
 

@@ -7,7 +7,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Broken", "Limits", "Part"]
+__all__ = ["SCHEMES", "Broken", "Limits", "Part"]
+
+SCHEMES = ("file", "http", "https", "ssh")
+"""What is fetched and stored without a command of the configuration."""
 
 
 class Broken(Exception):
@@ -53,6 +56,8 @@ class Part:
         """So many bytes are expected, if that is known."""
         self.mark: str | None = None
         """What the server says that names these very bytes, so that only they are gone on with."""
+        self.wrong: str | None = None
+        """The sha256 of what came last and was not what is wanted."""
         self.told: str | None = None
         """The sha256 that the other side computed of what it sends."""
         self.total: int | None = None

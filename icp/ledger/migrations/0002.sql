@@ -61,3 +61,10 @@ CREATE INDEX overflow_live ON overflow (pool) WHERE live = 1;
 ALTER TABLE site ADD COLUMN vain INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE agent ADD COLUMN claims INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE attempt ADD COLUMN sought INTEGER NOT NULL DEFAULT 0;
+
+-- What attempts fetched and stored by URL: how is 0 fetched, 1 from the site's cache, 2 stored.
+CREATE TABLE transferred (
+  attempt INTEGER NOT NULL, idx INTEGER NOT NULL, how INTEGER NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,
+  bytes INTEGER NOT NULL, ms INTEGER NOT NULL, sha256 BLOB NOT NULL,
+  PRIMARY KEY (attempt, idx)
+) WITHOUT ROWID;
