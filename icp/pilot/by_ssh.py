@@ -34,7 +34,7 @@ def _target(url: str) -> "tuple[list[str], str]":
     if ":" in host:
         host, _, port = host.rpartition(":")
     path = urllib.parse.unquote(parts.path)
-    if not _HOST.match(host) or not (port == "" or port.isdigit()) or "\0" in path or path.endswith("/"):
+    if not _HOST.match(host) or not (port == "" or port.isdigit()) or "\0" in path or not path or path.endswith("/"):
         raise Broken("it is no ssh://[user@]host[:port]/path", again=False)
     path = "./" + path[3:] if path.startswith("/~/") else path
     return ["ssh", *_OPTIONS, *(["-p", port] if port else []), host], shlex.quote(path)

@@ -140,9 +140,10 @@ class Journal:
 
 
 def _shortened(fact: "dict[str, Any]") -> "dict[str, Any]":
-    """The fact without what made it too long for a line: first the statistics, then all but the end of the message."""
+    """The fact without what made it too long for a line: first the transfers and statistics, then all but the end of the message."""
     small = dict(fact)
-    if "stats" in small:
+    small.pop("moved", None)
+    if "stats" in small and len(spool.line(small)) > spool.LINE_LIMIT:
         small.pop("stats")
         small["stats_err"] = "the statistics do not fit into a fact of 64 KiB"
     if len(spool.line(small)) > spool.LINE_LIMIT and "err" in small:

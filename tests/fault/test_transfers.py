@@ -27,8 +27,8 @@ command = "cat gcd.i3 in.i3 > out.i3; wc -c < out.i3 > size.txt"
 outputs = [{{ name = "out.i3", url = "{web}/out/$args(job).i3" }}, {{ name = "*.txt", url = "{copies}/$args(job)/", keep = true }}]
 [task.use]
 inputs  = ["make:out.i3", {{ url = "{web}/gcd/gcd.i3", name = "geometry/gcd.i3", sha256 = "{gcd}", md5 = "{md5}" }}]
-command = "cmp out.i3 geometry/gcd.i3 || cat out.i3 > same.txt"
-outputs = ["same.txt"]
+command = "cmp out.i3 geometry/gcd.i3 || cat out.i3 > same.txt; echo done > log.txt"
+outputs = ["same.txt", {{ name = "log.txt", url = "{copies}/$args(job)/" }}]
 [final.all]
 inputs  = ["use:same.txt[*]", "{web}/gcd/gcd.i3"]
 command = "cat inputs.list gcd.i3 > all.txt"
@@ -75,14 +75,16 @@ def test_files_come_from_urls_and_go_to_them(steering: Path, web: Web, tmp_path:
         # kept as it says, and what another task reads is at the site too, but not at home
         assert sorted(os.listdir(home / f"{job:06d}")) == ["same.txt", "size.txt"]
         assert (home / f"{job:06d}" / "same.txt").read_bytes() == GCD + data
+        assert (tmp_path / "copies" / str(job) / "log.txt").read_text() == "done\n"
     assert (home / "final" / "000000" / "all.txt").read_bytes() == b"".join(b"inputs/use/%06d/same.txt\n" % job for job in range(3)) + GCD
+    assert not list(places().state.rglob("log.txt"))
     tasks = {one["task"]["task"]: one["attempts"][-1] for one in shown(capsys, "show", "away", "--job", "1")["tasks"]}
     said = {one["name"]: one for one in tasks["make"]["transfers"]}
     assert {name: (one["how"], one["bytes"]) for name, one in said.items()} == {
         "gcd.i3": ("fetched", len(GCD)), "in.i3": ("fetched", len(EVENTS[1])), "out.i3": ("stored", len(GCD + EVENTS[1])), "size.txt": ("stored", 4),
     }  # fmt: skip
     assert said["in.i3"]["sha256"] == hashlib.sha256(EVENTS[1]).hexdigest() and said["in.i3"]["url"] == web.url("/runs/run1.i3")
-    assert [one["name"] for one in tasks["use"]["transfers"]] == ["geometry/gcd.i3"]
+    assert [one["name"] for one in tasks["use"]["transfers"]] == ["geometry/gcd.i3", "log.txt"]
     # with a sha256 it is fetched once for the site
     of_jobs = [shown(capsys, "show", "away", "--job", job, "--task", "use")["tasks"][0] for job in "012"]
     assert sorted(one["attempts"][-1]["transfers"][0]["how"] for one in of_jobs) == ["cache", "cache", "fetched"]
