@@ -47,6 +47,7 @@ class Outside:
                 stdout=subprocess.PIPE if reads else none,
                 stderr=subprocess.PIPE,
                 env=environment(),
+                cwd=folder,  # The agent's own is that of a task, and may be gone.
                 start_new_session=True,
             )
         except BaseException:
@@ -95,8 +96,9 @@ class Outside:
             data = os.read(fd, 100)
             if not data:
                 self._over = True
-                code = told.strip()
-                return int(code) if code.isdigit() else None
+                # A shell may have something to say of its own before.
+                words = told.split()
+                return int(words[-1]) if words and words[-1].isdigit() else None
             told += data
 
     def last_words(self) -> str:

@@ -297,6 +297,15 @@ def test_other_schemes_are_two_commands(odd: Transfers, tmp_path: Path) -> None:
     assert not (tmp_path / "not").exists() and os.listdir(tmp_path / "during") == []
 
 
+def test_a_command_runs_where_the_directory_of_the_agent_is_gone(odd: Transfers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "far" / "in.i3").write_bytes(DATA)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    odd.get(Want("odd://in.i3", sha(DATA)), str(tmp_path / "got"))
+    assert (tmp_path / "got").read_bytes() == DATA
+
+
 def test_commands_that_are_absent_or_do_nothing_or_are_not_configured(tmp_path: Path) -> None:
     commands = {"lazy": {"get": ["true"], "put": ["true"]}, "away": {"get": ["icp-no-such-command", "{url}"]}, "half": {"get": ["true"]}}
     transfers = Transfers(commands, str(tmp_path / "during"), Hurried())

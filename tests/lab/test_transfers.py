@@ -37,9 +37,9 @@ STEERING = """\
 jobs = {jobs}
 [task.t]
 inputs  = [{{ url = "ssh://far/~/data/gcd.i3", sha256 = "{gcd}" }}, "ssh://far/home/alice/data/in%20$args(job).i3", "http://127.0.0.1:{port}/{path}.txt"]
-command = "sleep 1; cat gcd.i3 'in '$args(job).i3 {path}.txt > out.i3; echo $SLURMD_NODENAME > where.txt"
+command = "sleep 2; cat gcd.i3 'in '$args(job).i3 {path}.txt > out.i3; echo $SLURMD_NODENAME > where.txt"
 outputs = [{{ name = "out.i3", url = "ssh://far/~/made/$args(job)/" }}, "where.txt"]
-resources = {{ cpus = 4, memory = "100 MB", disk = "100 MB", time = "2 min" }}
+resources = {{ cpus = 8, memory = "100 MB", disk = "100 MB", time = "2 min" }}
 """
 PORT = 18391
 
