@@ -8,7 +8,7 @@ from icp.dsl.arithmetic import CONSTANTS, FUNCTIONS
 from icp.dsl.expressions import ARGS
 from icp.dsl.kinds import Kind, Later, ListOf, MapOf, OneOf, Scalar, Table
 from icp.dsl.names import NAME
-from icp.dsl.schema import FINAL, JOBS, MODULE, OUTPUT, RESOURCES, SOFTWARE, TASK, TOP, TRAY
+from icp.dsl.schema import FINAL, JOBS, MODULE, OUTPUT, RESOURCES, SOFTWARE, TASK, TOP, TRAY, URL_INPUT
 from icp.dsl.values import NODE_NAMES
 
 __all__ = ["json_schema", "reference"]
@@ -148,6 +148,7 @@ def reference() -> str:
     parts.append(_section("Trays and modules: [[task.NAME.tray]]", TRAY, ""))
     parts.append(_section("[[task.NAME.tray.module]]", MODULE, ""))
     parts.append(_section("resources", RESOURCES, "All may be expressions."))
+    parts.append(_section("An input by URL", URL_INPUT, "All may be expressions; docs/transfers.md says how it is fetched."))
     parts.append(_section("An output as a table", _table_of(OUTPUT), ""))
     parts.append(_section("jobs", _table_of(JOBS), "A number, or one of:"))
     parts.append(_section("[software.NAME]", SOFTWARE, "Not available yet."))

@@ -25,7 +25,7 @@ from icp.dsl.kinds import (
 )
 from icp.dsl.names import NAME
 
-__all__ = ["FINAL", "JOBS", "MODULE", "OUTPUT", "RESOURCES", "SOFTWARE", "TASK", "TASK_KEYS", "TOP", "TRAY"]
+__all__ = ["FINAL", "JOBS", "MODULE", "OUTPUT", "RESOURCES", "SOFTWARE", "TASK", "TASK_KEYS", "TOP", "TRAY", "URL_INPUT"]
 
 MAX_SEED = 2**63 - 1
 

@@ -250,7 +250,7 @@ class _Claim:
         os.mkdir(self._folder, 0o700)
         self._over = threading.Event()
         pid = os.getpid()
-        self._who = f"{node.host()} {node.boot_id()} {pid} {node.start_time(pid)}"
+        self._who = f"{node.host()} {node.boot_id()} {_numbers()} {pid} {node.start_time(pid)}"
         try:
             self._fd = os.open(self._sign, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             self._beat(0)
@@ -300,6 +300,14 @@ def _signs(folder: str) -> "tuple[str, ...]":
     return tuple(found)
 
 
+def _numbers() -> str:
+    """Whose numbers pids are: a container has its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return "-"
+
+
 def _last(folder: str) -> float:
     """When a filler last gave a sign of life."""
     return max(os.stat(path).st_mtime for path in [folder] + [f"{folder}/{name}" for name in os.listdir(folder)])
@@ -309,9 +317,9 @@ def _died_here(signs: "tuple[str, ...]") -> bool:
     """Whether they are all of processes of this node that are not there any more."""
     for sign in signs:
         words = sign.split()
-        if len(words) != 5 or words[:2] != [node.host(), node.boot_id()]:
+        if len(words) != 6 or words[:3] != [node.host(), node.boot_id(), _numbers()]:
             return False
-        if not (words[2].isdigit() and words[3].isdigit()) or node.alive(int(words[2]), int(words[3])):
+        if not (words[3].isdigit() and words[4].isdigit()) or node.alive(int(words[3]), int(words[4])):
             return False
     return bool(signs)
 

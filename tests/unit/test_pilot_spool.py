@@ -253,11 +253,13 @@ def test_segments_roll_and_long_facts_are_shortened(tmp_path: Path) -> None:
         assert stream.flush()
     stream.add({"f": "ended", "r": "error", "err": "e" * 100000, "stats": {"x" * 50: 1}})
     stream.add({"f": "ended", "r": "ok", "out": [[index, "name" * 20, 1, "0" * 64] for index in range(1000)]})
+    stream.add({"f": "ended", "r": "ok", "out": [[0, "x", 1, "0" * 64]], "stats": {"n": 1}, "moved": [["in", "x" * 70000]]})
     assert stream.flush()
     stream.close()
     assert len(journal.segments(str(tmp_path), "journal")) == 3
     facts = read(tmp_path)
-    assert len(facts) == 52
+    assert len(facts) == 53
+    assert (facts[52]["r"], facts[52]["stats"], "moved" in facts[52]) == ("ok", {"n": 1}, False)
     assert facts[50]["err"] == "e" * 2000
     assert (facts[51]["r"], facts[51]["kind"]) == ("error", "payload")
 
