@@ -17,7 +17,7 @@ from icp.pilot.fetch import Limits, Transfers, Want
 from icp.pilot.problem import Problem
 
 DATA = b"It was the best of times,\r\n0\r\n\r\nit was the worst of times"
-OTHER = b"it was the age of wisdom, it was the age of foolishness, it was the epoch"
+OTHER = b"it was the age of wisdom, it was the age of foolishness, it was the epoch"[: len(DATA)]
 
 
 def sha(data: bytes) -> str:
