@@ -23,6 +23,7 @@ PANELS = {
         "validate": ("icp.commands.validate:validate", "Find every mistake of a steering file."),
         "expand": ("icp.commands.expand:expand", "Show what one job will run."),
         "graph": ("icp.commands.graph:graph", "Draw the tasks of a job."),
+        "modules": ("icp.commands.modules:app", "List predefined Python modules, and show their parameters."),
         "schema": ("icp.commands.schema:schema", "Print the JSON Schema of steering files, for editors."),
         "convert": ("icp.commands.convert:convert", "Turn a steering file of IceProd into one of icp."),
         "local": ("icp.commands.local:local", "Run one job here in the foreground, to debug it."),

@@ -115,7 +115,8 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  resources     {resources_text(Resources(**task['resources']))}")
         lines.append(f"  requirements  {requirements_text(task['requirements'])}")
         for step in task["steps"]:
-            lines += [f"  runs          {_command(step['argv'])}".replace("\n", "\n" + " " * 16)]
+            runs = _command(step["argv"]) if "argv" in step else _python(step["python"])
+            lines += [f"  runs          {runs}".replace("\n", "\n" + " " * 16)]
         for output in task["outputs"]:
             where = f"  -> {output['url']}" if output.get("url") else ""
             lines.append(f"  output        {output['name']}{where}{'  (optional)' if output['optional'] else ''}")
@@ -136,6 +137,18 @@ def _command(argv: list[Any]) -> str:
     if argv[:3] == ["/bin/sh", "-e", "-c"]:
         return str(argv[3])
     return json.dumps([_element(part) for part in argv], ensure_ascii=False)
+
+
+def _python(step: dict[str, Any]) -> str:
+    """``Level2 of level2.py  infile = "x", cuts = {"zenith": 85.0}``"""
+    params = json.loads(json.dumps(step["params"]))
+    for path, element in step.get("marks", ()):
+        place = params
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = _element(element)
+    said = ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in params.items())
+    return f"{step['class']} of {step.get('file') or step['module']}" + (f"  {said}" if said else "")
 
 
 def _element(part: Any) -> str:

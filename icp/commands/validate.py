@@ -22,15 +22,18 @@ def validate(
 ) -> None:
     """Check a steering file, and show what would be submitted.
 
-    Exit code 2 when it has mistakes; warnings do not count. JSON: {"ok", "mistakes", "warnings", "name", "jobs", "tasks"}.
+    Exit code 2 when it has mistakes; warnings do not count. Modules that it names by URL are fetched, and kept.
+    JSON: {"ok", "mistakes", "warnings", "name", "jobs", "tasks"}.
 
     Examples:
 
       icp validate steering.toml
 
     """
+    from icp.engine.modules import Fetcher
+
     try:
-        steering = load(file)
+        steering = load(file, Fetcher())
     except BadInput as error:
         if not as_json:
             raise

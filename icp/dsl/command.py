@@ -12,7 +12,7 @@ from icp.dsl.syntax import BadExpression, together
 from icp.dsl.values import Marked, Node, show
 from icp.model.definition import Module
 
-__all__ = ["compile_command", "compile_module", "word"]
+__all__ = ["compile_command", "compile_module", "compile_value", "is_file", "word"]
 
 SHELL = ("/bin/sh", "-e", "-c")
 MAX_ARGUMENT = 131_072
@@ -43,7 +43,9 @@ _RESERVED = frozenset(
 
 
 def compile_module(module: Module, compiler: Compiler, owner: str, field: str) -> Compiled:
-    """A module's command: ``run(scope)`` gives the argv of a step."""
+    """A module: ``run(scope)`` gives the argv of a step, or, for a Python module, what is to run (docs/spool.md)."""
+    if module.python is not None:
+        return _compile_python(module, compiler, owner, field)
     if isinstance(module.command, str):
         command = compile_command(module.command, compiler, Place(owner, f"{field}.command"))
         run = command.run
@@ -63,6 +65,64 @@ def compile_module(module: Module, compiler: Compiler, owner: str, field: str) -
     return Compiled(
         " ".join(module.command), lambda scope: [part(scope) if callable(part) else part for part in parts], uses
     )
+
+
+def _compile_python(module: Module, compiler: Compiler, owner: str, field: str) -> Compiled:
+    """``run(scope)`` gives ``{"file" or "module", "class", "params"}``, and as ``marks`` what of the params only the
+    node knows: [key path, element].
+    """
+    params = compile_value(dict(module.params), compiler, owner, f"{field}.params")
+    head: dict[str, Any] = {"file" if is_file(module.python or "") else "module": module.python, "class": module.cls}
+    if module.origin is not None and module.origin.folder:
+        head["root"] = module.origin.folder
+
+    def run(scope: Any) -> dict[str, Any]:
+        marks: list[list[Any]] = []
+        found = _settled(params.run(scope), [], marks)
+        return {**head, "params": found, "marks": marks} if marks else {**head, "params": found}
+
+    return Compiled(module.python or "", run, params.uses, params.cost)
+
+
+def is_file(python: str) -> bool:
+    """Whether ``python = "..."`` is a file, and not the name of a predefined module."""
+    return python.endswith(".py") or "/" in python
+
+
+def compile_value(value: Any, compiler: Compiler, owner: str, field: str) -> Compiled:
+    """Lists and tables with expressions in them; all that is wrong at once."""
+    if isinstance(value, str):
+        return compiler.compile(value, Place(owner, field))
+    if not isinstance(value, dict | list | tuple):
+        return Compiled("", lambda scope: value, frozenset(), 0)
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    members: list[Compiled] = []
+    problems: list[BadExpression] = []
+    for key in keys:
+        try:
+            members.append(compile_value(value[key], compiler, owner, f"{field}.{key}"))
+        except BadExpression as error:
+            problems.extend(error.all)
+    if problems:
+        raise together(problems)
+    uses = frozenset(use for member in members for use in member.uses)
+    cost = 1 + sum(member.cost for member in members)
+    if not isinstance(value, dict):
+        return Compiled("", lambda scope: [member.run(scope) for member in members], uses, cost)
+    pairs = list(zip(keys, members, strict=True))
+    return Compiled("", lambda scope: {key: member.run(scope) for key, member in pairs}, uses, cost)
+
+
+def _settled(value: Any, path: list[Any], marks: list[list[Any]]) -> Any:
+    """The value as JSON has it; what only the node knows is noted, and None stands in its place."""
+    if isinstance(value, dict):
+        return {key: _settled(member, [*path, key], marks) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_settled(member, [*path, index], marks) for index, member in enumerate(value)]
+    if isinstance(value, Node | Marked):
+        marks.append([path, _argument(value, "")])
+        return None
+    return value
 
 
 def _element(compiled: Compiled) -> Callable[[Any], Any]:

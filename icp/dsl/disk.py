@@ -1,10 +1,11 @@
-"""What a steering file may read beside itself: lists of files, CSV, what exists (hides the file system)."""
+"""What a steering file may read beside itself: lists of files, CSV, what exists, and predefined modules (hides the file system)."""
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
-__all__ = ["Disk"]
+__all__ = ["Disk", "predefined"]
 
 
 class Disk:
@@ -43,3 +44,8 @@ class Disk:
 
     def is_folder(self, name: str) -> bool:
         return (self.folder / name).is_dir()
+
+
+def predefined(name: str) -> str:
+    """The text of one of the modules that are there without a file; OSError when there is none of this name."""
+    return (resources.files("icp.pilot.modules") / f"{name}.py").read_text("utf-8")

@@ -74,7 +74,10 @@ class Renderer:
                     compiler.compile(str(tray.iterations), Place(name, f"tray.{index}.iterations")),
                     tray.software or task.software,
                     tuple(
-                        compile_module(module, compiler, name, f"tray.{index}.module.{number}")
+                        (
+                            "argv" if module.python is None else "python",
+                            compile_module(module, compiler, name, f"tray.{index}.module.{number}"),
+                        )
                         for number, module in enumerate(tray.modules)
                     ),
                 )
@@ -135,7 +138,7 @@ class Renderer:
             for tray, (iterations, software, modules) in enumerate(self._trays):
                 for iteration in range(1) if iterations.text == "1" else range(_whole(iterations, scope)):
                     scope.iteration = iteration
-                    for module, argv in enumerate(modules):
+                    for module, (kind, what) in enumerate(modules):
                         steps.append(
                             {
                                 "tray": tray,
@@ -143,7 +146,7 @@ class Renderer:
                                 "module": module,
                                 "software": software,
                                 "env": {},
-                                "argv": argv.run(scope),
+                                kind: what.run(scope),
                             }
                         )
             scope.iteration = 0

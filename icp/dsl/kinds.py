@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from icp.dsl.syntax import START
 from icp.dsl.units import DURATION, SIZE, duration, size
 
 __all__ = [
+    "ANYTHING",
     "CELL",
     "COLUMN_NAME",
     "COUNT",
@@ -156,6 +158,25 @@ TEXT = Scalar(
 )
 FLAG = Scalar("true or false", (bool,), {"type": "boolean"})
 CELL = Scalar("text, a number, true or false", (str, int, float, bool), {"type": ["string", "number", "boolean"]})
+
+
+def _plain(value: Any) -> str | None:
+    """Why a value is none that JSON can hold."""
+    if isinstance(value, dict | list):
+        return next(filter(None, map(_plain, value.values() if isinstance(value, dict) else value)), None)
+    if type(value) not in (str, int, float, bool):
+        return f"the date or time {value} is not possible here"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not possible here"
+    return None
+
+
+ANYTHING = Scalar(
+    "text, a number, true or false, or a list or table of these",
+    (str, int, float, bool, list, dict),
+    {"type": ["string", "number", "boolean", "array", "object"]},
+    _plain,
+)
 VARIABLE = OneOf(
     (CELL, ListOf(CELL, "a list of texts and numbers")), "text, a number, true or false, or a list of them"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from icp.dsl.kinds import (
+    ANYTHING,
     CELL,
     COLUMN_NAME,
     COUNT,
@@ -87,10 +88,26 @@ INPUT = OneOf((TEXT, URL_INPUT), '"task:output", a URL, or a table { url, name, 
 MODULE = Table(
     {
         "command": Key(COMMAND, "Text runs under `sh -e`, a list without a shell."),
-        "python": Key(Later(TEXT, "Python modules"), "A file with a module class."),
-        "class": Key(Later(TEXT, "Python modules"), "The class in it."),
+        "python": Key(
+            TEXT,
+            "A file with a class that derives from `icp.pilot.module.Module`, or a predefined module (docs/modules.md).",
+            examples=('"level2.py"', '"checksum"'),
+        ),
+        "class": Key(TEXT, "The class in it.", "the only module class of the file"),
         "params": Key(
-            Later(MapOf(VARIABLE, COLUMN_NAME, "a parameter", "a table"), "Parameters of modules"), "Its parameters."
+            MapOf(ANYTHING, COLUMN_NAME, "a parameter", "a table of parameters"),
+            "Its parameters, with expressions anywhere in them; one single expression keeps its type.",
+            examples=('{ infile = "showers.i3", cuts = { zenith = 85.0 } }',),
+        ),
+        "url": Key(
+            TEXT,
+            "Where the file comes from when it does not lie beside this one; fetched at submit, shipped with the dataset.",
+            examples=('"git+https://example.org/modules.git"', '"https://example.org/level2.py"'),
+        ),
+        "rev": Key(
+            TEXT,
+            "With `url`: a branch, tag or commit of a repository, or `sha256:...` of a single file.",
+            examples=('"v1.4"',),
         ),
     },
     "a module",

@@ -13,6 +13,7 @@ from icp.dsl.disk import Disk
 from icp.dsl.foreign import Described, Reader, reader
 from icp.dsl.jobs import build_jobs
 from icp.dsl.locator import KeyPath, Position, locate
+from icp.dsl.modules import Fetch, module_files, settle
 from icp.dsl.names import NAME
 from icp.dsl.schema import TASK_KEYS, TOP
 from icp.dsl.tasks import Draft, build_tasks
@@ -37,8 +38,9 @@ _HINT = "docs/steering.md has every key; `icp new` prints a file to start from."
 _FOREIGN_HINT = "docs/foreign.md has what is understood."
 
 
-def load(path: str | Path) -> Steering:
-    """The dataset that this file describes, with the CSV or list of files that it names read once.
+def load(path: str | Path, fetch: Fetch | None = None) -> Steering:
+    """The dataset that this file describes, with the CSV or list of files that it names read once; ``fetch`` brings the
+    modules that it names by URL (None: they are not looked at).
 
     NotFound when there is no such file; BadInput, with every mistake, when it is wrong.
     """
@@ -53,10 +55,10 @@ def load(path: str | Path) -> Steering:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"The steering file {path} is not UTF-8 (byte {error.start}).") from None
-    return parse(text, str(path), Disk(file.parent))
+    return parse(text, str(path), Disk(file.parent), fetch)
 
 
-def parse(text: str, path: str = "steering.toml", disk: Disk | None = None) -> Steering:
+def parse(text: str, path: str = "steering.toml", disk: Disk | None = None, fetch: Fetch | None = None) -> Steering:
     """The dataset that this text describes; ``disk`` is what it may read beside itself (None: nothing).
 
     BadInput, whose ``mistakes`` are "file:line:col: key: message; expected ...; did you mean ...?", all that there are.
@@ -73,7 +75,7 @@ def parse(text: str, path: str = "steering.toml", disk: Disk | None = None) -> S
         raise _refusal(path, (f"{path}:1:1: this is nested too deeply",)) from None
     mistakes = Mistakes(path, locate(text))
     clean = check(data, TOP, (), mistakes)
-    steering = _build(clean, data, original, path, mistakes, disk)
+    steering = _build(clean, data, original, path, mistakes, disk, fetch=fetch)
     if mistakes.mistakes:
         raise _refusal(path, tuple(str(mistake) for mistake in mistakes.mistakes))
     return steering
@@ -121,15 +123,18 @@ def _build(
     mistakes: Mistakes,
     disk: Disk | None,
     foreign: JobSource | None = None,
+    fetch: Fetch | None = None,
 ) -> Steering:
     name = _name(clean, data, path, mistakes)
     jobs = build_jobs(clean.get("jobs"), mistakes, disk) if foreign is None else foreign
     drafts = build_tasks(_tables(clean, data, mistakes), mistakes)
     variables = clean.get("steering", {})
-    check_texts(name, jobs, variables, drafts, mistakes)
-    files = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
+    drafts, declared = settle(drafts, disk, mistakes, fetch)
+    check_texts(name, jobs, variables, drafts, mistakes, declared)
+    named = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
+    files = _shipped(named, module_files([draft.task for draft in drafts]))
     if foreign is None:
-        _check_files(files, drafts, mistakes, disk)
+        _check_files(named, drafts, mistakes, disk)
     tasks = [draft.task for draft in drafts]
     return Steering(
         name=name,
@@ -147,6 +152,16 @@ def _build(
         path=path,
         warnings=tuple(str(warning) for warning in mistakes.warnings),
     )
+
+
+def _shipped(files: tuple[str, ...], modules: list[str]) -> tuple[str, ...]:
+    """Files that are named, and modules that are not among them or below one of them."""
+    named = {file.rstrip("/") for file in files}
+    return tuple(dict.fromkeys([*files, *(one for one in modules if not named & _parents(one))]))
+
+
+def _parents(path: str) -> set[str]:
+    return {path, *(path[:at] for at, letter in enumerate(path) if letter == "/")}
 
 
 def _name(clean: Mapping[str, Any], data: Mapping[str, Any], path: str, mistakes: Mistakes) -> str:
@@ -189,8 +204,20 @@ def _check_runs(table: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> 
     for index, tray in enumerate(trays if isinstance(trays, list) else []):
         modules = tray.get("module") if isinstance(tray, dict) else None
         for number, module in enumerate(modules if isinstance(modules, list) else []):
-            if isinstance(module, dict) and not module.keys() & {"command", "python", "class"}:
-                mistakes.add((*path, "tray", index, "module", number), "it has nothing to run", 'command = "..."')
+            if isinstance(module, dict):
+                _check_module(module, (*path, "tray", index, "module", number), mistakes)
+
+
+def _check_module(module: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) -> None:
+    """A module is a command, a file or predefined module, or comes from a URL."""
+    if not module.keys() & {"command", "python", "url"}:
+        mistakes.add(path, "it has nothing to run", 'command = "...", or python = "FILE.py"')
+    for key in ("python", "class", "params", "url", "rev"):
+        if key in module and "command" in module:
+            mistakes.add((*path, key), "there is a command too", "one of the two")
+            return
+    if "rev" in module and "url" not in module:
+        mistakes.add((*path, "rev"), "there is no url that it belongs to", 'url = "git+https://..."')
 
 
 def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes, disk: Disk | None) -> None:
@@ -220,8 +247,7 @@ def _left_behind(word: str, shipped: set[str], own: set[str], disk: Disk) -> boo
     if "$" in word or word.startswith(("/", "-")) or ".." in word or len(word) > 255 or word in own:
         return False
     plain = word.removeprefix("./").rstrip("/")
-    parents = {plain, *(plain[:at] for at, letter in enumerate(plain) if letter == "/")}
-    return bool(plain) and not shipped & parents and disk.is_file(plain)
+    return bool(plain) and not shipped & _parents(plain) and disk.is_file(plain)
 
 
 def _warn_file(word: str, files: tuple[str, ...], path: KeyPath, mistakes: Mistakes) -> None:

@@ -15,7 +15,7 @@ from icp.dsl.names import is_glob, unsafe
 from icp.dsl.syntax import START, BadExpression, nearest, split
 from icp.dsl.units import duration, size
 from icp.dsl.urls import arrives_as, check_output_url, is_url, url_inputs
-from icp.model.definition import InputRef, Module, OutputDef, Quantity, Resources, TaskDef, Tray
+from icp.model.definition import InputRef, Module, Origin, OutputDef, Quantity, Resources, TaskDef, Tray
 
 __all__ = ["Draft", "build_tasks"]
 
@@ -78,9 +78,15 @@ def _trays(table: Mapping[str, Any]) -> tuple[Tray, ...]:
     for tray in table.get("tray", ()):
         # a wrong one keeps its place, so that the others keep theirs
         about = tray or {}
-        modules = tuple(Module(_command((module or {}).get("command", ""))) for module in about.get("module", ()))
+        modules = tuple(_module(module or {}) for module in about.get("module", ()))
         trays.append(Tray(modules, about.get("software"), about.get("iterations", 1)))
     return tuple(trays)
+
+
+def _module(about: Mapping[str, Any]) -> Module:
+    origin = Origin(about["url"], about.get("rev", "")) if "url" in about else None
+    params = about.get("params") or {}
+    return Module(_command(about.get("command", "")), about.get("python"), about.get("class"), params, origin)
 
 
 def _command(value: Any) -> str | tuple[str, ...]:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from icp.dsl.check import Mistakes
-from icp.dsl.command import compile_module
+from icp.dsl.command import compile_module, compile_value
 from icp.dsl.expand import quantity_of
 from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.locator import KeyPath
+from icp.dsl.modules import Declarations, check_values
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
 from icp.dsl.shell import lex
 from icp.dsl.syntax import START, BadExpression, strange_calls
 from icp.dsl.tasks import Draft
 from icp.dsl.urls import digest_of, good_url, size_of
-from icp.dsl.values import NODE_NAMES, JobContext, Scope, SiteContext, show
-from icp.model.definition import JobSource, UrlInput
+from icp.dsl.values import NODE_NAMES, JobContext, Marked, Node, Scope, SiteContext, show
+from icp.model.definition import JobSource, Module, UrlInput
 
 __all__ = ["check_texts"]
 
@@ -30,7 +31,12 @@ _NOWHERE = SiteContext("here", {}, {})
 
 
 def check_texts(
-    name: str, jobs: JobSource, variables: Mapping[str, Any], drafts: list[Draft], mistakes: Mistakes
+    name: str,
+    jobs: JobSource,
+    variables: Mapping[str, Any],
+    drafts: list[Draft],
+    mistakes: Mistakes,
+    declared: Declarations | None = None,
 ) -> None:
     """Reports every expression that cannot be understood, asks what its place does not know, or has no value."""
     columns = frozenset([axis for axis, _ in jobs.axes] + list(jobs.columns))
@@ -38,7 +44,7 @@ def check_texts(
     _check_variables(variables, compiler, mistakes)
     trials = [JobContext(name, 0, job, jobs.count, jobs.row(job)) for job in sorted({0, jobs.count - 1})]
     for draft in drafts:
-        _Texts(draft, compiler, columns, trials, mistakes).check()
+        _Texts(draft, compiler, columns, trials, mistakes, declared or {}).check()
 
 
 def _check_variables(variables: Mapping[str, Any], compiler: Compiler, mistakes: Mistakes) -> None:
@@ -74,7 +80,13 @@ class _Texts:
     """The texts of one task."""
 
     def __init__(
-        self, draft: Draft, compiler: Compiler, columns: frozenset[str], trials: list[JobContext], mistakes: Mistakes
+        self,
+        draft: Draft,
+        compiler: Compiler,
+        columns: frozenset[str],
+        trials: list[JobContext],
+        mistakes: Mistakes,
+        declared: Declarations,
     ) -> None:
         self.task = draft.task
         self.path = draft.path
@@ -83,6 +95,7 @@ class _Texts:
         self.compiler = compiler
         self.columns = columns
         self.mistakes = mistakes
+        self.declared = declared
         self.jobs = trials
         self.own = trials
         if draft.task.final:
@@ -184,6 +197,9 @@ class _Texts:
         path: KeyPath = (*self.path, "command")
         if not self.mistakes.knows(path):
             path = (*self.path, "tray", tray, "module", number, "command")
+        if module.python is not None:
+            self._python(module, (*path[:-1], "params"), tray, number)
+            return
         self._look_for_strange(module.command, path)
         try:
             compiled = compile_module(module, self.compiler, self.task.name, f"tray.{tray}.module.{number}")
@@ -195,6 +211,30 @@ class _Texts:
         of_site = any(kind == "attr" or (kind == "system" and name not in NODE_NAMES) for kind, name in compiled.uses)
         if good and not of_site:
             self._try(compiled, path[len(self.path) :], self.own, lambda got, text: got)
+
+    def _python(self, module: Module, path: KeyPath, tray: int, number: int) -> None:
+        """Each parameter on its own, so that a mistake has the line of its key; then all against the class."""
+        cls = self.declared.get((self.task.name, tray, number))
+        given: dict[str, list[Any]] = {}
+        for name, value in module.params.items():
+            for text in _texts_in(value):
+                _strange(text, (*path, name), self.mistakes, certain=False)
+            try:
+                compiled = compile_value(value, self.compiler, self.task.name, f"tray.{tray}.module.{number}.params.{name}")
+            except BadExpression as error:
+                self.mistakes.expression((*path, name), error)
+                continue
+            if "seed" in name.lower() and ("args", "dataset") in compiled.uses:
+                _warn_seed((*path, name), self.mistakes)
+            good = self._arguments(compiled.uses, (*path, name), of_job=False, in_command=True)
+            of_site = any(kind == "attr" or (kind == "system" and key not in NODE_NAMES) for kind, key in compiled.uses)
+            if good and not of_site:
+                values: list[Any] = []
+                self._try(compiled, (*path, name)[len(self.path) :], self.own, lambda got, text, values=values: values.append(got))  # type: ignore[misc]
+                given[name] = [None if isinstance(value, Node | Marked) else value for value in values]
+        if cls is not None:
+            for name, message, expected, meant in check_values(cls, module.params, given):
+                self.mistakes.add((*path, name) if name else path, message, expected, meant)
 
     def _look_for_strange(self, command: str | tuple[str, ...], path: KeyPath) -> None:
         if isinstance(command, tuple):
@@ -250,6 +290,14 @@ class _Texts:
                 path = (*self.path, *key)
                 self.mistakes.expression(path, BadExpression(error.expression, error.reason + whose, error.meant))
                 return
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts_in(member)
 
 
 def _safe(value: Any, expression: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from icp.config import Site
 from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
+from icp.engine.modules import Fetcher
 from icp.engine.submission import pack_files
 from icp.errors import BadInput, NotFound
 from icp.ledger import datasets
@@ -47,7 +48,8 @@ class Foreground:
     """
 
     def __init__(self, steering_file: Path, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None) -> None:
-        self.steering: Steering = load(steering_file)
+        self.fetch = Fetcher()
+        self.steering: Steering = load(steering_file, self.fetch)
         self.directory = steering_file.absolute().parent
         if not 0 <= job < self.steering.jobs.count:
             raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
@@ -102,8 +104,8 @@ class Foreground:
         ran: list[Ran] = []
         with tempfile.TemporaryDirectory(prefix="icp-local-") as scratch:
             pack = None
-            if self.steering.files:
-                data = pack_files(self.directory, self.steering.files)
+            if self.steering.files or self.fetch.shipped:
+                data = pack_files(self.directory, self.steering.files, self.fetch.shipped)
                 pack = Path(scratch) / "pack.tar"
                 pack.write_bytes(data)
             for task in tasks:

@@ -7,7 +7,7 @@ import io
 import secrets
 import tarfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from icp.config import NAME, Site
 from icp.dsl.expand import JobContext, Rendered, Renderer, SiteContext
 from icp.dsl.foreign.described import packed_as
 from icp.dsl.steering import load
+from icp.engine.modules import Fetcher
 from icp.errors import BadInput
 from icp.ledger.db import Ledger
 from icp.ledger.submit import record
@@ -43,11 +44,12 @@ class Submission:
     """What each task of the first job asks for."""
 
 
-def pack_files(directory: Path, names: tuple[str, ...]) -> bytes:
-    """A tar of these files and folders, the same bytes for the same contents: sorted, no owners, no times."""
+def pack_files(directory: Path, names: tuple[str, ...], elsewhere: Mapping[str, Path] | None = None) -> bytes:
+    """A tar of these files and folders, and of those ``elsewhere`` (name in the tar -> where): the same bytes for the
+    same contents, sorted, no owners, no times.
+    """
     members: dict[str, Path] = {}
-    for name in names:
-        path = directory / name
+    for name, path in [*((name, directory / name) for name in names), *(elsewhere or {}).items()]:
         found = [path] if not path.is_dir() else sorted(one for one in path.rglob("*") if not one.is_dir())
         if not path.exists():
             raise BadInput(f"{path} does not exist", "`files` names what is shipped with the dataset, relative to the steering file")
@@ -81,7 +83,8 @@ def prepare(
     sites: Iterable[Site] = (),
 ) -> Submission:
     """Read and check everything that can be wrong before a line is written; the first job is rendered for each of ``sites``."""
-    steering = load(steering_file)
+    fetch = Fetcher()
+    steering = load(steering_file, fetch)
     if name is not None:
         if not NAME.match(name):
             raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")
@@ -90,20 +93,26 @@ def prepare(
         if steering.jobs.kind != "count" or jobs < 1:
             raise BadInput(f"--jobs {jobs}: expected a number of jobs for a steering file that says `jobs = NUMBER`")
         steering = replace(steering, jobs=replace(steering.jobs, count=jobs))
-    return assemble(steering, steering_file.absolute().parent, seed=seed, outputs=outputs, sites=sites)
+    return assemble(steering, steering_file.absolute().parent, seed=seed, outputs=outputs, sites=sites, fetched=fetch.shipped)
 
 
 def assemble(
-    steering: Steering, directory: Path, *, seed: int | None = None, outputs: Path | None = None, sites: Iterable[Site] = ()
+    steering: Steering,
+    directory: Path,
+    *,
+    seed: int | None = None,
+    outputs: Path | None = None,
+    sites: Iterable[Site] = (),
+    fetched: Mapping[str, Path] | None = None,
 ) -> Submission:
-    """What is recorded of a definition whose files lie in ``directory``. BadInput."""
+    """What is recorded of a definition whose files lie in ``directory``, and what was ``fetched`` elsewhere. BadInput."""
     home = (outputs.absolute() if outputs is not None else directory / "outputs" / steering.name)
     chosen = seed if seed is not None else steering.seed if steering.seed is not None else secrets.randbits(63)
     if not 0 <= chosen < 2**63:
         raise BadInput(f"seed {chosen}: expected a number from 0 to 2^63 - 1")
     pack = None
-    if steering.files:
-        data = pack_files(directory, steering.files)
+    if steering.files or fetched:
+        data = pack_files(directory, steering.files, fetched)
         pack = (hashlib.sha256(data).digest(), data)
     first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.row(0))
     renderers = [(task, Renderer(steering, task)) for task in steering.tasks]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
     "InputRef",
     "JobSource",
     "Module",
+    "Origin",
     "OutputDef",
     "Quantity",
     "Resources",
@@ -42,16 +43,30 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
-class Module:
-    """One step: ``command`` is text for ``/bin/sh -e``, or one text for each argument (no shell).
+class Origin:
+    """Where a module's file was fetched from: ``commit`` of a repository, ``sha256`` of the file, ``folder`` in the
+    pack of the dataset that it was shipped in. All three are empty before it was fetched.
+    """
 
-    ``python``, ``cls`` and ``params`` keep the place of the module kinds that are not there yet.
+    url: str
+    rev: str = ""
+    commit: str = ""
+    sha256: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One step: a ``command``, text for ``/bin/sh -e`` or one text for each argument (no shell); or a Python module.
+
+    ``python`` is a predefined module's name or the path of a file in the task's directory, ``cls`` the class in it.
     """
 
     command: str | tuple[str, ...] = ""
     python: str | None = None
     cls: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,13 +280,15 @@ def _task_to_json(task: TaskDef) -> dict[str, Any]:
 
 def _module_to_json(module: Module) -> dict[str, Any]:
     command = module.command if isinstance(module.command, str) else list(module.command)
-    return {"command": command, "python": module.python, "class": module.cls, "params": dict(module.params)}
+    data = {"command": command, "python": module.python, "class": module.cls, "params": dict(module.params)}
+    return data if module.origin is None else {**data, "origin": asdict(module.origin)}
 
 
 def _module_from_json(data: Mapping[str, Any]) -> Module:
     command = data["command"]
+    origin = Origin(**data["origin"]) if data.get("origin") else None
     return Module(
-        command if isinstance(command, str) else tuple(command), data["python"], data["class"], data["params"]
+        command if isinstance(command, str) else tuple(command), data["python"], data["class"], data["params"], origin
     )
 
 

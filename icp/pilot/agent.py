@@ -19,6 +19,7 @@ from .slots import Room, Share
 from .stage import Problem, Stage
 from .supervisor import FENCED, Start, batch_end, become_subreaper, end_descendants
 from .task import Pack, Slot, Task
+from .warm import Warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Agent:
         )
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs", told.get("transfer"), self.cache)
         self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame)
+        self.runner.warm = Warm(start.scratch + "/python", start.scratch + "/packs", self.reaper.own)
         self.lanes: list[Lane] = []
         self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
         self.finished: list[tuple[int, str]] = []

@@ -24,6 +24,8 @@ class Reaper:
         self._agent = agent
         self.waiting: dict[int, Lane] = {}
         """The lanes whose task's main process has this pid."""
+        self.own: set[int] = set()
+        """Children of the agent that are no task's: warm interpreters."""
         self._orphans: dict[int, set[str]] = {}
 
     def ended(self) -> "Iterator[tuple[Lane, tuple[int, Any]]]":
@@ -50,17 +52,25 @@ class Reaper:
                 yield lane, (status, usage)
             else:
                 self._orphans.pop(pid, None)
+                self.own.discard(pid)
 
     def sweep(self, attempt: str) -> None:
         """Kills orphans when the last of the attempts ends that were running when they were first seen: one of
         them left it.
         """
-        for pid in node.children(os.getpid()):
-            if pid not in self.waiting and pid not in self._orphans:
+        found = node.children(os.getpid())
+        if self._agent.runner.warm is not None:
+            self._agent.runner.warm.look()  # After that: a fork is handed over before it becomes our child.
+        for pid in found:
+            if pid not in self.waiting and pid not in self._orphans and pid not in self.own:
                 named = node.environment(pid, "ICP_ATTEMPT")
                 live = {lane.task.spec["a"] for lane in self._agent.lanes if lane.task is not None}
                 self._orphans[pid] = {named} if named is not None and named in live else live
         for pid, owners in list(self._orphans.items()):
+            if pid in self.waiting or pid in self.own:
+                # It was seen before it was handed over by a warm interpreter.
+                del self._orphans[pid]
+                continue
             owners.discard(attempt)
             if not owners:
                 try:

@@ -11,12 +11,15 @@ import json
 import os
 import resource
 import signal
+import sys
 import time
 
 from . import spool
 from .disk import remove_tree
+from .python_start import PythonStart, settled
 from .stage import Problem, Stage, statistics
 from .task import Pack, Slot, Task, capped
+from .warm import Warm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,6 +67,9 @@ class Runner:
         self.base.update(ICP_AGENT=agent, ICP_SCRATCH=scratch)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._found: dict[tuple[str, str], str] = {}
+        self._start = PythonStart(scratch + "/python")
+        self.warm: Warm | None = None
+        """Where a Python module may be forked from; set by who takes in orphans, and so can wait for such a fork."""
 
     def attempt(
         self, task: Task, pack: Pack, known: "dict[tuple[str, str], str]", gpus: "list[str]"
@@ -78,9 +84,13 @@ class Runner:
         problem: tuple[str, str] | None = None
         complete = False
         try:
-            slot.refresh()
-            if spec.get("files") or spec.get("in") or spec.get("list"):
-                yield lambda: self._stage.bring_in(spec, slot.work, known, moved, lambda: task.verdict is not None)
+            links = self._stage.links(spec)
+            if not slot.refresh(links):
+                if links is None:
+                    yield lambda: self._stage.bring_in(spec, slot.work, known, moved, lambda: task.verdict is not None)
+                else:
+                    for name, target in links.items():
+                        os.symlink(target, f"{slot.work}/{name}")
             times[1] = times[2] = round(task.enter("running"), 3)
             for step in spec["steps"]:
                 if task.verdict is not None:
@@ -158,11 +168,17 @@ class Runner:
         env["ICP_DATASET"], env["ICP_JOB"], env["ICP_TASK"] = str(spec["dataset"]), str(spec["job"]), spec["task"]
         env["ICP_PLATFORM"] = self._platform()
         env["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        argv = [part if isinstance(part, str) else self._fill(part, slot) for part in step["argv"]]
         if step.get("env"):
             for name, value in step["env"].items():
                 env[name] = value if isinstance(value, str) else self._fill(value, slot)
+        argv: list[str] = []
         try:
+            if "python" not in step:
+                argv = [part if isinstance(part, str) else self._fill(part, slot) for part in step["argv"]]
+            else:
+                pid, argv = self._python(slot, step, env)
+                if pid:
+                    return pid
             program = self._find(argv[0], env.get("PATH", os.defpath))
             if _SPAWNS:
                 return self._posix_spawn(program, argv, env, slot)
@@ -171,6 +187,23 @@ class Runner:
             raise Problem(
                 "payload", f"the command {argv[0] if argv else '(empty)'} cannot be started: {error}"
             ) from error
+
+    def _python(self, slot: Slot, step: "dict[str, Any]", env: "dict[str, str]") -> "tuple[int, list[str]]":
+        """A step that is a Python module: (pid, nothing) where it was forked from a warm interpreter, otherwise (0, its
+        command). A software environment has a Python of its own, whatever that is.
+        """
+        python = "python3"
+        wanted = settled(step, lambda part: self._fill(part, slot))
+        if step.get("software") is None:
+            try:
+                python = self._find(python, env.get("PATH", os.defpath))
+            except OSError:
+                python = sys.executable
+            if self.warm is not None:
+                pid = self.warm.start(python, wanted, env, slot)
+                if pid:
+                    return pid, []
+        return 0, self._start.command(wanted, slot.folder + "/module.json", python)
 
     def _fill(self, part: "Any", slot: Slot) -> str:
         if isinstance(part, str):
@@ -309,8 +342,9 @@ class _HereSlot(Slot):
         remove_tree(self.work)
         os.mkdir(self.work)
 
-    def refresh(self) -> None:
+    def refresh(self, links: "dict[str, str] | None" = None) -> bool:  # noqa: ARG002 - none are there yet
         """Everything is new."""
+        return False
 
 
 def _drive(

@@ -68,6 +68,15 @@ class Stage:
 
     # --- in
 
+    def links(self, spec: "dict[str, Any]") -> "dict[str, str] | None":
+        """The links that a task's directory begins with, name -> target, where they are all that it needs and the shipped
+        files are unpacked; None otherwise.
+        """
+        files = spec.get("files") or ()
+        if spec.get("in") or spec.get("list") or any(sha256 not in self._unpacked for sha256 in files):
+            return None
+        return {name: f"{self._packs}/{sha256}/{name}" for sha256 in files for name in self._unpacked[sha256]}
+
     def bring_in(
         self,
         spec: "dict[str, Any]",

@@ -36,9 +36,14 @@ class Slot:
         self.out, self.err = os.open(folder + "/out", flags, 0o600), os.open(folder + "/err", flags, 0o600)
         self._spare = 0
 
-    def refresh(self) -> None:
-        """Empties what is not empty; a directory that was used is replaced rather than trusted to be emptied."""
+    def refresh(self, links: "dict[str, str] | None" = None) -> bool:
+        """Empties what is not empty; a directory that was used is replaced rather than trusted to be emptied. True where
+        the working directory holds just these ``links`` (name -> target) already, and was left as it is.
+        """
+        linked = bool(links) and _holds(self.work, links or {})
         for path in (self.work, self.tmp):
+            if linked and path is self.work:
+                continue
             try:
                 if not os.listdir(path) and os.stat(path).st_mode & 0o777 == 0o700:
                     continue
@@ -55,10 +60,23 @@ class Slot:
         for fd in (self.out, self.err):
             if os.fstat(fd).st_size:
                 os.ftruncate(fd, 0)
+        return linked
 
     def close(self) -> None:
         os.close(self.out)
         os.close(self.err)
+
+
+def _holds(folder: str, links: "dict[str, str]") -> bool:
+    try:
+        names = os.listdir(folder)
+        return (
+            len(names) == len(links)
+            and os.stat(folder).st_mode & 0o777 == 0o700
+            and all(links.get(name) == os.readlink(f"{folder}/{name}") for name in names)
+        )
+    except OSError:
+        return False
 
 
 class Task:
