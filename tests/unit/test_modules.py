@@ -219,7 +219,8 @@ def test_cleanup_takes_away_what_is_named_and_nothing_outside(work: Path) -> Non
     assert (work / "kept").exists()
 
 
-def test_a_transfer_arrives_whole_or_not_at_all(work: Path) -> None:
+def test_a_transfer_arrives_whole_or_not_at_all(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("icp.pilot.part.Limits.pauses", (0.0,))
     (work / "a file").write_bytes(b"data")
     sha256 = hashlib.sha256(b"data").hexdigest()
     stats = execute("transfer", source=(work / "a file").as_uri(), dest="new/", sha256=sha256.upper(), md5=hashlib.md5(b"data").hexdigest())
@@ -266,6 +267,20 @@ def test_a_value_that_does_not_fit_for_one_of_the_jobs_is_a_mistake(work: Path) 
     with pytest.raises(BadInput) as caught:
         load(work / "steering.toml")
     assert any("params.zenith: 80.0 does not fit" in one or "expected one of 80.0, 85.0" in one for one in caught.value.mistakes)
+
+
+def test_the_example_of_the_page_runs(work: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "showers"
+    page = (example.parents[1] / "docs" / "modules.md").read_text()
+    assert (example / "steering.toml").read_text() in page
+    assert (example / "showers.py").read_text().split("class Cut")[0].rstrip() in page
+    for name in ("steering.toml", "showers.py"):
+        (work / name).write_text((example / name).read_text())
+    done = subprocess.run([sys.executable, "-m", "icp", "local", "steering.toml", "--job", "3"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = work / "icp-local" / "showers" / "000003" / "showers"
+    assert sum(json.loads((folder / "hist.json").read_text())["counts"]) > 0
+    assert sorted(path.name for path in folder.iterdir()) == ["checksums.txt", "hist.json", "showers.py"]
 
 
 # --- from elsewhere
