@@ -24,6 +24,7 @@ __all__ = ["Warm"]
 
 MOST = 4
 """Interpreters that are kept at a time."""
+_KNOWN = 1000
 _FIRST = 2
 """A module that is started so often is worth an interpreter."""
 _READY = 60.0
@@ -63,6 +64,8 @@ class Warm:
                 return 0  # A task may have written it.
         kept = {name: value for name, value in env.items() if name not in _OWN}
         key = (program, wanted.get("module"), file, wanted.get("root"), frozenset(kept.items()))
+        if len(self._used) > _KNOWN:
+            self._used.clear()
         used = self._used[key] = self._used.get(key, 0) + 1
         found = self._kept.pop(key, None)
         if found is None and _FIRST <= used:
@@ -149,7 +152,7 @@ class _Interpreter:
             try:
                 if not select.select([self._line], [], [], patience)[0]:
                     break
-                said, more, _, _ = self._line.recvmsg(100, socket.CMSG_SPACE(4))
+                said, more, _, _ = self._line.recvmsg(100, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 said, more = b"", []
             patience = 0.0

@@ -7,6 +7,7 @@ import atexit
 import gc
 import importlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -32,6 +33,21 @@ _THREADS_THAT_FORK = ("numpy",)
 """Libraries whose own threads end before a fork and come back after it (OpenBLAS, MKL)."""
 _SPARE = 3
 """Forks that wait for a task: so many are at hand when several tasks end at once."""
+
+
+def _plain_fork() -> "Any":
+    """fork(2) without what Python does after it in the child: that costs more than the fork, and who is only to fork
+    once more and end needs none of it.
+    """
+    try:
+        import ctypes
+
+        return ctypes.PyDLL(None).fork  # PyDLL: the interpreter's lock is kept.
+    except (ImportError, OSError, AttributeError):
+        return os.fork
+
+
+_FORK = _plain_fork()
 _FILE: "Any" = io.IOBase.__bases__[0]
 _HOME = sysconfig.get_paths()["stdlib"] + os.sep
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -53,8 +69,8 @@ def main(text: str) -> int:
     if threading.active_count() > 1 or (_threads() > 1 and not any(one in sys.modules for one in _THREADS_THAT_FORK)):
         line.send(b"threads")
         return 1
-    known = frozenset(sys.modules)
-    compiled = _compiled(known)
+    known = len(sys.modules)
+    compiled = _compiled(list(sys.modules))
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()  # novm: Pages that nobody writes to stay shared.
@@ -124,8 +140,10 @@ def _fork(line: "Any") -> "Any":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads, which were looked at
         try:
-            middle = os.fork()
+            middle = _FORK()
         except OSError:
+            return None
+        if middle < 0:
             return None
         if middle:
             os.waitpid(middle, 0)
@@ -148,7 +166,7 @@ def _fork(line: "Any") -> "Any":
     return mine
 
 
-def _spare(mine: "Any", prepared: "Prepared | None", known: "frozenset[str]", compiled: bool) -> int:
+def _spare(mine: "Any", prepared: "Prepared | None", known: int, compiled: bool) -> int:
     said = mine.recv(1 << 20)
     mine.close()
     if not said:
@@ -156,7 +174,7 @@ def _spare(mine: "Any", prepared: "Prepared | None", known: "frozenset[str]", co
     return _task(json.loads(said.decode("ascii")), prepared, known, compiled)
 
 
-def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: "frozenset[str]", compiled: bool) -> int:
+def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compiled: bool) -> int:
     """Becomes a task of its own, as if it had been started for it."""
     for number in _IGNORED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -168,11 +186,18 @@ def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: "frozenset
     os.environ.update(told["env"])
     _reseed()
     result = python_step.run(told["wanted"], prepared)
-    new = [name for name in sys.modules if name not in known]
+    new = _since(known)
     if compiled or _compiled(new):
         return result  # Such libraries may have something to do at the end.
     _end(result, new)
     return result
+
+
+def _since(known: int) -> "list[str]":
+    """The modules that were imported after so many. (To look at the others would make pages of them this task's own.)"""
+    if sys.version_info >= (3, 8):
+        return list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - known)))  # novm
+    return list(sys.modules)[known:]
 
 
 def _reseed() -> None:
