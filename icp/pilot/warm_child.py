@@ -195,9 +195,10 @@ def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compi
 
 def _since(known: int) -> "list[str]":
     """The modules that were imported after so many. (To look at the others would make pages of them this task's own.)"""
-    if sys.version_info >= (3, 8):
-        return list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - known)))  # novm
-    return list(sys.modules)[known:]
+    try:
+        return list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - known)))
+    except TypeError:  # before 3.8
+        return list(sys.modules)[known:]
 
 
 def _reseed() -> None:
