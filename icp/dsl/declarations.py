@@ -9,7 +9,7 @@ from typing import Any
 
 from icp.pilot.module import TYPES
 
-__all__ = ["Class", "Declared", "NotPython", "read"]
+__all__ = ["Class", "Declared", "NotPython", "imports", "read"]
 
 HOME = "icp.pilot.module"
 _DEEP = 10
@@ -46,6 +46,17 @@ class Class:
 def read(text: str, find: Callable[[str], str | None] = lambda name: None) -> dict[str, Class]:
     """The classes of a file by name. ``find(module)``: the text of another module that lies beside it. NotPython."""
     return _File(text, find, _DEEP).classes
+
+
+def imports(text: str) -> list[str]:
+    """The names of all modules that a file imports, dotted; none where it is no Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    found = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    found += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    return list(dict.fromkeys(found))
 
 
 class _File:

@@ -10,7 +10,7 @@ from typing import Any
 
 from icp.dsl.check import Mistakes
 from icp.dsl.command import is_file
-from icp.dsl.declarations import Class, NotPython, read
+from icp.dsl.declarations import Class, NotPython, imports, read
 from icp.dsl.disk import Disk, predefined
 from icp.dsl.locator import KeyPath
 from icp.dsl.names import unsafe
@@ -20,7 +20,7 @@ from icp.model.definition import Module, Origin, TaskDef
 from icp.pilot.module import accept, wrong
 from icp.pilot.modules import NAMES
 
-__all__ = ["CannotFetch", "Declarations", "Fetch", "Fetched", "check_values", "module_files", "predefined_class", "settle"]
+__all__ = ["CannotFetch", "Declarations", "Fetch", "Fetched", "check_values", "left_out", "module_files", "predefined_class", "settle"]
 
 Declarations = dict[tuple[str, int, int], Class]
 """(task, tray, module) -> what its class declares."""
@@ -73,6 +73,19 @@ def module_files(tasks: list[TaskDef]) -> list[str]:
     """The files beside the steering file that are Python modules of these tasks."""
     modules = [module for task in tasks for tray in task.trays for module in tray.modules]
     return [one.python for one in modules if one.python is not None and one.origin is None and is_file(one.python)]
+
+
+def left_out(path: str, shipped: set[str], disk: Disk) -> list[str]:
+    """Files and folders that a module's file imports from beside itself, and that are not shipped."""
+    folder = path.rpartition("/")[0]
+    found = []
+    for name in imports(disk.read(path).decode("utf-8", "replace")) if disk.is_file(path) else ():
+        plain = (folder + "/" if folder else "") + name.partition(".")[0]
+        for one in (plain + ".py", plain):
+            parents = {one, *(one[:at] for at, letter in enumerate(one) if letter == "/")}
+            if not shipped & parents and (disk.is_file(one) if one.endswith(".py") else disk.is_folder(one)):
+                found.append(one)
+    return list(dict.fromkeys(found))
 
 
 def predefined_class(name: str) -> Class:

@@ -13,7 +13,7 @@ from icp.dsl.disk import Disk
 from icp.dsl.foreign import Described, Reader, reader
 from icp.dsl.jobs import build_jobs
 from icp.dsl.locator import KeyPath, Position, locate
-from icp.dsl.modules import Fetch, module_files, settle
+from icp.dsl.modules import Fetch, left_out, module_files, settle
 from icp.dsl.names import NAME
 from icp.dsl.schema import TASK_KEYS, TOP
 from icp.dsl.tasks import Draft, build_tasks
@@ -134,7 +134,7 @@ def _build(
     named = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
     files = _shipped(named, module_files([draft.task for draft in drafts]))
     if foreign is None:
-        _check_files(named, drafts, mistakes, disk)
+        _check_files(named, files, drafts, mistakes, disk)
     tasks = [draft.task for draft in drafts]
     return Steering(
         name=name,
@@ -220,7 +220,10 @@ def _check_module(module: Mapping[str, Any], path: KeyPath, mistakes: Mistakes) 
         mistakes.add((*path, "rev"), "there is no url that it belongs to", 'url = "git+https://..."')
 
 
-def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes, disk: Disk | None) -> None:
+def _check_files(
+    files: tuple[str, ...], every: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes, disk: Disk | None
+) -> None:
+    """``files`` are those that are named, ``every`` also those that are shipped because a module is in them."""
     for index, file in enumerate(files):
         parts = file.rstrip("/").split("/")
         if file.startswith("/") or ".." in parts or any(not letter.isprintable() for letter in file):
@@ -231,8 +234,14 @@ def _check_files(files: tuple[str, ...], drafts: list[Draft], mistakes: Mistakes
             mistakes.add(("files", index), f"there is no {file!r} beside the steering file")
     if disk is None:
         return
-    shipped = {file.rstrip("/") for file in files}
+    shipped = {file.rstrip("/") for file in every}
     for draft in drafts:
+        for one in dict.fromkeys(module_files([draft.task])):
+            for lost in left_out(one, shipped, disk):
+                listed = ", ".join(f'"{file}"' for file in (*files, lost))
+                mistakes.warn(
+                    draft.path, f"{one} imports {lost}, which is not shipped; add the line: files = [{listed}]"
+                )
         own = {output.name for output in draft.task.outputs} | {ref.output for ref in draft.task.inputs}
         own |= {arrives_as(one) for one in draft.task.fetches}
         for tray in draft.task.trays:

@@ -269,6 +269,21 @@ def test_a_value_that_does_not_fit_for_one_of_the_jobs_is_a_mistake(work: Path) 
     assert any("params.zenith: 80.0 does not fit" in one or "expected one of 80.0, 85.0" in one for one in caught.value.mistakes)
 
 
+def test_what_a_module_imports_from_beside_itself_must_be_shipped(work: Path) -> None:
+    (work / "mods").mkdir()
+    (work / "mods" / "level2.py").write_text("import json\nfrom common.cuts import Cut\nimport physics\n" + TEXT)
+    (work / "mods" / "physics.py").write_text("")
+    (work / "mods" / "common").mkdir()
+    text = '[task.a]\n[[task.a.tray]]\n[[task.a.tray.module]]\npython = "mods/level2.py"\nparams = { infile = "x" }\n'
+    (work / "steering.toml").write_text(text)
+    told = sorted(one.partition(": ")[2] for one in load(work / "steering.toml").warnings)
+    assert told == [
+        f"task.a: mods/level2.py imports {one}, which is not shipped; add the line: files = [\"{one}\"]" for one in ("mods/common", "mods/physics.py")
+    ]
+    (work / "steering.toml").write_text('files = ["mods"]\n' + text)
+    assert load(work / "steering.toml").warnings == ()
+
+
 def test_the_example_of_the_page_runs(work: Path) -> None:
     example = Path(__file__).parents[2] / "examples" / "showers"
     page = (example.parents[1] / "docs" / "modules.md").read_text()
