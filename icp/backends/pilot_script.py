@@ -43,6 +43,8 @@ class Body:
     """Where $TMPDIR is not what it should be: a directory on the node's own disk; variables of the site's are expanded (``/scratch/$USER``)."""
     command: Sequence[str] = ("run",)
     """What the program is told to be."""
+    pythons: Sequence[tuple[str, str]] = ()
+    """(what ``uname -m`` says, sha256) of Pythons in the spool's cache, for nodes that have none."""
     bagged: bool = False
     """Spool and program travelled with the job, and lie where it begins; ``back`` is brought back from there."""
 
@@ -105,6 +107,10 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
         "  # the version is asked for: stubs of that name exist that run and do nothing",
         "  if [ \"$(\"$p\" -I -S -c 'import sys; print(sys.version_info >= (3, 6))' 2>/dev/null)\" = True ]; then python=$p; break; fi",
         "done",
+    ]
+    if body.pythons:
+        lines += _shipped_python(body)
+    lines += [
         'if [ -z "$python" ]; then',
         '  echo "pilot: no Python 3.6 or newer on $(hostname): set site.NAME.python or site.NAME.modules" >&2; exit 127',
         "fi",
@@ -115,3 +121,28 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
     agent = f'{shlex.join(body.command)} --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"'
     lines.append(f'exec "$python" -I -S {shlex.quote(body.program)} {agent if words is None else shlex.join(words)}')
     return "\n".join(lines) + "\n"
+
+
+def _shipped_python(body: Body) -> list[str]:
+    """Unpacks once, beside its archive, what was shipped for this kind of machine; whoever comes later finds it whole or not at all."""
+    cases = " ".join(f"{shlex.quote(machine)}) sum={sha256} ;;" for machine, sha256 in body.pythons)
+    return [
+        "# none of its own: one was shipped",
+        'if [ -z "$python" ]; then',
+        f"  sum=; case $(uname -m) in {cases} esac",
+        '  if [ -z "$sum" ]; then echo "pilot: no Python was shipped for $(uname -m)" >&2; else',
+        f"  archive={shlex.quote(body.spool)}/cache/$sum; home={shlex.quote(body.spool)}/cache/python-$sum",
+        '  if [ ! -d "$home" ]; then',
+        '    part=$home.$(hostname).$$; got=$(sha256sum "$archive" 2>/dev/null | cut -d" " -f1)',
+        '    if [ "$got" != "$sum" ]; then echo "pilot: the Python in $archive has sha256 ${got:-unknown}, expected $sum" >&2',
+        '    elif mkdir "$part" && { tar -xf "$archive" -C "$part" || tar -xzf "$archive" -C "$part"; }; then',
+        '      mv -T "$part" "$home" 2>/dev/null || [ -d "$home" ] || mv "$part" "$home"',
+        '    else echo "pilot: the Python in $archive cannot be unpacked" >&2; fi',
+        '    rm -rf "$part"',
+        "  fi",
+        '  for p in "$home"/bin/python3 "$home"/*/bin/python3; do',
+        "    if [ \"$(\"$p\" -I -S -c 'import sys; print(sys.version_info >= (3, 6))' 2>/dev/null)\" = True ]; then python=$p; break; fi",
+        "  done",
+        "  fi",
+        "fi",
+    ]

@@ -30,6 +30,7 @@ def local(
     """
     from icp import config as configuration
     from icp.engine.foreground import Foreground
+    from icp.engine.shipments import stock
     from icp.errors import Failed, NotFound
     from icp.ledger.db import open_ledger
 
@@ -39,7 +40,7 @@ def local(
     except NotFound:
         ledger = None
     site = next(iter(config.sites.values()))
-    here = Foreground(steering, job, site, ledger, Path("icp-local").absolute(), seed)
+    here = Foreground(steering, job, site, ledger, Path("icp-local").absolute(), seed, stock(config.places))
     tasks = here.wanted(task)
     ran = here.run(tasks, lambda one: typer.secho(f"--- {one.name} ---", bold=True, err=True))
     for one in ran:

@@ -278,7 +278,9 @@ class Teller:
         for one in reversed(tries):
             if one.kind is not None:
                 exit_ = "" if one.exit is None else f", exit {one.exit}"
-                return (f"try {one.number} at site {one.site}: {one.kind}{exit_}, {output.ago(one.failed_at, self.now)}", *last_lines(one.text or ""))
+                ways = (f"`icp site check {shlex.quote(one.site)}` shows what its nodes have, docs/software.md what can be configured",)
+                said = f"try {one.number} at site {one.site}: {one.kind}{exit_}, {output.ago(one.failed_at, self.now)}"
+                return (said, *last_lines(one.text or ""), *(ways if one.kind == "software" else ()))
             if one.state in ("lost", "evicted"):
                 return (f"try {one.number} at site {one.site} was {one.state}",)
         return ()
@@ -293,6 +295,9 @@ class Teller:
         travelling = self._travelling(case)
         if travelling:
             return Answer(case.about, "waiting", "it waits for inputs from another site", (*travelling, *error))
+        shipped = tuple(f"{output.plain_size(size)} are being sent to site {site}" for size, site in cached.sent_for(self.db, -self.view.number))
+        if shipped:
+            return Answer(case.about, "waiting", "it waits for its files or its software, which are being sent to a site", (*shipped, *error))
         return self._placing(case.about, "it", need, case.task.zone, error)
 
     def _travelling(self, case: _Case) -> tuple[str, ...]:

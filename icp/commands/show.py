@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from icp.ledger.views_jobs import AttemptView, DefinitionView, TaskView
     from icp.ledger.views_results import OutputView
 
-__all__ = ["show"]
+__all__ = ["show", "software_text"]
 
 LINES = 20
 """Lines of an error's text that are shown."""
@@ -200,9 +200,20 @@ def _attempt(one: AttemptView) -> None:
         say(f"    {verb} {clean(moved.name)}  {output.plain_size(moved.bytes)} in {output.duration(moved.seconds)}  {clean(moved.url)}")
     for name, value in one.stats.items():
         say(f"    {clean(name)} = {value:g}")
+    for name, had in one.software.items():
+        say(f"    software {clean(name)}: {clean(software_text(had))}")
     if one.kind is not None:
         say(paint(f"    {clean(one.kind)} error", "red"))
         _text(one.text or "", LINES)
+
+
+def software_text(had: dict[str, Any]) -> str:
+    """What an attempt had of an environment, on one line."""
+    words = [str(had.get("way", "?"))]
+    words += [f"{name} revision {revision}" for name, revision in (had.get("revision") or {}).items()]
+    words += [f"tarball {had['tarball'][:16]}"] if had.get("tarball") else []
+    words += [str(had.get("platform", ""))] + ([f"Python {had['python']}"] if had.get("python") else [])
+    return ", ".join(word for word in words if word)
 
 
 def _output(file: OutputView) -> None:

@@ -52,7 +52,7 @@ def submit(
       icp submit --unmonitored --site nsa steering.toml
     """
     from icp import config as configuration
-    from icp.engine import submission
+    from icp.engine import shipments, submission
     from icp.errors import BadInput, NotFound, Refused
     from icp.ledger.db import is_network, open_ledger
     from icp.ledger.submit import check_name
@@ -82,6 +82,7 @@ def submit(
         return
     if config.ledger != config.places.ledger and not is_network(config.ledger):
         note_host(config.places, config.ledger)
+    shipments.provide_software(config.places, prepared.steering, prepared.directory)
     number = submission.submit(ledger, prepared, time.time())
     sites = ", ".join(config.sites)
     if as_json:

@@ -61,6 +61,12 @@ class Site:
     cache: CacheSpec = CacheSpec()
     transfer: Mapping[str, dict[str, list[str]]] = field(default_factory=dict)
     """scheme -> ``get`` and ``put``: commands that fetch and store by URL"""
+    software: Mapping[str, Any] = field(default_factory=dict)
+    """How its nodes come by software, as agents are told: a program that is shipped is {"sha256"}."""
+    pythons: tuple[tuple[str, str], ...] = ()
+    """(what ``uname -m`` says, sha256) of Pythons for nodes that have none."""
+    shipped: tuple[tuple[str, str], ...] = ()
+    """(URL, sha256) of all that must be in its spool before a pilot can use it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,8 @@ def _site(where: Places, name: str, own: Mapping[str, Any], transfer: Mapping[st
     if scheduler != "none" and not direct:
         pilot.setdefault("walltime", WALLTIME)
     scratch = own.get("scratch")
+    software, shipped = _software(where, name, _table(own, "software."))
+    pythons = [text.split() for text in own.get("pythons", ())]
     return Site(
         name=name,
         zone=own.get("zone", host or name),
@@ -164,7 +172,26 @@ def _site(where: Places, name: str, own: Mapping[str, Any], transfer: Mapping[st
         shared=shared,
         cache=CacheSpec(**_table(own, "cache.")),
         transfer=_commands(transfer, _table(own, "transfer.")),
+        software=software,
+        pythons=tuple((machine, sha256) for machine, _, sha256 in pythons),
+        shipped=(*shipped, *((url, sha256) for _, url, sha256 in pythons)),
     )
+
+
+def _software(where: Places, name: str, own: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What agents are told, and (URL, sha256) of what is shipped for it."""
+    told: dict[str, Any] = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items() if not key.endswith("_sha256")}
+    shipped = []
+    for tool in ("cvmfsexec", "parrot_run"):
+        source, digest, key = own.get(tool), own.get(f"{tool}_sha256"), f"site.{name}.software.{tool}"
+        if source is not None and source.startswith("/") and digest is None:
+            continue
+        if source is not None and "://" in source and digest is not None:
+            told[tool] = {"sha256": digest}
+            shipped.append((source, digest))
+        elif source is not None or digest is not None:
+            raise BadInput(f"{where.config}: {key} = {source!r}: expected an absolute path at the site, or a URL and {key}_sha256")
+    return told, shipped
 
 
 def _apart(where: Places, sites: Mapping[str, Site]) -> None:

@@ -30,10 +30,20 @@ class Key:
     path: str
     kind: str
     """``text``, ``path``, ``number``, ``count``, ``bool``, ``size`` (bytes or "2 GB"), ``time`` (seconds or "2 h"), ``any``, ``times``,
-    ``texts``, ``command`` (a command line), ``host``, ``scheduler``, ``mode``, ``place`` (an absolute path at the site)"""
+    ``texts``, ``command`` (a command line), ``ways``, ``repositories``, ``shipments``, ``sha256``, ``host``, ``scheduler``, ``mode``, ``place`` (an
+    absolute path at the site)"""
     default: Any
     doc: str
 
+
+WAYS = ("mounted", "cvmfsexec", "parrot", "bwrap", "proot", "parrot-copy", "tarball")
+"""Of ``icp.pilot.ways``, which is not imported for its names alone (a test holds them together)."""
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_LISTS = {
+    "ways": re.compile(rf"(?:{'|'.join(WAYS)})\Z"),
+    "repositories": re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*:[a-z_]+=[^\s,'\"]+(?:,[a-z_]+=[^\s,'\"]+)*\Z"),
+    "shipments": re.compile(r"[A-Za-z0-9_]+ [^\s'\"]+ [0-9a-f]{64}\Z"),
+}
 
 _POLICY_DOC = {
     "depth": "seconds of work that wait at a site for each of its slots",
@@ -78,6 +88,20 @@ KEYS: tuple[Key, ...] = (
     Key("site.*.python", "place", None, "the Python (3.6 or newer) there, an absolute path (default: looked for in the usual places)"),
     Key("site.*.modules", "texts", (), "modules that a pilot loads before it looks for Python"),
     Key("site.*.setup", "texts", (), "lines of POSIX sh that a pilot runs before it begins"),
+    Key("site.*.pythons", "shipments", (), "Pythons to unpack where a node has none, by machine: \"x86_64 URL SHA256\" (docs/software.md)"),
+    Key("site.*.software.ways", "ways", (), f"ways to /cvmfs that are tried, in this order (default: {', '.join(WAYS)})"),
+    Key("site.*.software.forbid", "ways", (), "ways to /cvmfs that are not taken there"),
+    Key("site.*.software.cvmfsexec", "text", None, "cvmfsexec: a path at the site, or a URL from which it is fetched here and shipped"),
+    Key("site.*.software.cvmfsexec_sha256", "sha256", None, "its checksum, where it is shipped"),
+    Key("site.*.software.parrot_run", "text", None, "parrot_run: a path at the site, or the URL of it or of a tarball that holds it, fetched here and shipped"),
+    Key("site.*.software.parrot_run_sha256", "sha256", None, "its checksum, where it is shipped"),
+    Key("site.*.software.proxies", "text", "DIRECT", "proxies of CVMFS, in its own words: `http://a:3128;DIRECT`"),
+    Key("site.*.software.repositories", "repositories", (), "repositories that clients do not know: \"REPO:url=URL1;URL2,pubkey=/path/of/key.pub\""),
+    Key("site.*.software.cache", "place", None, "node-local directory for the caches of CVMFS (default: the agent's scratch)"),
+    Key("site.*.software.quota", "size", None, "size of such a cache at the most, for each task at once (default: the client's)"),
+    Key("site.*.software.alien_cache", "place", None, "directory that all nodes share, with files of CVMFS by content"),
+    Key("site.*.software.tree", "place", None, "directory at the site with copies of repositories, each in a folder of its name"),
+    Key("site.*.software.patience", "time", 60, "seconds that a way has to show a repository before it is given up"),
     Key("site.*.accounting", "bool", None, "whether the batch system's accounting can be asked (default: found out)"),
     Key("site.*.attributes.*", "any", None, "what `$attr(NAME)` is at this site; wins over what an agent finds"),
     Key("site.*.system.*", "any", None, "what `$system(NAME)` is at this site"),
@@ -172,9 +196,16 @@ def checked(kind: str, value: Any) -> Any:
         return value
     if kind == "mode" and value in MODES:
         return value
+    if kind == "sha256" and isinstance(value, str) and _SHA256.match(value):
+        return value
+    if kind in _LISTS and isinstance(value, list) and all(isinstance(one, str) and _LISTS[kind].match(one) for one in value):
+        return tuple(value)
     if kind == "place" and isinstance(value, str) and _PLACE.match(value):
         return value
-    expected = {"texts": "a list of texts", "host": "what you would type after `ssh`: an alias, or user@host",
+    expected = {"sha256": "64 hexadecimal digits", "ways": f"a list of some of {', '.join(WAYS)}",
+                "repositories": 'a list of "REPOSITORY:url=URL1;URL2,pubkey=/path/at/the/site"',
+                "shipments": 'a list of "MACHINE URL SHA256", where MACHINE is what `uname -m` says',
+                "texts": "a list of texts", "host": "what you would type after `ssh`: an alias, or user@host",
                 "scheduler": f"one of {', '.join(SCHEDULERS)}",
                 "mode": f"one of {', '.join(MODES)}", "place": "an absolute path without blanks, quotes or characters of the shell",
                 "text": "text", "path": "a path as text", "number": "a number", "count": "a whole number", "bool": "true or false",

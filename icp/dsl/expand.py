@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from icp.dsl.command import compile_module
+from icp.dsl.environments import Environments
 from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
@@ -32,12 +33,18 @@ class CannotRender(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a card holds of a task: ``steps`` and ``out``, plain data as the card's format has them."""
+    """What a card holds of a task: ``steps``, ``out`` and the ``software`` of the steps by name, plain data as the card's format has them."""
 
     steps: list[dict[str, Any]]
     out: list[dict[str, Any]]
     fetch: list[dict[str, Any]] = field(default_factory=list)
     """Its inputs by URL, as ``in`` of a card has them."""
+    software: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def environments(self) -> dict[str, Any]:
+        """The card's key for its software, where it has some."""
+        return {"software": self.software} if self.software else {}
 
 
 class Renderer:
@@ -83,6 +90,7 @@ class Renderer:
                 )
                 for index, tray in enumerate(task.trays)
             )
+            self._software = Environments(steering, [software for _, software, _ in self._trays], compiler, name)
         except BadExpression as error:
             raise BadInput(f"Task {name}: {error}.") from None
         read = {(ref.task, ref.output) for other in steering.all_tasks for ref in other.inputs}
@@ -152,13 +160,14 @@ class Renderer:
             scope.iteration = 0
             fetch = self._fetches.render(scope)
             urls = [output_url(one, scope) for one in self._stored]
+            environments = self._software.render(scope)
         except BadExpression as error:
             raise self._cannot(job, error) from None
         out: list[dict[str, Any]] = [{"name": name, "optional": optional} for name, optional, _glob in self.outputs(job)]
         for one, url, away in zip(out, urls, self._away, strict=True):
             if url is not None:
                 one.update({"url": url, "away": True} if away else {"url": url})
-        return Rendered(steps, out, fetch)
+        return Rendered(steps, out, fetch, environments)
 
     def _render_outputs(self, scope: Scope) -> tuple[tuple[str, bool, bool], ...]:
         rendered = []

@@ -20,11 +20,14 @@ __all__ = [
     "DURATION_KIND",
     "FLAG",
     "MD5",
+    "PLATFORM",
+    "REPOSITORY",
     "SHA256",
     "SIZE_KIND",
     "TASK_NAME",
     "TEXT",
     "VARIABLE",
+    "VARIABLE_NAME",
     "Key",
     "Kind",
     "Later",
@@ -198,3 +201,10 @@ DURATION_KIND = _quantity(DURATION, duration)
 COUNT = whole(1, 1_000_000_000)
 TASK_NAME = _name("a name of letters, digits, '_', '.' and '-', that begins with a letter, a digit or '_'", NAME)
 COLUMN_NAME = COLUMN
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+REPOSITORY = _name("the name of a repository, such as atlas.cern.ch", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z"))
+PLATFORM = _name(
+    "any, or system-machine-libc such as linux-x86_64-glibc2.17",
+    re.compile(r"(?:any|linux-[a-z0-9_]+(?:-(?:glibc|musl)(?:[0-9]+(?:\.[0-9]+)*)?)?)\Z"),
+)
+SHA256 = _name("64 hexadecimal digits", re.compile(r"[0-9a-f]{64}\Z"))

@@ -8,7 +8,7 @@ from icp.dsl.arithmetic import CONSTANTS, FUNCTIONS
 from icp.dsl.expressions import ARGS
 from icp.dsl.kinds import Kind, Later, ListOf, MapOf, OneOf, Scalar, Table
 from icp.dsl.names import NAME
-from icp.dsl.schema import FINAL, JOBS, MODULE, OUTPUT, RESOURCES, SOFTWARE, TASK, TOP, TRAY, URL_INPUT
+from icp.dsl.schema import FINAL, JOBS, MODULE, OUTPUT, RESOURCES, SOFTWARE, TARBALL, TASK, TOP, TRAY, URL_INPUT
 from icp.dsl.values import NODE_NAMES
 
 __all__ = ["json_schema", "reference"]
@@ -151,7 +151,8 @@ def reference() -> str:
     parts.append(_section("An input by URL", URL_INPUT, "All may be expressions; docs/transfers.md says how it is fetched."))
     parts.append(_section("An output as a table", _table_of(OUTPUT), ""))
     parts.append(_section("jobs", _table_of(JOBS), "A number, or one of:"))
-    parts.append(_section("[software.NAME]", SOFTWARE, "Not available yet."))
+    parts.append(_section("[software.NAME]", SOFTWARE, "docs/software.md shows them at work. Texts may hold `$steering`, `$attr` and `$system` of the site."))
+    parts.append(_section("[[software.NAME.tarball]]", TARBALL, ""))
     parts.append(_EXPRESSIONS)
     names = [f"| `$args({name})` | {doc} |" for name, doc in ARGS.items()]
     names.append("| `$args(COLUMN)` | a column of a scan or a CSV file; text as it stands there in a CSV file |")

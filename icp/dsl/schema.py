@@ -10,11 +10,14 @@ from icp.dsl.kinds import (
     DURATION_KIND,
     FLAG,
     MD5,
+    PLATFORM,
+    REPOSITORY,
     SHA256,
     SIZE_KIND,
     TASK_NAME,
     TEXT,
     VARIABLE,
+    VARIABLE_NAME,
     Key,
     Later,
     ListOf,
@@ -26,7 +29,7 @@ from icp.dsl.kinds import (
 )
 from icp.dsl.names import NAME
 
-__all__ = ["FINAL", "JOBS", "MODULE", "OUTPUT", "RESOURCES", "SOFTWARE", "TASK", "TASK_KEYS", "TOP", "TRAY", "URL_INPUT"]
+__all__ = ["FINAL", "JOBS", "MODULE", "OUTPUT", "RESOURCES", "SOFTWARE", "TARBALL", "TASK", "TASK_KEYS", "TOP", "TRAY", "URL_INPUT"]
 
 MAX_SEED = 2**63 - 1
 
@@ -115,7 +118,7 @@ MODULE = Table(
 
 TRAY = Table(
     {
-        "software": Key(Later(TASK_NAME, "Software environments"), "The environment that its modules run in."),
+        "software": Key(TASK_NAME, "The `[software.NAME]` that its modules run in.", "the task's"),
         "iterations": Key(
             whole(1, 10_000, expression=True), "How often the tray runs; `$args(iter)` counts from 0.", "1"
         ),
@@ -141,7 +144,7 @@ TASK_KEYS = {
         "Attributes of a site compared with constants; a task that states none needs `$attr(CPU)`.",
         examples=('"$attr(GPUMemory) >= 5000 and not $attr(Slow)"',),
     ),
-    "software": Key(Later(TASK_NAME, "Software environments"), "The environment that it runs in."),
+    "software": Key(TASK_NAME, "The `[software.NAME]` that it runs in."),
     "max_tries": Key(whole(1, 1000), "Failures of the payload after which the task has failed.", "3"),
     "tray": Key(ListOf(TRAY, "trays", 1), "The long form of `command`: trays of modules, in order."),
 }
@@ -196,23 +199,53 @@ JOBS = OneOf(
     "a number of jobs, or jobs.scan, jobs.csv or jobs.files",
 )
 
+TARBALL = Table(
+    {
+        "platform": Key(
+            PLATFORM,
+            "Where it fits: system, machine, and the oldest C library; `any` is everywhere.",
+            '"any"',
+            examples=('"linux-x86_64-glibc2.17"', '"linux-x86_64-musl"', '"linux-aarch64-glibc2.28"'),
+        ),
+        "url": Key(
+            TEXT,
+            "Where it is: `https:`, `http:`, `file:`, or a path beside the steering file. It is fetched at submit, and shipped.",
+            required=True,
+        ),
+        "sha256": Key(SHA256, "Its checksum: verified when it is fetched, and again where it is used.", required=True),
+    },
+    "a tarball",
+)
+
 SOFTWARE = Table(
     {
-        "cvmfs": Key(ListOf(TEXT, "a list of repositories"), "CVMFS repositories that it needs."),
-        "shell": Key(TEXT, "A command that starts a command inside the environment."),
+        "cvmfs": Key(
+            ListOf(REPOSITORY, "a list of repositories", 1),
+            "CVMFS repositories that it needs, each as `/cvmfs/REPOSITORY`.",
+            examples=('["icecube.opensciencegrid.org"]',),
+        ),
+        "shell": Key(
+            TEXT,
+            "A command that starts a command inside the environment: what runs is put behind it.",
+            examples=('"/cvmfs/icecube.opensciencegrid.org/py3-v4.3.0/icetray-env icetray/v1.9.2"',),
+        ),
+        "setup": Key(
+            TEXT,
+            "A file, and what it is given, that a shell (bash where there is one) sources before what runs.",
+            examples=('"/cvmfs/sft.cern.ch/lcg/views/LCG_105/x86_64-el9-gcc13-opt/setup.sh"',),
+        ),
+        "env": Key(
+            MapOf(TEXT, VARIABLE_NAME, "a variable", "a table of texts"),
+            "Variables of the environment; `$NAME` in them is what it was before, `$ICP_SOFTWARE` where the tarball is.",
+            examples=('{ PYTHONPATH = "$ICP_SOFTWARE/lib" }',),
+        ),
         "tarball": Key(
-            ListOf(
-                Table(
-                    {
-                        "platform": Key(TEXT, "Where it fits.", required=True),
-                        "url": Key(TEXT, "Where it is.", required=True),
-                        "sha256": Key(TEXT, "Its checksum.", required=True),
-                    },
-                    "a tarball",
-                ),
-                "a list of tarballs",
-            ),
-            "Tarballs by platform.",
+            ListOf(TARBALL, "a list of tarballs", 1),
+            "Tarballs by platform; a node takes the best that it satisfies. With `cvmfs`: a copy of the repository.",
+        ),
+        "container": Key(
+            TEXT,
+            "An image that apptainer or singularity starts: a path at the site, or an address such as `docker://...`.",
         ),
     },
     "a software environment",
@@ -240,8 +273,8 @@ TOP = Table(
             "Variables: `$steering(name)` everywhere.",
         ),
         "software": Key(
-            Later(MapOf(SOFTWARE, NAME, "an environment", "a table of environments"), "Software environments"),
-            "Named environments for tasks and trays.",
+            MapOf(SOFTWARE, NAME, "an environment", "a table of environments"),
+            "Named environments for tasks and trays. A command at the top runs in the only one that there is.",
         ),
         "task": Key(MapOf(TASK, NAME, "a task", "a table of tasks"), "The tasks of each job."),
         "final": Key(MapOf(FINAL, NAME, "a task", "a table of tasks"), "Tasks over the outputs of many jobs."),

@@ -10,6 +10,7 @@ from typing import Any
 
 from icp.dsl.check import Mistakes, check
 from icp.dsl.disk import Disk
+from icp.dsl.environments import build_software, check_used
 from icp.dsl.foreign import Described, Reader, reader
 from icp.dsl.jobs import build_jobs
 from icp.dsl.locator import KeyPath, Position, locate
@@ -129,8 +130,10 @@ def _build(
     jobs = build_jobs(clean.get("jobs"), mistakes, disk) if foreign is None else foreign
     drafts = build_tasks(_tables(clean, data, mistakes), mistakes)
     variables = clean.get("steering", {})
+    software = build_software(clean.get("software") or {}, mistakes, disk)
+    check_used(drafts, software, mistakes)
     drafts, declared = settle(drafts, disk, mistakes, fetch)
-    check_texts(name, jobs, variables, drafts, mistakes, declared)
+    check_texts(name, jobs, variables, drafts, software, mistakes, declared)
     named = tuple(dict.fromkeys(file for file in clean.get("files", ()) if file is not None))
     files = _shipped(named, module_files([draft.task for draft in drafts]))
     if foreign is None:
@@ -143,7 +146,7 @@ def _build(
         finals=tuple(task for task in tasks if task.final),
         files=files,
         variables=variables,
-        software={},
+        software=software,
         seed=clean.get("seed"),
         priority=clean.get("priority", 0),
         category=clean.get("category", ""),
@@ -186,7 +189,11 @@ def _tables(
         )
     elif at_top:
         _check_runs(data, (), mistakes)
-        yield MAIN, {key: clean[key] for key in at_top if key in clean}, (), False
+        main = {key: clean[key] for key in at_top if key in clean}
+        names = list(clean.get("software") or {})
+        if len(names) > 1:
+            mistakes.add(("software",), "a command at the top runs in one environment", "a table [task.NAME] that says which")
+        yield MAIN, main | {"software": names[0]} if names else main, (), False
     elif not data.get("task"):
         mistakes.add((), "there is nothing to run", 'a line command = "...", or tables [task.NAME]')
     for kind in ("task", "final"):

@@ -10,6 +10,7 @@ from typing import Any
 
 from icp.dsl.check import Mistakes
 from icp.dsl.command import compile_module, compile_value
+from icp.dsl.environments import texts_of
 from icp.dsl.expand import quantity_of
 from icp.dsl.expressions import Compiled, Compiler, Place
 from icp.dsl.locator import KeyPath
@@ -21,7 +22,7 @@ from icp.dsl.syntax import START, BadExpression, strange_calls
 from icp.dsl.tasks import Draft
 from icp.dsl.urls import digest_of, good_url, size_of
 from icp.dsl.values import NODE_NAMES, JobContext, Marked, Node, Scope, SiteContext, show
-from icp.model.definition import JobSource, Module, UrlInput
+from icp.model.definition import JobSource, Module, Software, UrlInput
 
 __all__ = ["check_texts"]
 
@@ -35,6 +36,7 @@ def check_texts(
     jobs: JobSource,
     variables: Mapping[str, Any],
     drafts: list[Draft],
+    software: Mapping[str, Software],
     mistakes: Mistakes,
     declared: Declarations | None = None,
 ) -> None:
@@ -45,6 +47,23 @@ def check_texts(
     trials = [JobContext(name, 0, job, jobs.count, jobs.row(job)) for job in sorted({0, jobs.count - 1})]
     for draft in drafts:
         _Texts(draft, compiler, columns, trials, mistakes, declared or {}).check()
+    for key, one in software.items():
+        _check_software(key, one, compiler, mistakes)
+
+
+def _check_software(name: str, one: Software, compiler: Compiler, mistakes: Mistakes) -> None:
+    """Texts of an environment: the same for all jobs, so that a node has few of them."""
+    for key, text in texts_of(one):
+        path = ("software", name, *key)
+        _strange(text, path, mistakes, certain=True)
+        try:
+            uses = compiler.compile(text, Place("", ".".join(map(str, path)))).uses
+        except BadExpression as error:
+            mistakes.expression(path, error)
+            continue
+        for kind, asked in sorted(uses):
+            if kind == "args" or (kind == "system" and asked in NODE_NAMES):
+                mistakes.add(path, f"${kind}({asked}) is not known to an environment", "$steering, $system of the site, or $attr")
 
 
 def _check_variables(variables: Mapping[str, Any], compiler: Compiler, mistakes: Mistakes) -> None:

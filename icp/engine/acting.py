@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from icp.backends.spool_client import order
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
-from icp.engine.dealing import Direct, Orders
+from icp.engine.dealing import Dealer, Direct, Orders
 from icp.engine.place import Place
 from icp.errors import BadInput, IcpError
 from icp.ledger import cached, cards, files, pilots, sites, upkeep
@@ -77,11 +77,14 @@ class Acting:
                 cards.recall(self.engine.db, action.site, action.task_def, action.need, action.n)
         for site in free.values():
             self._housekeeping(site, fold)
+        shipped = {one.id: self._ship(one, dealer) for one in free.values()}
         for action in actions:
             site_or_none = free.get(action.site)
             if site_or_none is None:
                 continue  # its last orders are not answered yet
             site = site_or_none
+            if not shipped[site.id] and (isinstance(action, Submit) or site.config.pilot.direct):
+                continue  # its pilots would look for it
             assert site.view is not None
             if isinstance(action, Deal):
                 context = SiteContext(site.config.name, {"CPU": True, **site.config.attributes}, site.config.system)
@@ -113,6 +116,20 @@ class Acting:
             others.append(order("ack", {"agent": name, "stream": kind, "segment": segment}))
         for ending in pilots.endings(self.engine.db, site.id):
             others.append(orders_of_pilots.end_order(site.config, site.batch, self.engine.ledger.uuid, ending))
+
+    def _ship(self, site: Place, dealer: Dealer) -> bool:
+        """Whether the site has all that its pilots may look for, or gets it with these orders."""
+        if site.unshipped:
+            pilots.refuse(self.engine.db, site.id, site.unshipped)
+            return False
+        there = True
+        try:
+            for digest, path in site.shipped:
+                there &= dealer.ship(0, digest, path, site.id, site.orders, f"site.{site.config.name}")
+        except IcpError as error:
+            pilots.refuse(self.engine.db, site.id, error.message)
+            return False
+        return there
 
     def _pilot(self, site: Place, now: float, direct: Direct | None = None) -> None:
         """A pilot's row, and the order that submits it; ``direct``: the card that it is there for, which is in the same orders, before it."""

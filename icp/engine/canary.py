@@ -29,6 +29,7 @@ from icp.backends.spool_client import Hello, Query, SpoolClient, SpoolPlace, Tal
 from icp.config import Config, Site
 from icp.engine.lines import transport
 from icp.engine.pilots import wanted
+from icp.engine.shipments import provide, stock
 from icp.errors import BadInput, NotFound, Unreachable
 from icp.model.batch import Known, NotSubmitted, Submitted, batch_name
 from icp.model.exchange import Answer
@@ -146,9 +147,9 @@ class Check:
     def _submit(self) -> None:
         """The spool is made, the program sent, the job submitted: one exchange."""
         shared = self.site.shared
+        words = ("canary", "work" if shared else "carried", "--software", json.dumps(self.site.software, sort_keys=True))
         body = Body(str(self.spool) if shared else "bag", str(self.place.program) if shared else self.place.program.name, self.pilot, self.site.python,
-                    self.site.modules, self.site.setup, self.site.env, self.site.scratch, ("canary", "work" if shared else "carried"),
-                    bagged=not shared)  # fmt: skip
+                    self.site.modules, self.site.setup, self.site.env, self.site.scratch, words, self.site.pythons, bagged=not shared)  # fmt: skip
         try:
             captured = self.batch.render(self.job)
             files = {**captured.files, self.batch.body: pilot_body(body), **({} if shared else {"bag": self.id})}
@@ -160,6 +161,7 @@ class Check:
             except OSError as error:
                 raise Stopped(f"the pilot's program cannot be put into {self.place.program.parent}: {error.strerror}", _ROOM) from None
         ordered = order("submit", {"pilot": self.pilot, "argv": list(captured.argv)}, json.dumps({"files": files}).encode())
+        ordered = b"".join([*self._pythons(), ordered])
         answer = self._exchange(1, ordered)
         if answer.refused is not None:
             raise Stopped(f"the spool {self.spool} cannot be used: {answer.refused.removeprefix('unsafe: ')}",
@@ -177,6 +179,12 @@ class Check:
             self._say("submit", f"job {meaning.job}" if self.site.scheduler != "none" else "started")
         else:
             self._say("submit", meaning.why, None)
+
+    def _pythons(self) -> list[bytes]:
+        """Orders that bring the Pythons which pilots would find in their spool."""
+        folder, wanted = stock(self.config.places), {sha256 for _, sha256 in self.site.pythons}
+        paths = [provide(folder, url, sha256, f"site.{self.site.name}.pythons") for url, sha256 in self.site.shipped if sha256 in wanted]
+        return [order("blob", {"sha256": path.name}, path.read_bytes()) for path in paths]
 
     def _logout(self) -> None:
         """A process is left behind at the login node, which the check needs in any case, and looked for after the logout."""
@@ -221,6 +229,8 @@ class Check:
             self._say("started", f"on {hello['host']}")
             self._say("worker", f"python {hello['python']} ({hello['executable']}), {hello['cpus']} cpus")
             self._say("sees", f"{hello['host']} sees the spool")
+        if seen.get("software") and not self._said("platform"):
+            self._software(seen["software"])
         if seen.get("result"):
             self._measured(seen["result"])
             return
@@ -228,6 +238,14 @@ class Check:
             self._waits(states, seen)
         elif not isinstance(states, Unknown) and self.pilot not in states and self._long_gone():
             raise Stopped("the job ended before the measurements did", "try it again: `icp site check`; a walltime of some minutes is enough")
+
+    def _software(self, found: Mapping[str, Any]) -> None:
+        """The ways to software that the node has, and those that it has not with the reason: judged by nobody, as not all tasks want it."""
+        self._say("platform", f"{found.get('platform')}: of several tarballs the best that this satisfies is taken")
+        for way, lacks in found.get("ways") or ():
+            self._say("software", f"{way}: {lacks}" if lacks else f"{way}: can be tried there", None if lacks else True)
+        if found.get("why"):
+            self._say("software", f"ways to it could not be looked for: {found['why']}", None)
 
     def _watcher(self, seen: Mapping[str, Any]) -> None:
         """What became of the process at the login node. Where it ended, this conversation takes its part."""

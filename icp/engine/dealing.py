@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from icp.backends.spool_client import order, plain
 from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
-from icp.ledger import cached, cards, datasets, files, ranges, release
+from icp.ledger import cached, cards, datasets, files, ranges, release, sites
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.files import job_folder
@@ -20,6 +21,7 @@ from icp.ledger.fold import Fold
 from icp.ledger.rows import TaskRow
 from icp.model.need import Need, join
 from icp.model.plan import Deal, Policy, Release, SiteView, Snapshot
+from icp.pilot import platforms
 from icp.pilot.spool import join_card_name
 from icp.planner import fold_attributes, may_fit, site_attributes
 from icp.states import File, Task
@@ -288,14 +290,34 @@ class Dealer:
             "after": [chain[parent] for parent in definition.parents if parent in chain],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
             "files": [], "in": self._inputs(task, chain, site, orders) + rendered.fetch, "steps": rendered.steps, "out": rendered.out,
+            **rendered.environments,
         }  # fmt: skip
         if definition.final:
             body["list"] = True
+        self._tarballs(dataset.number, rendered.software, site, orders)
         if dataset.pack is not None:
             body["files"] = [dataset.pack.hex()]
-            if not self._blob(-dataset.number, dataset.pack, site, orders):
+            if not self._blob(-dataset.number, dataset.pack, site.id, orders):
                 raise _NotNow
         return body
+
+    def _tarballs(self, dataset: int, software: Mapping[str, Any], site: SiteView, orders: Orders) -> None:
+        """Send along the tarballs that some node there can use; _NotNow while they travel."""
+        there = sites.platforms(self.db, site.id) if software else []
+        for name, about in software.items():
+            offered = dict(about.get("tarballs") or ())
+            fitting = {platforms.best(offered, one) for one in there} if there else set(offered)
+            for sha256 in sorted({offered[one] for one in fitting if one is not None}):
+                if not self.ship(-dataset, bytes.fromhex(sha256), self.relay.parent / "software" / sha256, site.id, orders, f"software {name}"):
+                    raise _NotNow
+
+    def ship(self, reader: int, digest: bytes, path: Path, site: int, orders: Orders, what: str) -> bool:
+        """Whether a site has what lies in ``path``, or gets it with these orders; ``reader``: -dataset.id, or 0 for the site itself."""
+        try:
+            size = path.stat().st_size
+        except OSError:
+            raise IcpError(f"{what}: {path}, which is to be shipped, is not there any more", "submit the dataset again: it is fetched anew") from None
+        return self._blob(reader, digest, site, orders, _Input("", [], digest, path, size))
 
     def _look(self, task: TaskRow, site: SiteView, orders: Orders, silent: set[int], *, ask: bool) -> tuple[bool, bool]:
         """Whether a waiting task's inputs are at the site, or go there with these orders; if not, whether it waits for some that are on their way.
@@ -372,17 +394,17 @@ class Dealer:
         there = True
         for one in inputs:
             if one.path is not None and one.digest is not None:
-                there &= self._blob(task.id, one.digest, site, orders, one)
+                there &= self._blob(task.id, one.digest, site.id, orders, one)
         return there
 
-    def _blob(self, reader: int, digest: bytes, site: SiteView, orders: Orders, one: _Input | None = None) -> bool:
+    def _blob(self, reader: int, digest: bytes, site: int, orders: Orders, one: _Input | None = None) -> bool:
         """Whether the site has these bytes for this reader (task.id, or -dataset.id for its pack), or gets them with these orders."""
-        cached.read_by(self.db, reader, site.id, digest)
+        cached.read_by(self.db, reader, site, digest)
         if digest in orders.drops:
             orders.drops.remove(digest)
-            cached.sent(self.db, site.id, digest)
+            cached.sent(self.db, site, digest)
             return True
-        if digest in orders.blobs or cached.here(self.db, site.id, digest):
+        if digest in orders.blobs or cached.here(self.db, site, digest):
             return True
         if orders.size > OUTBOX_BYTES:
             return False
@@ -391,7 +413,7 @@ class Dealer:
             if one is not None and one.relayed is not None and one.path is not None and not one.path.exists():
                 files.relay_gone(self.db, one.relayed)
             else:
-                cached.send(self.db, site.id, digest, size, None if one is None else one.path)
+                cached.send(self.db, site, digest, size, None if one is None else one.path)
             return False
         if one is None or one.path is None:
             data = cards.blob(self.db, digest)
@@ -405,7 +427,7 @@ class Dealer:
                 raise IcpError(f"{one.path} cannot be read: {error.strerror}", "put it back, or `icp reset` its job") from None
         orders.blobs[digest] = order("blob", {"sha256": digest.hex()}, data)
         orders.size += len(data)
-        cached.sent(self.db, site.id, digest)
+        cached.sent(self.db, site, digest)
         return True
 
 

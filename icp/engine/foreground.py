@@ -16,6 +16,7 @@ from icp.config import Site
 from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
 from icp.engine.modules import Fetcher
+from icp.engine.shipments import provide, used
 from icp.engine.submission import pack_files
 from icp.errors import BadInput, NotFound
 from icp.ledger import datasets
@@ -47,13 +48,15 @@ class Foreground:
     A dataset of the same name in the ledger lends its seed and the outputs that are home already.
     """
 
-    def __init__(self, steering_file: Path, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None) -> None:
+    def __init__(
+        self, steering_file: Path, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None, stock: Path | None = None
+    ) -> None:
         self.fetch = Fetcher()
         self.steering: Steering = load(steering_file, self.fetch)
         self.directory = steering_file.absolute().parent
         if not 0 <= job < self.steering.jobs.count:
             raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
-        self.job, self.site, self.ledger = job, site, ledger
+        self.job, self.site, self.ledger, self.stock = job, site, ledger, stock
         row = None
         if ledger is not None:
             row = datasets.named(ledger.db, self.steering.name)
@@ -108,6 +111,9 @@ class Foreground:
                 data = pack_files(self.directory, self.steering.files, self.fetch.shipped)
                 pack = Path(scratch) / "pack.tar"
                 pack.write_bytes(data)
+            for name, one in used(self.steering).items():
+                for tarball in one.tarballs:
+                    provide(self._shelf, tarball.url, tarball.sha256, f"software.{name}, the tarball for {tarball.platform}", self.directory)
             for task in tasks:
                 begin(task)
                 ran.append(self._one(task, pack))
@@ -132,15 +138,22 @@ class Foreground:
             "steps": rendered.steps,
             # A try stores nothing where the dataset does.
             "out": [{key: value for key, value in one.items() if key not in ("url", "away")} for one in rendered.out],
+            **rendered.environments,
         }  # fmt: skip
         card = {"card": os.urandom(8).hex(), "format": 1, "need": need.id, "attempts": [attempt]}
         folder = self.where.parent / "final" if task.final else self.where
         env = dict(self.site.env)
         before = {name: os.environ.get(name) for name in env}
         os.environ.update(env)
+        shipped = attempt["files"]
+
+        def bytes_of(digest: str) -> str:
+            return str(pack if digest in shipped else self._shelf / digest)
+
         try:
             fact = run_card_here(
-                card, str(folder), lambda origin, name: paths[name], lambda digest: str(pack), sys.stdout.buffer, sys.stderr.buffer, dict(self.site.transfer)
+                card, str(folder), lambda origin, name: paths[name], bytes_of, sys.stdout.buffer, sys.stderr.buffer, dict(self.site.transfer),
+                dict(self.site.software),
             )[0]
         finally:
             for name, value in before.items():
@@ -154,6 +167,11 @@ class Foreground:
             done.outputs.append(entry)
             self.made.setdefault((task.name, task.outputs[index].name), []).append(entry)
         return done
+
+    @property
+    def _shelf(self) -> Path:
+        """Where tarballs of software lie here."""
+        return self.stock if self.stock is not None else self.where / ".software"
 
     def _inputs(self, task: TaskDef) -> tuple[list[dict[str, Any]], dict[str, str]]:
         found: list[dict[str, Any]] = []

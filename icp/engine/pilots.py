@@ -52,7 +52,7 @@ def submit_order(site: Site, place: SpoolPlace, batch: BatchSystem, ledger: str,
         spool="bag" if bagged else str(place.root), program=place.program.name if bagged else str(place.program), pilot=pilot, bagged=bagged,
         command=("bagged",) if bagged else ("run",),
         python=place.python, modules=site.modules, setup=site.setup, env=site.env,
-        scratch=site.scratch,
+        scratch=site.scratch, pythons=site.pythons,
     )  # fmt: skip
     files = {**captured.files, batch.body: pilot_body(body), "pilot.json": json.dumps(_told(site, ledger, pilot, card), sort_keys=True)}
     meta: dict[str, Any] = {"pilot": pilot, "argv": list(captured.argv), **({"bag": card} if bagged else {})}
@@ -67,6 +67,10 @@ def _told(site: Site, ledger: str, pilot: str, card: str | None) -> dict[str, An
         only["grace"] = EVICTED
     only["cache"] = {"size": site.cache.size, "root": site.cache.root}
     only["transfer"] = dict(site.transfer)
+    if site.software:
+        only["software"] = dict(site.software)
+    if site.shipped:
+        only["shipped"] = [sha256 for _, sha256 in site.shipped]
     return {
         **only, "pilot": pilot, "ledger": ledger, "idle": spec.idle if card is None else SHOWS,
         "end": None, "walltime": spec.walltime, "scratch": None, "attrs": dict(site.attributes),

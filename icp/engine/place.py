@@ -10,7 +10,8 @@ from icp.backends.spool_client import Query, SpoolPlace
 from icp.config import Config, Site
 from icp.engine.dealing import Orders
 from icp.engine.home import Home
-from icp.errors import BadInput
+from icp.engine.shipments import provided, stock
+from icp.errors import BadInput, IcpError
 from icp.ledger import removal, sites
 from icp.ledger.db import Ledger
 from icp.ledger.files import Coming
@@ -41,6 +42,10 @@ class Place:
     calm: float = 0.0
     """Seconds that pass between its conversations, and when (time.monotonic) the next one is due."""
     due: float = 0.0
+    shipped: tuple[tuple[bytes, Path], ...] = ()
+    """(sha256, path) of what its pilots may look for in the spool's cache."""
+    unshipped: str = ""
+    """Why some of it cannot be had."""
 
 
 def found(ledger: Ledger, config: Config, site: Site) -> Place:
@@ -63,4 +68,9 @@ def found(ledger: Ledger, config: Config, site: Site) -> Place:
             ledger.set_meta(f"root:{site.name}", where)
     root = Path(base)
     spool = SpoolPlace.install(root, ledger.uuid) if site.host is None else SpoolPlace.away(root, ledger.uuid, site.python)
-    return Place(site, number, spool, system(site.scheduler))
+    place = Place(site, number, spool, system(site.scheduler))
+    try:
+        place.shipped = provided(stock(config.places), site.shipped, f"site.{site.name}")
+    except IcpError as error:
+        place.unshipped = error.message
+    return place

@@ -17,6 +17,7 @@ from icp.backends.spool_client import SpoolClient, SpoolPlace, plain
 from icp.config import Config, Site
 from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.engine.lines import transport
+from icp.engine.shipments import used
 from icp.engine.submission import Submission
 from icp.errors import BadInput, Refused, Unreachable
 from icp.ledger.files import job_folder
@@ -51,6 +52,10 @@ class Unmonitored:
         self.jobs = steering.jobs.count
         if self.jobs > MOST:
             raise Refused(f"{self.jobs:,} jobs are more than the {MOST:,} that nobody looks after", "without --unmonitored there is no limit")
+        carried = [name for name, one in used(steering).items() if one.tarballs]
+        if carried or site.shipped:
+            what = f"the tarballs of software.{carried[0]}" if carried else f"what site.{site.name} wants shipped"
+            raise Refused(f"--unmonitored ships no software: {what} would not be there", "without --unmonitored it is shipped; or use what the site has")
         most = site.pilot.cpus or 1
         if site.scheduler == "none" and self.jobs > most:
             raise Refused(
@@ -121,7 +126,7 @@ class Unmonitored:
         site = self.site
         body = Body(str(self.place.root), str(self.place.program), key, python=self.place.python, modules=site.modules, setup=site.setup, env=site.env,
                     scratch=site.scratch)  # fmt: skip
-        job = {"attempts": attempts, "pack": f"{self.folder}/pack.tar", "transfer": dict(site.transfer)}
+        job = {"attempts": attempts, "pack": f"{self.folder}/pack.tar", "transfer": dict(site.transfer), "software": dict(site.software)}
         files = {**captured.files, self.batch.body: pilot_body(body, ["alone", folder]), "job.json": plain(job).decode()}
         return frame("job", {"job": name, "argv": list(captured.argv)}, json.dumps(files).encode())
 
@@ -141,7 +146,7 @@ class Unmonitored:
                 "a": keys[task.name], "k": os.urandom(8).hex(), "dataset": steering.name, "job": number, "task": task.name, "try": 1, "after": [],
                 "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time, "files": pack,
                 "reads": [[keys[one.task], outputs[one.task].index(one.output)] for one in task.inputs], "in": rendered.fetch,
-                "steps": rendered.steps, "out": rendered.out,
+                "steps": rendered.steps, "out": rendered.out, **rendered.environments,
             })  # fmt: skip
             for kind in ("cpus", "memory", "gpus"):
                 whole[kind] = max(whole[kind], getattr(need, kind))

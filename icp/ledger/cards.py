@@ -58,7 +58,7 @@ def make_attempts(fold: Fold, card: int, site: int, entries: Sequence[tuple[Task
             "INSERT INTO attempt (key, passkey, task, try, site, card, since) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (key, passkey, task.id, tries + 1, site, card, observed),
         ).lastrowid
-        row = AttemptRow((number, key, passkey, task.id, tries + 1, site, card, None, int(Attempt.QUEUED), 0, 0, observed, *[None] * 12))
+        row = AttemptRow((number, key, passkey, task.id, tries + 1, site, card, None, int(Attempt.QUEUED), 0, 0, observed, *[None] * 13))
         fold.take_attempt(row)
         fold.task_event(task, "carded")
         task.site, task.not_before = site, None

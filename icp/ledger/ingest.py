@@ -6,6 +6,7 @@ was read, so that nothing is believed lost that the next line reports.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -281,6 +282,8 @@ class Ingest:
                     fold.progress(attempt, _PROGRESS[word], agent)
             elif word == "started":
                 self._started(agent, fact)
+            elif word == "software":
+                sites.software_found(self.db, agent, fact)
             elif word == "drain":
                 self._pilot(agent, "drain")
             elif word in ("stopped", "agent_died"):
@@ -318,6 +321,8 @@ class Ingest:
         attempt.agent = agent if attempt.agent is None else attempt.agent
         wall = attempt_fields(fact, attempt)
         transferred.record(self.db, attempt.id, fact.get("moved"))
+        if isinstance(fact.get("had"), dict):
+            attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
         if result == "ok":
             definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
             outputs = declared_outputs(definition, fact.get("out") or [])

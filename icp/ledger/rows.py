@@ -11,7 +11,7 @@ __all__ = ["AttemptRow", "TaskRow", "chunks", "read_attempts", "read_tasks", "wr
 TASK_COLUMNS = "id, dataset, task_def, job, state, need, tier, zone, site, priority, waiting_on, accepted, mark, not_before"
 ATTEMPT_COLUMNS = (
     "id, key, passkey, task, try, site, card, agent, state, void, stop, since, begun, staging, running, storing, "
-    "cpu, rss, exit, log, out, err, error, stats"
+    "cpu, rss, exit, log, out, err, error, stats, had"
 )
 
 
@@ -85,6 +85,7 @@ class AttemptRow:
     err: int | None
     error: int | None
     stats: str | None
+    had: int | None
 
     def __init__(self, row: Sequence[Any]) -> None:
         (
@@ -112,6 +113,7 @@ class AttemptRow:
             self.err,
             self.error,
             self.stats,
+            self.had,
         ) = row
 
     @property
@@ -181,10 +183,10 @@ def write_attempts(db: sqlite3.Connection, rows: Iterable[AttemptRow]) -> None:
     """Update attempts that were read."""
     db.executemany(
         "UPDATE attempt SET agent = ?, state = ?, live = ?, void = ?, stop = ?, since = ?, begun = ?, staging = ?, running = ?, storing = ?, "
-        "cpu = ?, rss = ?, exit = ?, log = ?, out = ?, err = ?, error = ?, stats = ? WHERE id = ?",
+        "cpu = ?, rss = ?, exit = ?, log = ?, out = ?, err = ?, error = ?, stats = ?, had = ? WHERE id = ?",
         [
             (row.agent, row.state, int(row.state <= 4), row.void, row.stop, row.since, row.begun, row.staging, row.running, row.storing,
-             row.cpu, row.rss, row.exit, row.log, row.out, row.err, row.error, row.stats, row.id)
+             row.cpu, row.rss, row.exit, row.log, row.out, row.err, row.error, row.stats, row.had, row.id)
             for row in rows
         ],
     )  # fmt: skip

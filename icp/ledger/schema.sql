@@ -143,6 +143,7 @@ CREATE TABLE attempt (
   error INTEGER,
   stats TEXT,
   sought INTEGER NOT NULL DEFAULT 0,         -- answers in a row in which its card, asked back, was nowhere
+  had INTEGER,                               -- name.id: the software that it really had, as JSON by environment
   CHECK (live = (state <= 4))
 );
 CREATE INDEX attempt_task ON attempt (task);
@@ -204,10 +205,12 @@ CREATE TABLE agent (
   cpus INTEGER NOT NULL DEFAULT 0, memory INTEGER NOT NULL DEFAULT 0, disk INTEGER NOT NULL DEFAULT 0, gpus INTEGER NOT NULL DEFAULT 0,
   attrs TEXT NOT NULL DEFAULT '{}',
   fence INTEGER NOT NULL DEFAULT 0,          -- 1 wanted, 2 sent
-  claims INTEGER NOT NULL DEFAULT 0          -- cards that it said it claimed
+  claims INTEGER NOT NULL DEFAULT 0,         -- cards that it said it claimed
+  software TEXT                              -- JSON: environment -> how its node comes by it, or why it cannot, and what was tried in vain
 );
 CREATE INDEX agent_live ON agent (site) WHERE live = 1;
 CREATE INDEX agent_pilot ON agent (pilot);
+CREATE INDEX agent_site ON agent (site);
 
 CREATE TABLE stream (
   agent INTEGER NOT NULL, kind TEXT NOT NULL, segment INTEGER NOT NULL DEFAULT 0, offset INTEGER NOT NULL DEFAULT 0,

@@ -7,6 +7,7 @@ import sqlite3
 from typing import Any
 
 from icp.ledger.db import Ledger
+from icp.ledger.facts import text
 from icp.model.plan import Policy
 from icp.states import AGENT, Agent, Attempt
 
@@ -95,6 +96,22 @@ def started(ledger: Ledger, agent: int, fact: dict[str, Any]) -> None:
             json.dumps(fact.get("attrs") or {}, separators=(",", ":")), agent,
         ),
     )  # fmt: skip
+
+
+def platforms(db: sqlite3.Connection, site: int) -> list[str]:
+    """The platforms of the nodes that a site had last."""
+    rows = db.execute("SELECT attrs FROM agent INDEXED BY agent_site WHERE site = ? AND started IS NOT NULL ORDER BY id DESC LIMIT 20", (site,)).fetchall()
+    found = {json.loads(row[0]).get("Platform") for row in rows}
+    return sorted(one for one in found if isinstance(one, str))
+
+
+def software_found(db: sqlite3.Connection, agent: int, fact: dict[str, Any]) -> None:
+    """What an agent found out about one environment on its node: how it comes by it or why it cannot, and what it tried in vain."""
+    known = json.loads(db.execute("SELECT software FROM agent WHERE id = ?", (agent,)).fetchone()[0] or "{}")
+    known[text(fact["name"])[:100]] = {key: fact[key] for key in ("had", "why", "vain") if key in fact}
+    said = text(json.dumps(known, separators=(",", ":"), sort_keys=True))
+    if len(said) <= 20_000:
+        db.execute("UPDATE agent SET software = ? WHERE id = ?", (said, agent))
 
 
 def _moment(value: Any) -> float | None:

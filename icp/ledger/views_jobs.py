@@ -110,6 +110,8 @@ class AttemptView:
     stats: dict[str, float]
     made: float
     log: tuple[str, int, int, int] | None
+    software: dict[str, Any]
+    """Environment -> what it really had of it: way, platform, revision by repository, tarball (sha256), python."""
     card: str = ""
     agent_state: int | None = None
     agent_silent: float | None = None
@@ -326,9 +328,9 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
     """All tries at a task, in order."""
     rows = db.execute(
         "SELECT a.id, a.key, a.try, a.state, a.void, a.stop, s.name, h.text, g.name, s.observed - a.since, a.begun, a.staging, a.running, a.storing, "
-        "a.cpu, a.rss, a.exit, e.kind, e.text, e.at, a.stats, c.made, c.key, a.log, a.out, a.err, g.state, g.silent "
+        "a.cpu, a.rss, a.exit, e.kind, e.text, e.at, a.stats, c.made, c.key, a.log, a.out, a.err, g.state, g.silent, w.text "
         "FROM attempt a JOIN site s ON s.id = a.site JOIN card c ON c.id = a.card LEFT JOIN agent g ON g.id = a.agent LEFT JOIN name h ON h.id = g.host "
-        "LEFT JOIN error e ON e.id = a.error WHERE a.task = ? ORDER BY a.id",
+        "LEFT JOIN error e ON e.id = a.error LEFT JOIN name w ON w.id = a.had WHERE a.task = ? ORDER BY a.id",
         (task,),
     ).fetchall()
     moved = of_attempts(db, [row[0] for row in rows])
@@ -340,6 +342,7 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
             text=row[18], failed_at=row[19], stats=json.loads(row[20]) if row[20] else {}, made=row[21], card=row[22].hex(),
             log=None if row[23] is None else (row[22].hex(), row[23], row[24], row[25]), agent_state=row[26], agent_silent=row[27],
             transfers=moved[row[0]],
+            software=json.loads(row[28]) if row[28] else {},
         )
         for row in rows
     ]  # fmt: skip

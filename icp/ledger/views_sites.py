@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from icp.ledger.views import SiteView, sites
 from icp.states import Pilot
 
-__all__ = ["PilotLine", "SiteStory", "site_story"]
+__all__ = ["PilotLine", "SiteStory", "SoftwareLine", "site_story"]
 
 SHOWN = 10
 """Pilots that ended, of which the story tells."""
@@ -34,6 +36,18 @@ class PilotLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftwareLine:
+    """What an agent found out about one environment: ``had`` is how it comes by it, or else ``why`` it cannot."""
+
+    software: str
+    host: str | None
+    had: dict[str, Any]
+    why: str | None
+    vain: list[list[str]]
+    """[way, what it lacks] of those that were tried before."""
+
+
+@dataclass(frozen=True, slots=True)
 class SiteStory:
     """All that the ledger knows of a site."""
 
@@ -55,6 +69,8 @@ class SiteStory:
     """What accounting says that all pilots used; None where it said nothing yet."""
     unaccounted: int
     """Pilots that were submitted and ended, of which accounting said nothing."""
+    software: list[SoftwareLine] = field(default_factory=list)
+    """Of each environment what the last agent found."""
 
 
 def site_story(db: sqlite3.Connection, name: str) -> SiteStory | None:
@@ -73,7 +89,21 @@ def site_story(db: sqlite3.Connection, name: str) -> SiteStory | None:
         "SELECT sum(core_seconds) / 3600, count(*) FILTER (WHERE live = 0 AND batch IS NOT NULL AND core_seconds IS NULL) FROM pilot WHERE site = ?",
         (row[0],),
     ).fetchone()
-    return SiteStory(view, row[0], row[1], row[2], row[3], row[4], row[5], [_pilot(db, one) for one in rows], int(ok), used, unaccounted)
+    return SiteStory(view, row[0], row[1], row[2], row[3], row[4], row[5], [_pilot(db, one) for one in rows], int(ok), used, unaccounted,
+                     _software(db, row[0]))  # fmt: skip
+
+
+def _software(db: sqlite3.Connection, site: int) -> list[SoftwareLine]:
+    rows = db.execute(
+        "SELECT a.software, n.text FROM agent a INDEXED BY agent_site LEFT JOIN name n ON n.id = a.host WHERE a.site = ? AND a.software IS NOT NULL "
+        "ORDER BY a.id DESC LIMIT 20",
+        (site,),
+    ).fetchall()
+    found: dict[str, SoftwareLine] = {}
+    for said, host in rows:
+        for name, one in json.loads(said).items():
+            found.setdefault(name, SoftwareLine(name, host, one.get("had") or {}, one.get("why"), one.get("vain") or []))
+    return [found[name] for name in sorted(found)]
 
 
 _Row = tuple[int, bytes, int, "str | None", "str | None", "str | None", "str | None", int, float, "float | None", "float | None", "float | None"]

@@ -15,7 +15,9 @@ __all__ = [
     "Quantity",
     "Resources",
     "Scalar",
+    "Software",
     "Steering",
+    "Tarball",
     "TaskDef",
     "Tray",
     "UrlInput",
@@ -136,6 +138,27 @@ class TaskDef:
 
 
 @dataclass(frozen=True, slots=True)
+class Tarball:
+    """The bytes of an environment for one platform; ``url`` may be a path beside the steering file."""
+
+    platform: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """A named environment: what must be there, and how one gets into it; texts may hold expressions."""
+
+    cvmfs: tuple[str, ...] = ()
+    shell: str = ""
+    setup: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    tarballs: tuple[Tarball, ...] = ()
+    container: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class JobSource:
     """How many jobs there are and what each one's columns are.
 
@@ -175,7 +198,7 @@ class Steering:
     finals: tuple[TaskDef, ...] = ()
     files: tuple[str, ...] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
-    software: Mapping[str, Any] = field(default_factory=dict)
+    software: Mapping[str, Software] = field(default_factory=dict)
     seed: int | None = None
     priority: int = 0
     category: str = ""
@@ -213,7 +236,7 @@ def to_json(value: Steering | TaskDef) -> dict[str, Any]:
         "finals": [_task_to_json(task) for task in value.finals],
         "files": list(value.files),
         "variables": dict(value.variables),
-        "software": dict(value.software),
+        "software": {name: _software_to_json(one) for name, one in value.software.items()},
         "seed": value.seed,
         "priority": value.priority,
         "category": value.category,
@@ -235,7 +258,7 @@ def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequenc
         finals=tuple(task_from_json(task) for task in data["finals"]),
         files=tuple(data["files"]),
         variables=data["variables"],
-        software=data["software"],
+        software={name: _software_from_json(one) for name, one in data["software"].items()},
         seed=data["seed"],
         priority=data["priority"],
         category=data["category"],
@@ -244,6 +267,23 @@ def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequenc
         path=data["path"],
         warnings=tuple(data["warnings"]),
     )
+
+
+def _software_to_json(one: Software) -> dict[str, Any]:
+    tarballs = [[tarball.platform, tarball.url, tarball.sha256] for tarball in one.tarballs]
+    return {
+        "cvmfs": list(one.cvmfs),
+        "shell": one.shell,
+        "setup": one.setup,
+        "env": dict(one.env),
+        "tarballs": tarballs,
+        "container": one.container,
+    }
+
+
+def _software_from_json(data: Mapping[str, Any]) -> Software:
+    tarballs = tuple(Tarball(*tarball) for tarball in data["tarballs"])
+    return Software(tuple(data["cvmfs"]), data["shell"], data["setup"], data["env"], tarballs, data["container"])
 
 
 def _task_to_json(task: TaskDef) -> dict[str, Any]:

@@ -16,7 +16,7 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
        pilot.pyz probe [--root SPOOL]
-       pilot.pyz canary watch|meet|work|carried|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N]
+       pilot.pyz canary watch|meet|work|carried|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N] [--software JSON]
        pilot.pyz clear --root DIR --ledger UUID [--dry-run] [--check]
 """
 
@@ -118,7 +118,7 @@ def _main(words: "list[str]") -> int:
 
 
 def _canary(words: "list[str]") -> int:
-    given, rest = options(words, ("--spool", "--pilot", "--node-index", "--seconds"))
+    given, rest = options(words, ("--spool", "--pilot", "--node-index", "--seconds", "--software"))
     if len(rest) != 1 or "--spool" not in given or rest[0] not in ("watch", "meet", "work", "carried", "look"):
         raise Usage("canary needs one of watch, meet, work, carried and look, and --spool SPOOL")
     from . import canary
@@ -126,10 +126,13 @@ def _canary(words: "list[str]") -> int:
     root, seconds = given["--spool"], float(given.get("--seconds", "600"))
     if rest[0] == "look":
         return canary.look(root, given.get("--pilot", ""))
-    if rest[0] == "carried":
-        return canary.carried(root)
-    if rest[0] == "work":
-        return canary.work(root, given.get("--node-index", "0"), seconds)
+    if rest[0] in ("work", "carried"):
+        import json
+
+        software = json.loads(given.get("--software", "{}"))
+        if rest[0] == "carried":
+            return canary.carried(root, software)
+        return canary.work(root, given.get("--node-index", "0"), seconds, software)
     return canary.watch(root, seconds) if rest[0] == "watch" else canary.meet(root, seconds)
 
 

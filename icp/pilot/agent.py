@@ -81,7 +81,9 @@ class Agent:
             os.path.expandvars(root) if root else self.spool.fetched, cached.get("size", CACHE_SIZE), start.scratch + "/fetched"
         )
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs", told.get("transfer"), self.cache)
-        self.runner = Runner(stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame)
+        self.runner = Runner(
+            stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame, told.get("software"), self.spool.blob, self.tell
+        )
         self.runner.warm = Warm(start.scratch + "/python", start.scratch + "/packs", self.reaper.own)
         self.lanes: list[Lane] = []
         self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
@@ -104,6 +106,12 @@ class Agent:
 
     def run(self) -> int:
         """The agent's life; its exit code."""
+        try:
+            return self._live()
+        finally:
+            self.runner.software.close()
+
+    def _live(self) -> int:
         self._listen()
         os.mkdir(self.start.scratch + "/packs", 0o700)
         self.tell({

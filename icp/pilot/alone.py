@@ -72,7 +72,9 @@ def run(folder: str) -> int:
             def source(origin: "list[str]", name: str) -> str:
                 return f"{where[origin[1]]}/{name}"
 
-            fact = run_card_here(card, folder, source, lambda sha256: job["pack"], out, err, job.get("transfer"))[0]
+            fact = run_card_here(
+                card, folder, source, lambda sha256: job["pack"], out, err, job.get("transfer"), job.get("software")
+            )[0]
             made[spec["a"]] = fact.get("out") or []
             where[spec["a"]] = f"{folder}/{spec['task']}"
             facts.append(dict(fact, task=spec["task"]))

@@ -66,7 +66,8 @@ def fill(where: spool.Spool, pilot: str, name: str, told: bytes, disk: Disk) -> 
     _link(where.need(need), bag.need(need), disk)
     own = {one["a"] for one in card["attempts"]}
     for one in card["attempts"]:
-        for sha256 in one.get("files") or ():
+        tarballs = [sha256 for about in (one.get("software") or {}).values() for _, sha256 in about.get("tarballs") or ()]
+        for sha256 in [*(one.get("files") or ()), *tarballs]:
             _link(where.blob(sha256), bag.blob(sha256), disk)
         for source in one.get("in") or ():
             origin = source["from"]
@@ -75,6 +76,8 @@ def fill(where: spool.Spool, pilot: str, name: str, told: bytes, disk: Disk) -> 
             elif origin[0] == "store" and origin[1] not in own:
                 stored = spool.check_name(origin[2] if len(origin) > 2 else source["name"])
                 _link(f"{where.stored(origin[1])}/{stored}", f"{bag.stored(origin[1])}/{stored}", disk)
+    for sha256 in json.loads(told.decode("utf-8")).get("shipped") or ():
+        _link(where.blob(sha256), bag.blob(sha256), disk)
     disk.put(f"{bag.pilot(pilot)}/pilot.json", told)
     faults.visit("bag.filled")
 

@@ -98,16 +98,26 @@ def _hello() -> "dict[str, Any]":
     return dict(hello, t=time.time(), cpus=len(os.sched_getaffinity(0)))
 
 
-def carried(root: str) -> int:
+def carried(root: str, software: "dict[str, Any] | None" = None) -> int:
     """The job's side where no file system is shared: what came along is said in what is brought back."""
     with open(root) as stream:
         came = stream.read(_TAIL)
-    _write(os.path.dirname(os.path.abspath(root)), "back", dict(_hello(), came=came))
+    _write(os.path.dirname(os.path.abspath(root)), "back", dict(_hello(), came=came, software=_survey(software)))
     return 0
 
 
-def work(root: str, index: str, seconds: float) -> int:
-    """The job's side: 0 when the other side said goodbye, 3 when it never came."""
+def _survey(software: "dict[str, Any] | None") -> "dict[str, Any]":
+    """Which ways to software this node has."""
+    from .software import survey
+
+    try:
+        return survey(software or {})
+    except OSError as error:
+        return {"platform": "?", "ways": [], "why": str(error)}
+
+
+def work(root: str, index: str, seconds: float, software: "dict[str, Any] | None" = None) -> int:
+    """The job's side: 0 when the other side said goodbye, 3 when it never came. ``software``: what agents are told of it."""
     if index != "0":
         return 0
     folder = root + "/canary"
@@ -117,6 +127,7 @@ def work(root: str, index: str, seconds: float) -> int:
         pass
     _write(folder, "hello", _hello())
     locks, fd = _hold(folder, "work")
+    _write(folder, "software", _survey(software))
     for number in range(ROUNDS):
         note = _await(folder, f"login.{number}", seconds)
         if note is None:
@@ -242,6 +253,7 @@ def look(root: str, pilot: str) -> int:
     folder = root + "/canary"
     told: "dict[str, Any]" = {"hello": _read(folder, "hello"), "result": _read(folder, "result"), "watcher": None}
     told["back"] = _read(f"{root}/pilots/{pilot}", "back")
+    told["software"] = _read(folder, "software") or (told["back"] or {}).get("software")
     told["there"] = os.path.isdir(root)
     entry = _read(folder, "watcher")
     if entry is not None:

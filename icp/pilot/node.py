@@ -17,6 +17,8 @@ __all__ = [
     "boot_id",
     "children",
     "clean_up",
+    "descendants",
+    "file_system",
     "host",
     "kill_marked",
     "processes",
@@ -96,6 +98,36 @@ def children(pid: int) -> "list[int]":
             return [int(one) for one in stream.read().split()]
     except OSError:
         return [one for one, (parent, _, _) in processes().items() if parent == pid]
+
+
+def descendants(pid: int) -> "list[int]":
+    """What descends from a process, the last generation first: namespaces and sessions make no difference."""
+    below: "dict[int, list[int]]" = {}
+    for one, (parent, _, _) in processes().items():
+        below.setdefault(parent, []).append(one)
+    found, todo = [], [pid]
+    while todo:
+        fresh = below.get(todo.pop(), [])
+        found += fresh
+        todo += fresh
+    return found[::-1]
+
+
+def file_system(path: str) -> str:
+    """The kind of file system that a directory is on (``ext4``, ``nfs4``, ``tmpfs``); "" where it cannot be told."""
+    best, kind = "", ""
+    try:
+        real = os.path.realpath(path)
+        with open("/proc/self/mountinfo") as stream:
+            for text in stream:
+                fields = text.split()
+                mount = fields[4].replace("\\040", " ")
+                below = mount in ("/", real) or real.startswith(mount + "/")
+                if below and len(mount) >= len(best):
+                    best, kind = mount, fields[fields.index("-") + 1]
+    except (OSError, ValueError, IndexError):
+        pass
+    return kind
 
 
 def environment(pid: int, name: str) -> "str | None":

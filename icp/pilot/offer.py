@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 
-from . import node
+from . import node, platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,13 +220,7 @@ def choose_scratch(configured: "str | None", fallback: str, wanted: int) -> str:
 
 def platform_name() -> str:
     """As software is named by platform: ``linux-x86_64-glibc2.17``."""
-    libc = ""
-    try:
-        libc = "-" + str(os.confstr("CS_GNU_LIBC_VERSION")).replace(" ", "")
-    except (ValueError, OSError):
-        pass
-    system = os.uname()
-    return f"{system.sysname.lower()}-{system.machine}{libc}"
+    return platforms.here()
 
 
 def attributes(configured: "dict[str, Any]", slots: int, devices: "list[str]") -> "dict[str, Any]":
@@ -243,10 +237,24 @@ def attributes(configured: "dict[str, Any]", slots: int, devices: "list[str]") -
         "Kernel": system.release,
         "Host": system.nodename,
         "Platform": platform_name(),
-        "Cvmfs": os.path.isdir("/cvmfs/cvmfs-config.cern.ch"),
+        "Cvmfs": _cvmfs(),
     }
     found.update(configured)
     return found
+
+
+def _cvmfs(seconds: float = 10.0) -> bool:
+    """Whether CVMFS is mounted, and answers: a mount that hangs holds nobody up."""
+    try:
+        with open("/proc/self/mountinfo") as stream:
+            mounted = any(text.split()[4].startswith("/cvmfs") for text in stream)
+    except (OSError, IndexError):
+        mounted = False
+    if not mounted:
+        return os.path.isdir("/cvmfs/cvmfs-config.cern.ch")
+    from . import trial
+
+    return trial.attempt(["ls", "/cvmfs/cvmfs-config.cern.ch/"], dict(os.environ), seconds).ok
 
 
 def probe(root: "str | None") -> int:

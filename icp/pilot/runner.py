@@ -17,6 +17,7 @@ import time
 from . import spool
 from .disk import remove_tree
 from .python_start import PythonStart, settled
+from .software import Software
 from .stage import Problem, Stage, statistics
 from .task import Pack, Slot, Task, capped
 from .warm import Warm
@@ -55,9 +56,13 @@ class Runner:
         platform: "Callable[[], str]",
         sweep: "Callable[[str], None]",
         blame: "Callable[[int], tuple[str, str | None, str] | None]" = lambda code: None,
+        software: "dict[str, Any] | None" = None,
+        blob_of: "Callable[[str], str]" = lambda sha256: "",
+        tell: "Callable[[dict[str, Any]], Any]" = lambda fact: None,
     ) -> None:
         """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session;
-        ``blame(exit)`` is the verdict on a task that failed for no reason of its own, as far as that can be seen.
+        ``blame(exit)`` is the verdict on a task that failed for no reason of its own, as far as that can be seen;
+        ``software``: how the site comes by software environments, whose shipped bytes ``blob_of(sha256)`` finds.
         """
         self._stage, self._scratch, self._platform, self._sweep = stage, scratch, platform, sweep
         self._blame = blame
@@ -65,6 +70,7 @@ class Runner:
             name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")
         }
         self.base.update(ICP_AGENT=agent, ICP_SCRATCH=scratch)
+        self.software = Software(software, scratch, self.base, blob_of, tell)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._found: dict[tuple[str, str], str] = {}
         self._start = PythonStart(scratch + "/python")
@@ -91,6 +97,9 @@ class Runner:
                 else:
                     for name, target in links.items():
                         os.symlink(target, f"{slot.work}/{name}")
+            if spec.get("software"):
+                fact["had"] = yield lambda: self.software.prepare(spec["software"], os.path.basename(slot.folder))
+                self.software.report()
             times[1] = times[2] = round(task.enter("running"), 3)
             for step in spec["steps"]:
                 if task.verdict is not None:
@@ -100,7 +109,9 @@ class Runner:
                 task.pid = 0
                 cpu += usage.ru_utime + usage.ru_stime
                 rss = max(rss, usage.ru_maxrss * 1024)
-                fact["exit"] = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+                fact["exit"] = code
+                fact["exit"] = self.software.exit_of(step, spec, code, slot)
                 if fact["exit"] != 0:
                     if fact["exit"] == -signal.SIGTERM and task.verdict is None:
                         # A batch system that ends a job signals all its processes: ours may not have come yet.
@@ -114,6 +125,7 @@ class Runner:
                     out = yield lambda: self._stage.take_out(spec, slot.work, moved, lambda: task.verdict is not None)
                 complete = True
         except Problem as error:
+            self.software.report()
             problem = (error.kind, str(error))
             if error.gone:
                 fact["gone"] = error.gone
@@ -159,8 +171,6 @@ class Runner:
     def _spawn(self, task: Task, step: "dict[str, Any]", gpus: "list[str]") -> int:
         """Starts a step in a session of its own; its pid. Problem where that is the task's own fault."""
         spec, slot = task.spec, task.slot
-        if step.get("software") is not None:
-            raise Problem("software", f"software {step['software']}: this pilot runs no software environments yet")
         env = dict(self.base)
         env["ICP_TMP"] = env["TMPDIR"] = slot.tmp
         env["ICP_STATS"] = slot.stats
@@ -179,6 +189,7 @@ class Runner:
                 pid, argv = self._python(slot, step, env)
                 if pid:
                     return pid
+            argv = self.software.wrap(step, spec, argv, env, slot)
             program = self._find(argv[0], env.get("PATH", os.defpath))
             if _SPAWNS:
                 return self._posix_spawn(program, argv, env, slot)
@@ -290,6 +301,7 @@ def run_card_here(
     out: "BinaryIO | None" = None,
     err: "BinaryIO | None" = None,
     commands: "dict[str, dict[str, list[str]]] | None" = None,
+    software: "dict[str, Any] | None" = None,
 ) -> "list[dict[str, Any]]":
     """Runs the attempts of a card one after the other as an agent would, in the foreground: their ``ended`` facts.
 
@@ -311,7 +323,7 @@ def run_card_here(
     remove_tree(hidden)
     os.mkdir(hidden)
     stage = Stage(find, pack_of, None, hidden, commands)
-    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None)
+    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None, software=software, blob_of=pack_of)
     facts: list[dict[str, Any]] = []
     good: set[str] = set()
     known: dict[tuple[str, str], str] = {}

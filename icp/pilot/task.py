@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from . import faults
+from . import faults, node
 from .disk import remove_tree
 
 TYPE_CHECKING = False
@@ -119,10 +119,17 @@ class Task:
 
     def signal(self, number: int) -> None:
         if self.pid:
+            # What it was wrapped in may have sessions and namespaces of its own, whose first process ends all of them.
+            nested = node.descendants(self.pid) if number == signal.SIGKILL and self.spec.get("software") else []
             try:
                 os.killpg(self.pid, number)
             except OSError:
                 pass
+            for pid in nested:
+                try:
+                    os.kill(pid, number)
+                except OSError:
+                    pass
 
 
 class Pack:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +93,59 @@ def test_no_python_is_one_sentence_and_127(tmp_path: Path) -> None:
     done = subprocess.run(["/bin/sh", "-c", text], capture_output=True, text=True, check=False, env={"PATH": str(tmp_path), "HOME": "/nowhere"})
     assert (done.returncode, done.stdout) == (127, "")
     assert done.stderr == "pilot: no Python 3.6 or newer on w1: set site.NAME.python or site.NAME.modules\n"
+
+
+def bare(tmp_path: Path, body: Body, shell: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs it where no Python is to be found."""
+    text = pilot_body(body).replace("/usr/", "/nowhere/").replace("/opt/", "/nowhere/").replace("/nowhere/local/bin:/nowhere/bin:/bin", "")
+    tools = tmp_path / "tools"
+    tools.mkdir(exist_ok=True)
+    for name in ("hostname", "uname", "sha256sum", "cut", "mkdir", "tar", "gzip", "mv", "rm", "date", "id"):
+        if not (tools / name).exists():
+            (tools / name).symlink_to(shutil.which(name) or f"/bin/{name}")
+    return subprocess.run([*shell, "-c", text], capture_output=True, text=True, check=False, timeout=60, env={"PATH": str(tools), "HOME": "/nowhere"})
+
+
+def shipped(spool: Path, text: str) -> str:
+    """An archive in the spool's cache with a program bin/python3 in a folder; its sha256."""
+    folder = spool / "made" / "python" / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "python3").write_text(text)
+    (folder / "python3").chmod(0o755)
+    (spool / "cache").mkdir(exist_ok=True)
+    with tarfile.open(spool / "a.tar.gz", "w:gz") as archive:
+        archive.add(spool / "made", ".")
+    sha256 = hashlib.sha256((spool / "a.tar.gz").read_bytes()).hexdigest()
+    shutil.copy(spool / "a.tar.gz", spool / "cache" / sha256)
+    return sha256
+
+
+def test_a_shipped_python_is_unpacked_once_and_runs_the_program(shell: list[str], tmp_path: Path) -> None:
+    spool = tmp_path / "it's a spool"
+    spool.mkdir()
+    sha256 = shipped(spool, f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    body = Body(str(spool), str(program(tmp_path)), "0" * 16, pythons=(("sparc", "1" * 64), (os.uname().machine, sha256)))
+    for _ in range(2):
+        done = bare(tmp_path, body, shell)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[0].endswith(f"python {spool}/cache/python-{sha256}/python/bin/python3")
+        (spool / "cache" / sha256).unlink(missing_ok=True)
+    assert [one.name for one in (spool / "cache").iterdir()] == [f"python-{sha256}"]
+
+
+def test_a_shipped_python_with_other_bytes_or_for_another_machine_is_said(shell: list[str], tmp_path: Path) -> None:
+    sha256 = shipped(tmp_path, "#!/bin/sh\n")
+    with (tmp_path / "cache" / sha256).open("ab") as file:
+        file.write(b"x")
+    machine = os.uname().machine
+    done = bare(tmp_path, Body(str(tmp_path), "/p", "0" * 16, pythons=((machine, sha256),)), shell)
+    assert done.returncode == 127
+    assert f"pilot: the Python in {tmp_path}/cache/{sha256} has sha256 " in done.stderr
+    assert f", expected {sha256}\n" in done.stderr
+    done = bare(tmp_path, Body(str(tmp_path), "/p", "0" * 16, pythons=(("sparc", sha256),)), shell)
+    assert done.returncode == 127
+    assert f"pilot: no Python was shipped for {machine}\n" in done.stderr
+    assert sorted(os.listdir(tmp_path / "cache")) == [sha256]
 
 
 def test_scratch_that_cannot_be_written_is_told_and_not_used(shell: list[str], tmp_path: Path) -> None:

@@ -149,6 +149,13 @@ def _story(story: SiteStory | None, name: str) -> None:
     if story.core_hours is not None:
         silent = f"; it says nothing of {plural(story.unaccounted, 'pilot')} that ended" if story.unaccounted else ""
         output.say(f"{story.core_hours:.3g} core-hours used, as the site's own accounting says{silent}")
+    for one in story.software:
+        from icp.commands.show import software_text
+
+        how = clean(software_text(one.had)) if one.had else paint(clean(one.why or ""), "red")
+        output.say(f"software {clean(one.software)} on {clean(one.host or '?')}: {how}")
+        for way, lacks in one.vain if one.had else ():
+            output.say(f"  not {clean(way)}: {clean(lacks)}")
     if story.pilots:
         rows = [
             [one.pilot, one.state, clean(one.batch or "-"), clean(one.host or "-"), output.ago(one.made, now), clean(one.said or "")] for one in story.pilots

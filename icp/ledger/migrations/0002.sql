@@ -68,3 +68,7 @@ CREATE TABLE transferred (
   bytes INTEGER NOT NULL, ms INTEGER NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (attempt, idx)
 ) WITHOUT ROWID;
+-- Software: what an attempt really had, and what agents found on their nodes.
+ALTER TABLE attempt ADD COLUMN had INTEGER;
+ALTER TABLE agent ADD COLUMN software TEXT;
+CREATE INDEX agent_site ON agent (site);

@@ -1,0 +1,389 @@
+"""Software environments of real pilots: real bwrap and proot, and stand-ins, which say so, for what CVMFS itself would need."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilot_site import Site, attempt, old_python, shell, sites, until
+
+from icp.pilot import node, platforms
+
+needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bwrap here (Debian: bubblewrap): nothing was shown through it")
+needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here: cvmfsexec was not tried")
+
+
+@pytest.fixture(params=["this", "3.6"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    python = sys.executable if request.param == "this" else old_python()
+    if python is None:
+        pytest.skip("no Python 3.6 was found in PATH or ~/.pyenv: the pilot was not tried under it")
+    yield from sites(tmp_path, python)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    yield from sites(tmp_path)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[str]:
+    """A scratch without blanks in its path."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    yield str(folder)
+    assert not list(folder.glob("icp-*"))
+
+
+def copy_of(repo: Path) -> Path:
+    """A subtree of a repository, as one copies it."""
+    (repo / "bin").mkdir(parents=True)
+    program(repo / "bin" / "env-shell", 'RELEASE=$1; export RELEASE; shift; exec "$@"')
+    (repo / "setup.sh").write_text('[ $# = 1 ] || return 3\nexport SET_UP="$1"\n')
+    (repo / ".cvmfspublished").write_bytes(b"Cabc\nS42\nNtest.repo\n--\n\xff\n")
+    return repo
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+REPO: dict[str, Any] = {"cvmfs": ["test.repo"]}
+FULL: dict[str, Any] = {
+    **REPO, "shell": "/cvmfs/test.repo/bin/env-shell v1", "setup": "/cvmfs/test.repo/setup.sh 'a b'", "env": {"HERE": "$ICP_TASK/x"},
+}  # fmt: skip
+
+
+def using(one: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    one["software"] = {"it": about}
+    for step in one["steps"]:
+        step["software"] = "it"
+    return one
+
+
+def tarball(path: Path, tree: Path) -> tuple[bytes, str]:
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(tree, ".")
+    data = path.read_bytes()
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def blob(data: bytes, sha256: str) -> bytes:
+    from icp.pilot import spool
+
+    return spool.frame("blob", {"sha256": sha256}, data)
+
+
+# --- copies, through what is really there
+
+
+@needs_bwrap
+@pytest.mark.parametrize("way", ["bwrap", "proot"])
+def test_a_copied_subtree_is_the_repository(site: Site, tmp_path: Path, way: str) -> None:
+    if shutil.which(way) is None:
+        pytest.skip(f"no {way} here: nothing was shown through it")
+    copy_of(tmp_path / "tree" / "test.repo")
+    text = 'cat /cvmfs/test.repo/setup.sh >/dev/null; echo "$RELEASE,$SET_UP,$HERE,$#,$CUDA_VISIBLE_DEVICES" > out; pwd -P >> out'
+    seen = using(shell(text, out=["out"]), FULL)
+    seen["gpus"] = 1
+    exits = using(shell("exit 3"), REPO)
+    killed = using(attempt("python3", "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"), REPO)
+    large = using(attempt("python3", "-c", "x = b'1' * 200000000\nwhile sum(range(10 ** 6)) and __import__('time').process_time() < 0.3: pass"), REPO)
+    lives = using(shell("(setsid sleep 600 &) ; true"), REPO)
+    need = site.intern({"any": [[["CPU", "==", True]]], "cpus": 1, "disk": 1000000, "gpus": 1, "memory": 1000000, "time": 3600})
+    software = {"ways": [way], "tree": str(tmp_path / "tree")}
+    pilot = site.start(site.card(seen, need=need), *map(site.card, (exits, killed, large, lives)), software=software, gpus=1)
+    site.finish(pilot)
+    assert site.said(pilot) == ""
+    first = site.result(seen)
+    assert first["r"] == "ok", first
+    said, folder = site.stored(seen, "out").decode().splitlines()[0], site.stored(seen, "out").decode().partition("\n")[2]
+    assert said == "v1,a b,t/x,0,0"
+    assert folder.rstrip("\n").endswith("/work")
+    had = first["had"]["it"]
+    assert (had["way"], had["revision"], had["platform"]) == (way, {"test.repo": "42"}, platforms.here())
+    assert had["python"].startswith("3.")
+    assert [site.result(one)["exit"] for one in (exits, killed, large, lives)] == [3, -signal.SIGSEGV, 0, 0]
+    assert site.result(large)["rss"] > 190_000_000
+    assert site.result(large)["cpu"] >= 0.3
+    (found,) = [one for one in site.of("software") if one["had"].get("python") and "RELEASE" not in one][:1]
+    assert found["vain"] == []
+    assert len(site.of("software")) == 2  # Two environments, each found once for the agent.
+    site.assert_clean()
+
+
+@needs_bwrap
+def test_the_way_is_the_first_that_works_and_the_others_are_told_with_the_reason(here: Site, tmp_path: Path) -> None:
+    copy_of(tmp_path / "tree" / "test.repo")
+    stand_ins = tmp_path / "bin"
+    stand_ins.mkdir()
+    program(stand_ins / "ls", "exec sleep 1000  # stand-in: a mount that hangs")
+    broken = program(tmp_path / "parrot_run", 'echo "cannot stat shared object: Error 20" >&2; exit 1  # stand-in: Parrot with a C library that is too new')
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tmp_path / "tree" / "test.repo")
+    one = using(shell("cat /cvmfs/test.repo/.cvmfspublished > out", out=["out"]), {**REPO, "tarballs": [["linux-sparc", "0" * 64], ["any", sha256]]})
+    begin = time.monotonic()
+    pilot = here.start(
+        blob(data, sha256), here.card(one), software={"patience": 1, "parrot_run": broken, "cvmfsexec": "/nowhere/cvmfsexec"},
+        env={"PATH": f"{stand_ins}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    here.finish(pilot)
+    assert here.result(one)["r"] == "ok", here.result(one)
+    assert here.result(one)["had"]["it"] | {"python": ""} == {
+        "way": "bwrap", "revision": {"test.repo": "42"}, "platform": platforms.here(), "tarball": sha256, "python": "",
+    }  # fmt: skip
+    (found,) = here.of("software")
+    assert [way for way, _ in found["vain"]] == ["mounted", "cvmfsexec", "parrot"]
+    whys = dict(found["vain"])
+    assert whys["mounted"] == "no answer within 1 s"
+    assert whys["cvmfsexec"] == "there is no /nowhere/cvmfsexec"
+    assert "Error 20" in whys["parrot"]
+    assert time.monotonic() - begin < 900  # It did not wait for the mount.
+    here.assert_clean()
+
+
+def test_without_any_way_it_is_one_sentence_and_the_agent_goes_on(here: Site) -> None:
+    one, two = using(shell("true"), REPO), using(shell("true"), REPO)
+    other = shell("true")
+    pilot = here.start(*map(here.card, (one, two, other)), software={"ways": ["proot", "bwrap"], "forbid": ["proot"]})
+    here.finish(pilot)
+    for failed in (one, two):
+        fact = here.result(failed)
+        assert (fact["r"], fact["kind"], fact["exit"]) == ("error", "software", None)
+        assert fact["err"] == f"software it: there is no way to it on {os.uname().nodename} (bwrap: there is no copy)"
+    assert here.result(other)["r"] == "ok"
+    assert len(here.of("software")) == 1
+
+
+def test_an_environment_that_cannot_be_entered_is_no_fault_of_the_task(here: Site, tmp_path: Path) -> None:
+    (tmp_path / "setup.sh").write_text("echo 'no such release' >&2\nreturn 4\n")
+    about = {"setup": str(tmp_path / "setup.sh")}
+    one = using(shell("true"), about)
+    here.finish(here.start(here.card(one)))
+    fact = here.result(one)
+    assert (fact["kind"], fact["err"]) == ("software", "software it: its environment cannot be entered (node): no such release")
+
+
+def test_a_tarball_as_it_is(site: Site, tmp_path: Path) -> None:
+    tree = tmp_path / "env"
+    (tree / "release" / "bin").mkdir(parents=True)
+    program(tree / "release" / "bin" / "simulate", 'echo "simulated with $DATA"')
+    (tree / "release" / "link").symlink_to("bin/simulate")
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tree)
+    about = {"tarballs": [["any", sha256]], "env": {"DATA": "${ICP_SOFTWARE}"}}
+    one = using(shell("simulate > out; link=$ICP_SOFTWARE/link; $link >> out", out=["out"]), about)
+    site.finish(site.start(blob(data, sha256), site.card(one)))
+    assert site.result(one)["r"] == "ok", site.result(one)
+    lines = site.stored(one, "out").decode()
+    assert lines.count("simulated with") == 2
+    assert f"packs/software-{sha256}/release" in lines
+    assert site.result(one)["had"]["it"]["tarball"] == sha256
+    site.assert_clean()
+
+
+def test_a_tarball_whose_bytes_changed_is_not_used_and_asked_for_again(here: Site, tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tmp_path / "env")
+    here.order(blob(data, sha256))
+    stored = Path(here.where.blob(sha256))
+    stored.chmod(0o600)
+    stored.write_bytes(data[:-1] + b"?")
+    found = hashlib.sha256(stored.read_bytes()).hexdigest()
+    one, two = (using(shell("true"), {"tarballs": [["any", sha256]]}) for _ in range(2))
+    here.finish(here.start(here.card(one)))
+    fact = here.result(one)
+    assert (fact["r"], fact["kind"], fact["gone"]) == ("error", "software", [["cache", sha256]])
+    assert fact["err"] == f"software it: the tarball for any has sha256 {found} here, expected {sha256}"
+    here.finish(here.start(blob(data, sha256), here.card(two)))
+    assert here.result(two)["r"] == "ok"
+
+
+def test_none_of_the_tarballs_is_for_this_platform(here: Site) -> None:
+    one = using(shell("true"), {"tarballs": [["linux-sparc-glibc2.1", "0" * 64]]})
+    here.finish(here.start(here.card(one)))
+    fact = here.result(one)
+    assert fact["kind"] == "software"
+    assert f"none of its tarballs (linux-sparc-glibc2.1) is for {platforms.here()}" in fact["err"]
+
+
+def test_a_container_gets_its_directory_its_gpus_and_its_environment(here: Site, tmp_path: Path) -> None:
+    stand_ins = tmp_path / "bin"
+    stand_ins.mkdir()
+    program(stand_ins / "apptainer", 'echo "$@" > "$ICP_TMP/called" 2>/dev/null; while [ "$1" != img ]; do shift; done; shift; exec "$@"  # stand-in')
+    one = using(shell("cp $ICP_TMP/called out; echo $A >> out", out=["out"]), {"container": "img", "env": {"A": "x"}})
+    pilot = here.start(here.card(one), env={"PATH": f"{stand_ins}:{os.environ['PATH']}"})
+    here.finish(pilot)
+    assert here.result(one)["r"] == "ok", here.result(one)
+    said = here.stored(one, "out").decode()
+    assert said.startswith("exec -B ")
+    assert "--pwd" in said
+    assert said.endswith("x\n")
+    bare = using(shell("true"), {"container": "img"})
+    if shutil.which("apptainer") is None and shutil.which("singularity") is None:
+        here.finish(here.start(here.card(bare)))
+        assert here.result(bare)["err"] == "software it: there is neither apptainer nor singularity for its container"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_is_one_sentence(here: Site, tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "large").write_bytes(os.urandom(4_000_000))
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tmp_path / "env")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)], check=True)
+    try:
+        one = using(shell("true"), {"tarballs": [["any", sha256]]})
+        here.finish(here.start(blob(data, sha256), here.card(one), env={"TMPDIR": str(small)}, disk=1_000_000))
+        fact = here.result(one)
+        assert (fact["kind"], fact["err"]) == ("software", f"software it: the tarball for any ({sha256[:16]}) cannot be unpacked: No space left on device")
+        here.assert_clean()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+# --- stand-ins for what needs CVMFS itself
+
+CVMFSEXEC = """
+# Stand-in for cvmfsexec: a real mount and process namespace, and what matters of its behaviour: two runs from one directory break each
+# other, what it starts inherits signals ignored, and a killed cvmfsexec leaves its namespace running.
+[ "$1" = -v ] && { echo 4.51; exit; }
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir "$here/runs" 2>/dev/null || { echo "two runs from one directory" >&2; exit 9; }
+LOCAL=$(cat "$here/dist/etc/cvmfs/default.local" "$here"/dist/etc/cvmfs/config.d/* "$here"/dist/etc/cvmfs/keys/icp-*/*); export LOCAL
+TMPDIR=/own; export TMPDIR
+[ "$1 $2 $3" = "-N test.repo --" ] || exit 16
+shift 3
+binds=; for one in /*; do [ "$one" = /proc ] || [ -L "$one" ] || binds="$binds --dev-bind $one $one"; done
+for one in /bin /lib /lib64 /sbin; do [ -L "$one" ] && binds="$binds --symlink $(readlink $one) $one"; done
+trap '' HUP INT QUIT TERM
+bwrap $binds --unshare-pid --proc /proc --ro-bind "$TEST_TREE/test.repo" /cvmfs/test.repo --chdir "$PWD" -- "$@"
+code=$?; rmdir "$here/runs"; exit $code
+"""
+
+
+@pytest.fixture
+def cvmfsexec(tmp_path: Path) -> dict[str, Any]:
+    copy_of(tmp_path / "tree" / "test.repo")
+    folder = tmp_path / "dist-of-cvmfsexec"
+    (tmp_path / "test.repo.pub").write_text("the key\n")
+    (folder / "dist" / "etc" / "cvmfs").mkdir(parents=True)
+    program(folder / "cvmfsexec", CVMFSEXEC)
+    return {
+        "ways": ["cvmfsexec", "bwrap"], "cvmfsexec": str(folder), "proxies": "http://squid:3128;DIRECT", "quota": 2_000_000_000,
+        "repositories": [f"test.repo:url=http://s1/cvmfs/test.repo;http://s0/cvmfs/test.repo,pubkey={tmp_path}/test.repo.pub"],
+    }  # fmt: skip
+
+
+@needs_bwrap
+@needs_fuse
+def test_cvmfsexec_each_slot_has_a_copy_signals_are_reset_and_its_configuration_is_written(here: Site, tmp_path: Path, plain: str, cvmfsexec: Any) -> None:
+    text = (
+        "import os, signal; print(all(signal.getsignal(n) != signal.SIG_IGN for n in (1, 2, 3, 15))); "
+        "print(os.environ['LOCAL']); print(os.environ['TMPDIR'] == os.environ['ICP_TMP'] or 'wrong TMPDIR'); "
+        "print(os.listdir('/cvmfs/test.repo')); print(len([p for p in os.listdir('/proc') if p.isdigit()]) < 20)"
+    )
+    ones = [using(shell(f'python3 -c "{text}" > out; sleep 1; exit {n}', out=["out"]), REPO) for n in (0, 0, 5)]
+    env = {"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}
+    pilot = here.start(*map(here.card, ones), software=cvmfsexec, env=env, cpus=3)
+    here.finish(pilot)
+    assert [here.result(one)["exit"] for one in ones] == [0, 0, 5], [here.result(one) for one in ones]
+    assert here.result(ones[0])["had"]["it"]["way"] == "cvmfsexec"
+    said = here.stored(ones[0], "out").decode()
+    assert said.startswith("True\n")
+    assert said.endswith("True\n")
+    assert "wrong" not in said
+    for line in (
+        'CVMFS_HTTP_PROXY="http://squid:3128;DIRECT"', "CVMFS_QUOTA_LIMIT=2000", f'CVMFS_CACHE_BASE="{plain}/icp-',
+        'CVMFS_SERVER_URL="http://s1/cvmfs/test.repo;http://s0/cvmfs/test.repo"', 'CVMFS_KEYS_DIR="/etc/cvmfs/keys/icp-test.repo"',
+        "the key", f"{plain}/icp-",
+    ):  # fmt: skip
+        assert line in said
+    here.assert_clean()
+
+
+@needs_bwrap
+@needs_fuse
+def test_cvmfsexec_nothing_of_a_cancelled_task_lives_on_in_its_namespace(here: Site, tmp_path: Path, plain: str, cvmfsexec: Any) -> None:
+    one = using(shell("trap '' TERM; (setsid sh -c 'while :; do sleep 1; done' &); while :; do sleep 1; done"), REPO)
+    env = {"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}
+    pilot = here.start(here.card(one), software=cvmfsexec, env=env, idle=600)
+    here.wait_fact("running", a=one["a"])
+    from icp.pilot import spool
+
+    here.order(spool.frame("cancel", {"attempt": one["a"]}))
+    assert here.wait_fact("ended", a=one["a"])["r"] == "cancelled"
+    until(lambda: not [pid for pid in here.processes() if node.environment(pid, "ICP_ATTEMPT") == one["a"]], "the end of what it had started")
+    here.order(spool.frame("drain", {"pilot": pilot}))
+    here.finish(pilot)
+    here.assert_clean()
+
+
+@needs_bwrap
+@needs_fuse
+def test_cvmfsexec_is_not_taken_where_its_scratch_has_blanks(here: Site, tmp_path: Path, cvmfsexec: Any) -> None:
+    one = using(shell("true"), REPO)
+    here.finish(here.start(here.card(one), software={**cvmfsexec, "tree": str(tmp_path / "tree")}, env={"TMPDIR": ""}))
+    assert here.result(one)["r"] == "ok", here.result(one)
+    assert here.result(one)["had"]["it"]["way"] == "bwrap"
+    ((way, why),) = here.of("software")[0]["vain"]
+    assert way == "cvmfsexec"
+    assert "blanks" in why
+
+
+PARROT = """
+# Stand-in for parrot_run: its command line, and a namespace where Parrot redirects system calls.
+[ "$1" = --check-driver ] && { [ "$2" = cvmfs ]; exit; }
+bind=
+if [ "$1 $2" = "--disable-service cvmfs" ]; then
+  shift 2; while [ "$1" = -M ]; do bind="$bind --ro-bind ${2#*=} ${2%%=*}"; shift 2; done
+elif [ -n "$PARROT_CVMFS_REPO" ]; then bind="--ro-bind $TEST_TREE/test.repo /cvmfs/test.repo"; fi
+binds=; for one in /*; do [ -L "$one" ] && binds="$binds --symlink $(readlink $one) $one" || binds="$binds --dev-bind $one $one"; done
+PARROT_ENABLED=TRUE; export PARROT_ENABLED
+exec bwrap $binds $bind --chdir "$PWD" -- "$@"
+"""
+
+
+@needs_bwrap
+@pytest.mark.parametrize("way", ["parrot", "parrot-copy"])
+def test_parrot_gets_its_environment(here: Site, tmp_path: Path, plain: str, way: str) -> None:
+    copy_of(tmp_path / "tree" / "test.repo")
+    parrot = program(tmp_path / "parrot_run", PARROT)
+    one = using(shell("env | grep -e PARROT -e HTTP_PROXY > out; ls /cvmfs/test.repo >> out; exit 0", out=["out"]), REPO)
+    killed = using(shell("kill -9 $$"), REPO)
+    tree = str(tmp_path / "tree")
+    software = {"ways": [way], "parrot_run": parrot, "repositories": ["test.repo:url=http://s1,pubkey=/k.pub"], "quota": 5_000_000, "tree": tree}
+    here.finish(here.start(here.card(one), here.card(killed), software=software, env={"TMPDIR": plain, "TEST_TREE": tree, "HTTP_PROXY": ""}))
+    assert here.result(one)["r"] == "ok", here.result(one)
+    assert here.result(one)["had"]["it"]["way"] == way
+    assert here.result(killed)["exit"] == -9
+    said = here.stored(one, "out").decode().splitlines()
+    assert "PARROT_ENABLED=TRUE" in said
+    assert "setup.sh" in said
+    assert any(line.startswith(f"PARROT_TEMP_DIR={plain}/icp-") for line in said)
+    if way == "parrot":
+        assert "PARROT_CVMFS_REPO=<default-repositories> test.repo:url=http://s1,pubkey=/k.pub,quota_limit=5" in said
+        assert "HTTP_PROXY=DIRECT;" in said
+    here.assert_clean()
+
+
+@needs_bwrap
+def test_a_wrapper_that_ends_without_the_command_s_end_is_no_success(here: Site, tmp_path: Path, plain: str) -> None:
+    copy_of(tmp_path / "tree" / "test.repo")
+    parrot = program(tmp_path / "parrot_run", 'case "$*" in *forty-two*) echo lost it >&2; exit 0;; esac' + PARROT)
+    one = using(shell(": forty-two"), REPO)
+    here.finish(here.start(here.card(one), software={"ways": ["parrot-copy"], "parrot_run": parrot, "tree": str(tmp_path / "tree")}, env={"TMPDIR": plain}))
+    fact = here.result(one)
+    assert (fact["r"], fact["kind"]) == ("error", "software"), fact
+    assert fact["err"] == "software it: parrot-copy ended with exit code 0, and the command's own end was not seen"

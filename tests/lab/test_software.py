@@ -1,0 +1,157 @@
+"""Software at a real SLURM over real ssh: a copied subtree as /cvmfs, and nodes that have no Python, no disk, no way at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icp.engine.shipments import provide_software
+from icp.engine.submission import prepare, submit
+from icp.ledger.check import check
+from tests.lab.sites import LabSite
+from tests.lab.test_pilots import SMALL, Home
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+
+TASK = """\
+jobs = 3
+[task.a]
+command = {command}
+outputs = ["out"]
+software = "it"
+resources = {{ time = "1 min", memory = "50 MB", disk = "50 MB" }}
+[software.it]
+cvmfs = ["test.repo"]
+shell = "/cvmfs/test.repo/env-shell v1"
+{more}
+"""
+COMMAND = "'echo $RELEASE > out; cat /cvmfs/test.repo/data >> out; id -un >> out'"
+COPY = (
+    "mkdir -p tree/test.repo && cd tree/test.repo && printf '#!/bin/sh\\nRELEASE=$1; export RELEASE; shift; exec \"$@\"\\n' > env-shell && "
+    "chmod 755 env-shell && echo of the repository > data && printf 'Cx\\nS42\\n--\\n' > .cvmfspublished"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, nsa: LabSite) -> Iterator[Callable[..., Home]]:
+    made: list[Home] = []
+
+    def make(more: str, pilot: str = SMALL) -> Home:
+        made.append(Home(tmp_path / f"h{len(made)}", nsa, pilot, more))
+        return made[-1]
+
+    assert nsa.ssh(COPY).returncode == 0
+    yield make
+    for one in made:
+        wrong = check(one.ledger)
+        one.close()
+        assert not wrong
+
+
+def submitted(one: Home, more: str = "", command: str = COMMAND) -> None:
+    path = one.folder / "d.toml"
+    path.write_text(TASK.format(command=command, more=more))
+    prepared = prepare(path, sites=one.config.sites.values())
+    provide_software(one.config.places, prepared.steering, one.folder)
+    submit(one.ledger, prepared, time.time())
+
+
+def had(one: Home) -> str:
+    return str(one.one("SELECT n.text FROM attempt a JOIN name n ON n.id = a.had WHERE a.state = 5"))
+
+
+def outputs(one: Home) -> set[str]:
+    return {path.read_text() for path in (one.folder / "outputs" / "d").glob("*/out")}
+
+
+@pytest.mark.parametrize("way", ["bwrap", "proot"])
+def test_a_copy_at_the_site_is_the_repository(home: Callable[..., Home], way: str) -> None:
+    one = home(f'[site.s.software]\nways = ["mounted", "{way}"]\ntree = "/home/alice/tree"')
+    submitted(one)
+    one.until(one.done)
+    assert outputs(one) == {"v1\nof the repository\nalice\n"}
+    assert f'"way":"{way}"' in had(one)
+    assert '"test.repo":"42"' in had(one)
+    one.until(one.quiet)
+
+
+def test_a_tarball_is_shipped_once_and_is_the_repository(home: Callable[..., Home]) -> None:
+    one = home("")
+    with tarfile.open(one.folder / "t.tar.gz", "w:gz") as archive:
+        for name, text, mode in (("env-shell", '#!/bin/sh\nRELEASE=$1; export RELEASE; shift; exec "$@"\n', 0o755), ("data", "of the repository\n", 0o644)):
+            (one.folder / name).write_text(text)
+            (one.folder / name).chmod(mode)
+            archive.add(one.folder / name, name)
+    sha256 = hashlib.sha256((one.folder / "t.tar.gz").read_bytes()).hexdigest()
+    submitted(one, f'tarball = [{{ url = "t.tar.gz", sha256 = "{sha256}" }}, {{ platform = "linux-sparc", url = "t.tar.gz", sha256 = "{sha256}" }}]')
+    one.until(one.done)
+    assert outputs(one) == {"v1\nof the repository\nalice\n"}
+    assert sha256 in had(one)
+    # nobody reads it there any more
+    one.until(lambda: not one.one("SELECT count(*) FROM cached"))
+    one.until(one.quiet)
+
+
+def test_where_there_is_no_way_the_reason_is_in_the_ledger(home: Callable[..., Home]) -> None:
+    one = home('[site.s.software]\nways = ["mounted", "cvmfsexec"]')
+    submitted(one)
+    text = one.until(lambda: one.one("SELECT text FROM error WHERE kind = 'software'"))
+    assert text.startswith("software it: there is no way to it on ")
+    assert "(mounted: " in text
+    assert "; cvmfsexec: there is no cvmfsexec" in text
+
+
+def test_a_node_whose_tmp_cannot_be_written_runs_it_all_the_same(home: Callable[..., Home], broken_nsa: LabSite) -> None:
+    one = home('[site.s.software]\nways = ["bwrap"]\ntree = "/home/alice/tree"')
+    assert broken_nsa.inside("mount", "-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", "/tmp").returncode == 0
+    try:
+        submitted(one)
+        one.until(one.done)
+        assert outputs(one) == {"v1\nof the repository\nalice\n"}
+        one.until(one.quiet)
+    finally:
+        assert broken_nsa.inside("umount", "/tmp").returncode == 0
+
+
+def python_archive(folder: Path) -> tuple[Path, str]:
+    """This test's own Python, without what it does not need to start."""
+    path, base = folder / "python.tar.gz", Path(sys.base_prefix)
+    name = f"python3.{sys.version_info[1]}"
+    left = ("test", "idlelib", "ensurepip", "site-packages", "__pycache__", "lib2to3", "tkinter", "turtledemo", "pydoc_data")
+
+    def wanted(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        return None if Path(info.name).name in left or "/config-" in info.name else info
+
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        archive.add(base / "bin" / name, "python/bin/python3")
+        archive.add(base / "lib" / name, f"python/lib/{name}", filter=wanted)
+        for one in sorted((base / "lib").glob("libpython3*.so*")):
+            archive.add(one, f"python/lib/{one.name}")
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+HIDE = (
+    '[ -n "$HIDDEN" ] || { HIDDEN=1; export HIDDEN; exec unshare -rm sh -c '
+    "'for p in /usr/bin/python3* /usr/local/bin/python3*; do [ -L $p ] || [ ! -e $p ] || mount --bind /dev/null $p; done; exec sh $0' \"$0\"; }"
+)
+"""A node without a Python, as it is seen from a pilot's script: in a namespace of its own nothing of that name can run."""
+
+
+def test_a_node_without_python_gets_one_shipped(home: Callable[..., Home], tmp_path: Path) -> None:
+    if sys.base_prefix.startswith("/usr"):
+        pytest.skip("this test's Python is the system's, which cannot be moved: none was shipped")
+    path, sha256 = python_archive(tmp_path)
+    one = home(f"setup = ['''{HIDE}''']\npythons = ['{os.uname().machine} {path.as_uri()} {sha256}']")
+    one.submit(2, "true")
+    one.until(one.done)
+    said: Any = one.lab.ssh(f"cat .icp/{one.folder.name}-{os.getpid()}/*/pilots/*/out .icp/{one.folder.name}-{os.getpid()}/*/pilots/*/stdout").stdout
+    assert f"cache/python-{sha256}/python/bin/python3" in said
+    one.until(one.quiet)

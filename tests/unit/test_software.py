@@ -1,0 +1,254 @@
+"""Software environments: what a steering file and the configuration may say of them, platforms, archives, and where a cache may lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from icp import config
+from icp.config import keys
+from icp.dsl.disk import Disk
+from icp.dsl.expand import Renderer
+from icp.dsl.steering import parse
+from icp.dsl.values import JobContext, SiteContext
+from icp.engine.shipments import provide
+from icp.errors import BadInput, Unreachable
+from icp.model.definition import steering_from_json, to_json
+from icp.pilot import node, platforms, ways
+from icp.pilot.archives import unpack
+
+SHA = "0" * 64
+FILE = f"""
+[steering]
+release = "v1.9.2"
+[software.icetray]
+cvmfs = ["icecube.opensciencegrid.org"]
+shell = "/cvmfs/icecube.opensciencegrid.org/env $steering(release) $system(mode)"
+env = {{ A = "$steering(release)", B = "$HOME" }}
+tarball = [{{ platform = "linux-x86_64-glibc2.17", url = "https://example.org/t.tar.gz", sha256 = "{SHA}" }}]
+[software.other]
+setup = "/x/setup.sh"
+[task.a]
+software = "icetray"
+command = "true"
+[task.b]
+  [[task.b.tray]]
+  software = "other"
+    [[task.b.tray.module]]
+    command = "true"
+  [[task.b.tray]]
+    [[task.b.tray.module]]
+    command = "true"
+"""
+
+
+def test_a_card_says_what_its_steps_run_in() -> None:
+    steering = parse(FILE, "x.toml")
+    again = steering_from_json(to_json(steering))
+    assert again.software == steering.software
+    job, site = JobContext("x", 1, 0, 1, {}), SiteContext("s", {}, {"mode": "fast"})
+    a, b = (Renderer(again, task).render(job, site) for task in again.tasks)
+    assert a.software == {
+        "icetray": {
+            "cvmfs": ["icecube.opensciencegrid.org"], "shell": "/cvmfs/icecube.opensciencegrid.org/env v1.9.2 fast", "env": {"A": "v1.9.2", "B": "$HOME"},
+            "tarballs": [["linux-x86_64-glibc2.17", SHA]],
+        }
+    }  # fmt: skip
+    assert [step["software"] for step in a.steps + b.steps] == ["icetray", "other", None]
+    assert b.software == {"other": {"setup": "/x/setup.sh"}}
+
+
+def test_a_command_at_the_top_runs_in_the_only_environment() -> None:
+    steering = parse('command = "true"\n[software.it]\nsetup = "/x"\n', "x.toml")
+    assert steering.tasks[0].software == "it"
+    with pytest.raises(BadInput, match="a mistake"):
+        parse('command = "true"\n[software.it]\nsetup = "/x"\n[software.its]\nsetup = "/x"\n', "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('software = "icetrya"', "there is no software 'icetrya'; did you mean icetray?"),
+        ('[software.icetray]\ncvmfs = ["../x"]', "software.icetray.cvmfs[0]: '../x' is not valid; expected the name of a repository"),
+        ("[software.icetray]", "it has nothing in it"),
+        ('[software.icetray]\nshell = "x $args(job)"', "$args(job) is not known to an environment"),
+        ('[software.icetray]\nenv = { "A B" = "x" }', "'A B' cannot name a variable"),
+        (f'[software.icetray]\ntarball = [{{ url = "none.tar", sha256 = "{SHA}" }}]', "there is no file 'none.tar' beside the steering file"),
+        (f'[software.icetray]\ntarball = [{{ url = "gsiftp://x", sha256 = "{SHA}" }}]', "'gsiftp://x' cannot be fetched"),
+        ('[software.icetray]\ntarball = [{ url = "https://x", sha256 = "abc" }]', "expected 64 hexadecimal digits"),
+        (f'[software.icetray]\ntarball = [{{ platform = "x86", url = "https://x", sha256 = "{SHA}" }}]', "linux-x86_64-glibc2.17"),
+    ],
+)
+def test_mistakes(text: str, said: str, tmp_path: Path) -> None:
+    top = text if text.startswith("[") else "[software.icetray]\nsetup = '/x'"
+    of_task = "" if text.startswith("[") else text
+    with pytest.raises(BadInput) as caught:
+        parse(f'{top}\n[task.a]\ncommand = "true"\n{of_task}\n', "x.toml", Disk(tmp_path))
+    assert any(said in one for one in caught.value.mistakes), caught.value.mistakes
+
+
+# --- platforms
+
+MINE = "linux-x86_64-glibc2.28"
+
+
+@pytest.mark.parametrize(
+    ("offered", "mine", "best"),
+    [
+        (["linux-x86_64-glibc2.17", "linux-x86_64-glibc2.28", "linux-x86_64-glibc2.34", "any"], MINE, "linux-x86_64-glibc2.28"),
+        (["linux-x86_64-glibc2.9", "linux-x86_64-glibc2.17"], MINE, "linux-x86_64-glibc2.17"),
+        (["linux-x86_64-musl1.2", "linux-aarch64-glibc2.17"], MINE, None),
+        (["linux-x86_64", "any"], MINE, "linux-x86_64"),
+        (["linux-x86_64-musl", "linux-x86_64-glibc2.17"], "linux-x86_64-musl1.2", "linux-x86_64-musl"),
+        (["linux-aarch64-glibc2.17"], "linux-aarch64-glibc2.31", "linux-aarch64-glibc2.17"),
+        ([], MINE, None),
+        (["any"], "freebsd-amd64", "any"),
+    ],
+)
+def test_the_best_platform_that_a_node_satisfies(offered: list[str], mine: str, best: str | None) -> None:
+    assert platforms.best(offered, mine) == best
+
+
+def test_this_machine_suits_itself() -> None:
+    assert platforms.best([platforms.here()], platforms.here()) == platforms.here()
+    assert "glibc" in platforms.here() or "musl" in platforms.here()
+
+
+# --- archives
+
+
+def archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> str:
+    with tarfile.open(path, "w:gz") as out:
+        for info, data in members:
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    return str(path)
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, link, 0o755
+    return info
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [(entry("../x"), b"")],
+        [(entry("/etc/x"), b"")],
+        [(entry("l", tarfile.SYMTYPE, ".."), b""), (entry("l/x"), b"")],
+        [(entry("h", tarfile.LNKTYPE, "../outside"), b"")],
+        [(entry("dev", tarfile.CHRTYPE), b"")],
+    ],
+)
+def test_an_archive_writes_nothing_beside_its_folder(tmp_path: Path, members: Any) -> None:
+    (tmp_path / "outside").write_text("")
+    (tmp_path / "in").mkdir()
+    before = sorted(os.listdir(tmp_path))
+    path = archive(tmp_path / "a.tar.gz", *members)
+    with pytest.raises((ValueError, OSError)):
+        unpack(path, str(tmp_path / "in"))
+    assert sorted(os.listdir(tmp_path)) == sorted([*before, "a.tar.gz"])
+
+
+def test_what_is_no_archive_or_breaks_off_is_refused(tmp_path: Path) -> None:
+    whole = Path(archive(tmp_path / "a.tar.gz", (entry("x"), os.urandom(100_000)))).read_bytes()
+    for number, data in enumerate((b"no archive", whole[: len(whole) // 2])):
+        (tmp_path / "b").write_bytes(data)
+        (tmp_path / f"in{number}").mkdir()
+        with pytest.raises((ValueError, OSError, EOFError)):
+            unpack(str(tmp_path / "b"), str(tmp_path / f"in{number}"))
+
+
+# --- caches
+
+
+def kit(tmp_path: Path, **told: Any) -> ways.Kit:
+    return ways.Kit(told, str(tmp_path), {}, False, lambda name: ("", ""))
+
+
+def test_a_cache_lies_in_the_scratch_or_where_the_site_says(tmp_path: Path) -> None:
+    assert kit(tmp_path).cache() == (f"{tmp_path}/cvmfs", "")
+    (tmp_path / "fast").mkdir()
+    place, why = kit(tmp_path, cache=str(tmp_path / "fast")).cache()
+    assert (place, why) == (f"{tmp_path}/fast/{tmp_path.name}-cvmfs", "")
+
+
+def test_without_a_disk_of_its_own_memory_is_taken_with_a_quota_or_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "file_system", lambda path: "lustre")
+    one = kit(tmp_path, quota=1_000_000)
+    place, why = one.cache()
+    assert (place, why) == (f"/dev/shm/{tmp_path.name}-cvmfs", "")
+    assert one.quota == 1
+    one.close()
+    assert not Path(place).exists()
+    place, why = kit(tmp_path, quota=10**15).cache()
+    assert place == ""
+    assert why == f"this node has no disk of its own ({tmp_path} is on lustre), and /dev/shm has no {10**9} MB free"
+
+
+def test_the_kind_of_a_file_system_is_read_from_the_kernel() -> None:
+    assert node.file_system("/proc/self") == "proc"
+    assert node.file_system("/") != ""
+
+
+# --- configuration
+
+
+def test_the_ways_of_the_configuration_are_those_of_the_pilot() -> None:
+    assert tuple(one.name for one in ways.WAYS) == keys.WAYS
+
+
+def test_a_site_s_software_is_told_and_what_is_shipped_is_known(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        f'[site.s]\npythons = ["x86_64 https://x/python.tar.gz {SHA}"]\n[site.s.software]\nways = ["parrot", "mounted"]\nquota = "5 GB"\n'
+        f'parrot_run = "https://x/cctools.tar.gz"\nparrot_run_sha256 = "{"1" * 64}"\ncvmfsexec = "/opt/cvmfsexec"\n'
+        'repositories = ["test.repo:url=http://a;http://b,pubkey=/k.pub"]\nproxies = "http://a:3128|http://b:3128;DIRECT"\n'
+    )
+    site = config.load({"ICP_HOME": str(tmp_path)}).sites["s"]
+    assert site.software == {
+        "ways": ["parrot", "mounted"], "quota": 5_000_000_000, "parrot_run": {"sha256": "1" * 64}, "cvmfsexec": "/opt/cvmfsexec",
+        "repositories": ["test.repo:url=http://a;http://b,pubkey=/k.pub"], "proxies": "http://a:3128|http://b:3128;DIRECT",
+    }  # fmt: skip
+    assert site.shipped == (("https://x/cctools.tar.gz", "1" * 64), ("https://x/python.tar.gz", SHA))
+    assert site.pythons == (("x86_64", SHA),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('ways = ["fuse"]', "expected a list of some of mounted"),
+        ('cvmfsexec = "https://x/y"', "cvmfsexec_sha256"),
+        ('cvmfsexec = "cvmfsexec"', "expected an absolute path"),
+        ('repositories = ["test.repo"]', "REPOSITORY:url="),
+        ('parrot_run_sha256 = "abc"', "64 hexadecimal digits"),
+    ],
+)
+def test_mistakes_of_a_site(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(f"[site.s.software]\n{text}\n")
+    with pytest.raises(BadInput) as caught:
+        config.load({"ICP_HOME": str(tmp_path)})
+    assert said in " ".join([caught.value.message, *caught.value.mistakes])
+
+
+# --- fetched here
+
+
+def test_bytes_are_fetched_once_and_only_if_they_are_the_right_ones(tmp_path: Path) -> None:
+    (tmp_path / "t.tar").write_bytes(b"data")
+    right = hashlib.sha256(b"data").hexdigest()
+    assert provide(tmp_path / "stock", "t.tar", right, "software.x", tmp_path).read_bytes() == b"data"
+    (tmp_path / "t.tar").unlink()
+    assert provide(tmp_path / "stock", "t.tar", right, "software.x", tmp_path).exists()
+    with pytest.raises(Unreachable, match=r"software\.x: t\.tar cannot be fetched: .*No such file"):
+        provide(tmp_path / "stock", "t.tar", SHA, "software.x", tmp_path)
+    (tmp_path / "t.tar").write_bytes(b"other")
+    with pytest.raises(BadInput, match=f"has sha256 {hashlib.sha256(b'other').hexdigest()}, expected {SHA}"):
+        provide(tmp_path / "stock", "t.tar", SHA, "software.x", tmp_path)
+    assert os.listdir(tmp_path / "stock") == [right]
