@@ -32,7 +32,7 @@ def build_software(tables: Mapping[str, Any], mistakes: Mistakes, disk: Disk | N
 def _software(name: str, table: Mapping[str, Any], mistakes: Mistakes, disk: Disk | None) -> Software:
     path = ("software", name)
     if not table:
-        mistakes.add(path, "it has nothing in it", "one of cvmfs, shell, setup, env, tarball, container")
+        mistakes.warn(path, "it has nothing in it, and is what each node has: say where it is, with cvmfs, shell, setup, env, tarball or container")
     tarballs = []
     for index, one in enumerate(table.get("tarball", ())):
         if not one or not {"url", "sha256"} <= one.keys():

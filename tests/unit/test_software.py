@@ -76,7 +76,6 @@ def test_a_command_at_the_top_runs_in_the_only_environment() -> None:
     [
         ('software = "icetrya"', "there is no software 'icetrya'; did you mean icetray?"),
         ('[software.icetray]\ncvmfs = ["../x"]', "software.icetray.cvmfs[0]: '../x' is not valid; expected the name of a repository"),
-        ("[software.icetray]", "it has nothing in it"),
         ('[software.icetray]\nshell = "x $args(job)"', "$args(job) is not known to an environment"),
         ('[software.icetray]\nenv = { "A B" = "x" }', "'A B' cannot name a variable"),
         (f'[software.icetray]\ntarball = [{{ url = "none.tar", sha256 = "{SHA}" }}]', "there is no file 'none.tar' beside the steering file"),
@@ -91,6 +90,11 @@ def test_mistakes(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         parse(f'{top}\n[task.a]\ncommand = "true"\n{of_task}\n', "x.toml", Disk(tmp_path))
     assert any(said in one for one in caught.value.mistakes), caught.value.mistakes
+
+
+def test_an_environment_with_nothing_in_it_is_a_warning() -> None:
+    steering = parse('command = "true"\n[software.it]\n', "x.toml")
+    assert any("software.it: it has nothing in it" in one for one in steering.warnings)
 
 
 # --- platforms
