@@ -331,6 +331,9 @@ class Proot(Way):
     def lacks(self) -> str:
         if self.kit.program("proot") is None:
             return "there is no proot"
+        if os.access("/", os.W_OK):
+            # It makes the places that it binds where it can, and takes them away when it ends, from under another one too.
+            return "/ can be written here (by root), and it would make /cvmfs on the node itself"
         tried = self.kit.run(*self._options(), "/bin/true", PROOT_TMP_DIR=self.kit.scratch)
         return "" if tried.ok else tried.why(self.kit.patience)
 

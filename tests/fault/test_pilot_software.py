@@ -94,6 +94,8 @@ def blob(data: bytes, sha256: str) -> bytes:
 def test_a_copied_subtree_is_the_repository(site: Site, tmp_path: Path, way: str) -> None:
     if shutil.which(way) is None:
         pytest.skip(f"no {way} here: nothing was shown through it")
+    if way == "proot" and os.access("/", os.W_OK):
+        pytest.skip("proot is for those who cannot write /: tests/lab/test_software.py shows a copy through it, as another user")
     copy_of(tmp_path / "tree" / "test.repo")
     text = 'cat /cvmfs/test.repo/setup.sh >/dev/null; echo "$RELEASE,$SET_UP,$HERE,$#,$CUDA_VISIBLE_DEVICES" > out; pwd -P >> out'
     seen = using(shell(text, out=["out"]), FULL)
