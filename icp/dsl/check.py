@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icp.dsl.kinds import Kind, Later, ListOf, MapOf, OneOf, Scalar, Table
+from icp.dsl.kinds import Kind, ListOf, MapOf, OneOf, Scalar, Table
 from icp.dsl.locator import KeyPath, Position
 from icp.dsl.syntax import BadExpression, nearest
 
@@ -109,9 +109,6 @@ def check(value: Any, kind: Kind, path: KeyPath, mistakes: Mistakes) -> Any:
 
 
 def _check(value: Any, kind: Kind, path: KeyPath, mistakes: Mistakes) -> Any:
-    if isinstance(kind, Later):
-        mistakes.add(path, f"{kind.what} are not available yet")
-        return _WRONG
     if isinstance(kind, OneOf):
         for choice in kind.kinds:
             if _fits(value, choice):
@@ -137,8 +134,6 @@ def _fits(value: Any, kind: Kind) -> bool:
         return type(value) in kind.accepts
     if isinstance(kind, ListOf):
         return isinstance(value, list)
-    if isinstance(kind, Later):
-        return _fits(value, kind.kind)
     if isinstance(kind, OneOf):
         return any(_fits(value, choice) for choice in kind.kinds)
     return isinstance(value, dict)

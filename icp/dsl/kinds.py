@@ -30,7 +30,6 @@ __all__ = [
     "VARIABLE_NAME",
     "Key",
     "Kind",
-    "Later",
     "ListOf",
     "MapOf",
     "OneOf",
@@ -85,19 +84,7 @@ class Table:
     expected: str
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
-    """A kind that has its place, and is not available yet."""
-
-    kind: Kind
-    what: str
-
-    @property
-    def expected(self) -> str:
-        return self.kind.expected
-
-
-Kind = Scalar | ListOf | MapOf | OneOf | Table | Later
+Kind = Scalar | ListOf | MapOf | OneOf | Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from icp.dsl.arithmetic import CONSTANTS, FUNCTIONS
 from icp.dsl.expressions import ARGS
-from icp.dsl.kinds import Kind, Later, ListOf, MapOf, OneOf, Scalar, Table
+from icp.dsl.kinds import Kind, ListOf, MapOf, OneOf, Scalar, Table
 from icp.dsl.names import NAME
 from icp.dsl.schema import FINAL, JOBS, MODULE, OUTPUT, RESOURCES, SOFTWARE, TARBALL, TASK, TOP, TRAY, URL_INPUT
 from icp.dsl.values import NODE_NAMES
@@ -34,8 +34,6 @@ def _json(kind: Kind) -> dict[str, Any]:
     if isinstance(kind, MapOf):
         pattern = "^" + kind.pattern.pattern.replace("\\Z", "$")
         return {"type": "object", "propertyNames": {"pattern": pattern}, "additionalProperties": _json(kind.item)}
-    if isinstance(kind, Later):
-        return {**_json(kind.kind), "deprecated": True, "$comment": f"{kind.what} are not available yet"}
     properties = {}
     for name, key in kind.keys.items():
         about = key.doc.replace("`", "") + (f" Default: {key.default}." if key.default else "")
@@ -180,8 +178,6 @@ def _section(title: str, table: Table, text: str, only: tuple[str, ...] = ()) ->
         if only and name not in only:
             continue
         doc = key.doc
-        if isinstance(key.kind, Later):
-            doc += " *Not available yet.*"
         if key.examples:
             doc += (
                 " Example" + ("s" if len(key.examples) > 1 else "") + ": " + ", ".join(f"`{e}`" for e in key.examples)

@@ -19,7 +19,6 @@ from icp.dsl.kinds import (
     VARIABLE,
     VARIABLE_NAME,
     Key,
-    Later,
     ListOf,
     MapOf,
     OneOf,

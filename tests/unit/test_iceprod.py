@@ -15,7 +15,7 @@ from icp.dsl.expand import JobContext, Renderer
 from icp.dsl.foreign.iceprod import Converted, convert
 from icp.errors import BadInput
 from icp.model.definition import Steering
-from tests.iceprod_said import ICEPROD, WITHOUT, accepted, argv, iceprod_schema, steering_of
+from tests.iceprod_said import ICEPROD, WITHOUT, argv, iceprod_schema, steering_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -69,15 +69,7 @@ def test_the_examples_are_what_the_command_makes(file: Path) -> None:
 def test_the_examples_validate_and_expand(file: Path) -> None:
     steering = steering_of(file.with_suffix(".toml").read_text())
     for task in steering.tasks:
-        assert argv(steering, task.name, 7) or accepted(file.with_suffix(".toml").read_text())[1]
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_the_examples_validate_as_they_are(file: Path) -> None:
-    text = file.with_suffix(".toml").read_text()
-    if left := accepted(text)[1]:
-        pytest.skip(f"not available yet in this version: {', '.join(left)}")
-    assert steering_of(text).tasks
+        assert argv(steering, task.name, 7)
 
 
 @pytest.mark.skipif(not ICEPROD, reason=WITHOUT)
