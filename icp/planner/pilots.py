@@ -225,8 +225,11 @@ class Pouring:
     def _allowed(self, portion: _Portion, pools: Iterable[_Pool]) -> list[_Pool]:
         if portion.site:
             return [pool for pool in pools if pool.site.id == portion.site]
-        home = portion.queued.site if portion.queued else 0
-        return [pool for pool in pools if pool.site.id in self.open or pool.site.id == home]
+        if portion.queued is None:
+            return [pool for pool in pools if pool.site.id in self.open]
+        # a site without pilots makes no agent that it could be recalled for, only a job once it was recalled: pilots come first
+        allowed = [pool for pool in pools if pool.site.id in self.open or pool.site.id == portion.queued.site]
+        return sorted(allowed, key=lambda pool: pool.site.spec.direct)
 
     def _busy(self, need: int, pool: _Pool) -> int:
         """What runs fills its agent, whatever that would claim now."""
@@ -246,12 +249,12 @@ class Pouring:
             slots -= taken
             pool.left -= taken / each
             pool.used |= taken > _LITTLE
-            if recall and pool.live and portion.queued is not None and pool.site.id != portion.queued.site:
+            if recall and (pool.live or pool.site.spec.direct) and portion.queued is not None and pool.site.id != portion.queued.site:
                 self._recall(portion.queued, taken)
         return slots if slots > _LITTLE else 0.0
 
     def _recall(self, one: ClassView, taken: float) -> None:
-        """Agents elsewhere are free for it now."""
+        """Agents elsewhere are free for it now, or a batch job elsewhere may be made for it."""
         each = self._slots(one, 1)
         n = min(one.n, max(1, int(taken / each + 0.5)))
         if n and one.site in self.turn:

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import HealthCheck, event, given, note, settings
+from hypothesis import HealthCheck, event, example, given, note, settings
 from hypothesis import strategies as st
 
 from icp.errors import Refused
@@ -330,7 +330,17 @@ def leave(scene: Scene) -> None:
     raise AssertionError(scene.db.execute("SELECT key, state, batch, word, stopping, others, missing FROM pilot WHERE live = 1").fetchall())
 
 
+STRANDED = [("tick", 0.5)] * 2 + [("tick", 61.0), ("pilot", "end", 0)] + [("tick", 0.5)] * 8 + [
+    ("site", "nothing", 2), ("tick", 61.0), ("crash", "engine.intent", 8), ("user", "resume", 0, 2, 0), ("work", "claimed", 2), ("tick", 61.0),
+    ("agent", "die", 5, 4), ("agent", "other site", 0, 2), ("agent", "other site", 0, 1), ("talk", "doubled", 5), ("restart",), ("site", "nothing", 3),
+    ("crash", "engine.answered", 6), ("user", "cancel", 3, 5, 1), ("quiet", 5), ("work", "ok", 5), ("crash", "engine.intent", 6), ("quiet", 8),
+    ("talk", "doubled", 4), ("site", "deaf", 0), ("tick", 30.0), ("restart",),
+]  # fmt: skip
+"""A card lies at a site that lost its pilots, and only sites without pilots are beside it."""
+
+
 @HISTORIES
+@example(shape="chain", jobs=2, sites=("near", "far", "next"), slurm=True, walltime=None, direct=("near", "far"), bags=("near",), steps=STRANDED)
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
     jobs=st.integers(1, 6),
