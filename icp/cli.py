@@ -46,6 +46,8 @@ PANELS = {
         "why": ("icp.commands.why:why", "Say why something does not go on, and what mends it."),
         "stats": ("icp.commands.stats:stats", "Show the statistics that tasks returned."),
         "outputs": ("icp.commands.outputs:outputs", "Say where the results are."),
+        "verify": ("icp.commands.verify:verify", "Compare outputs at home with what was recorded."),
+        "provenance": ("icp.commands.provenance:provenance", "Say where a file came from, back to the first input."),
     },
     "Control": {
         "suspend": ("icp.commands.control:suspend", "Begin nothing more of a dataset, or of some of its jobs."),

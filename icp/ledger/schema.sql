@@ -46,10 +46,21 @@ CREATE TABLE dataset (
   pack BLOB,                                 -- blob.sha256 of the shipped files
   submitted REAL NOT NULL,
   finished REAL,
-  deleted REAL
+  deleted REAL,
+  max_running INTEGER,                       -- tasks at sites at once, at the most
+  sites TEXT                                 -- JSON: names of the sites that it may use; NULL: all
 );
 CREATE UNIQUE INDEX dataset_name ON dataset (name) WHERE deleted IS NULL;
 CREATE INDEX dataset_active ON dataset (state) WHERE deleted IS NULL AND state IN (0, 1);
+
+-- How a dataset was described before what describes it now.
+CREATE TABLE revision (
+  dataset INTEGER NOT NULL, number INTEGER NOT NULL,
+  until INTEGER NOT NULL,                    -- attempt.id: of attempts up to this one
+  at REAL NOT NULL,                          -- when it was replaced
+  jobs INTEGER NOT NULL, definition TEXT NOT NULL, steering TEXT NOT NULL, pack BLOB,
+  PRIMARY KEY (dataset, number)
+) WITHOUT ROWID;
 
 CREATE TABLE task_def (
   id INTEGER PRIMARY KEY,

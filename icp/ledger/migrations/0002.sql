@@ -67,6 +67,15 @@ CREATE TABLE transferred (
   attempt INTEGER NOT NULL, idx INTEGER NOT NULL, how INTEGER NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,
   bytes INTEGER NOT NULL, ms INTEGER NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (attempt, idx)
+-- What a person changed of a dataset after it was submitted: its limits, and how it was described before.
+ALTER TABLE dataset ADD COLUMN max_running INTEGER;
+ALTER TABLE dataset ADD COLUMN sites TEXT;
+CREATE TABLE revision (
+  dataset INTEGER NOT NULL, number INTEGER NOT NULL,
+  until INTEGER NOT NULL,                    -- attempt.id: of attempts up to this one
+  at REAL NOT NULL,                          -- when it was replaced
+  jobs INTEGER NOT NULL, definition TEXT NOT NULL, steering TEXT NOT NULL, pack BLOB,
+  PRIMARY KEY (dataset, number)
 ) WITHOUT ROWID;
 -- Software: what an attempt really had, and what agents found on their nodes.
 ALTER TABLE attempt ADD COLUMN had INTEGER;
