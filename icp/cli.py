@@ -59,6 +59,8 @@ PANELS = {
         "delete": ("icp.commands.control:delete", "Forget a dataset that has ended."),
     },
     "Keep": {
+        "export": ("icp.commands.export:export", "Write a dataset down, to be kept or given away."),
+        "rerun": ("icp.commands.rerun:rerun", "Do a job again here, and compare the bytes."),
         "ledger": ("icp.commands.ledger:app", "Check, back up or adopt the ledger."),
         "config": ("icp.commands.config:app", "Show, set or explain the configuration."),
         "shell": ("icp.commands.shell:shell", "Type commands without icp in front."),

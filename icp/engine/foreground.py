@@ -25,7 +25,20 @@ from icp.ledger.files import home_path, job_folder
 from icp.model.definition import Steering, TaskDef
 from icp.pilot.runner import run_card_here
 
-__all__ = ["Foreground", "Ran"]
+__all__ = ["Foreground", "Ran", "Recorded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A dataset as it was recorded, to be run again. ``pack``: the bytes of its shipped files; ``dataset``: whose outputs are lent."""
+
+    steering: Steering
+    directory: Path
+    seed: int
+    pack: bytes | None
+    jobs: int
+    dataset: int | None = None
+    outputs: str = ""
 
 
 @dataclass(slots=True)
@@ -45,20 +58,25 @@ class Ran:
 class Foreground:
     """Runs tasks of one job below ``where``/NAME/JOB/TASK; what it makes stays there.
 
-    A dataset of the same name in the ledger lends its seed and the outputs that are home already.
+    A dataset of the same name in the ledger lends its seed and the outputs that are home already; a recorded one brings them itself.
     """
 
     def __init__(
-        self, steering_file: Path, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None, stock: Path | None = None
+        self, steering_file: Path | Recorded, job: int, site: Site, ledger: Ledger | None, where: Path, seed: int | None = None, stock: Path | None = None
     ) -> None:
+        recorded = steering_file if isinstance(steering_file, Recorded) else None
         self.fetch = Fetcher()
-        self.steering: Steering = load(steering_file, self.fetch)
-        self.directory = steering_file.absolute().parent
+        self.pack = None if recorded is None else recorded.pack
+        self.steering: Steering
+        if isinstance(steering_file, Recorded):
+            self.steering, self.directory = steering_file.steering, steering_file.directory
+        else:
+            self.steering, self.directory = load(steering_file, self.fetch), steering_file.absolute().parent
         if not 0 <= job < self.steering.jobs.count:
             raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
         self.job, self.site, self.ledger, self.stock = job, site, ledger, stock
         row = None
-        if ledger is not None:
+        if ledger is not None and recorded is None:
             row = datasets.named(ledger.db, self.steering.name)
         self.dataset = None if row is None else row.id
         self.outputs = "" if row is None else row.outputs
@@ -69,6 +87,8 @@ class Foreground:
             self.seed = secrets.randbits(63)
         if seed is not None and seed != known:
             self.dataset = None  # outputs of another seed are other outputs
+        if recorded is not None:
+            self.dataset, self.outputs, self.jobs, self.seed = recorded.dataset, recorded.outputs, recorded.jobs, recorded.seed
         self.where = where / self.steering.name / job_folder(job, self.jobs)
         self.made: dict[tuple[str, str], list[tuple[str, Path, str]]] = {}
         """(task, declared output) -> (name, path, sha256)"""
@@ -107,8 +127,8 @@ class Foreground:
         ran: list[Ran] = []
         with tempfile.TemporaryDirectory(prefix="icp-local-") as scratch:
             pack = None
-            if self.steering.files or self.fetch.shipped:
-                data = pack_files(self.directory, self.steering.files, self.fetch.shipped)
+            if self.pack is not None or self.steering.files or self.fetch.shipped:
+                data = self.pack if self.pack is not None else pack_files(self.directory, self.steering.files, self.fetch.shipped)
                 pack = Path(scratch) / "pack.tar"
                 pack.write_bytes(data)
             for name, one in used(self.steering).items():

@@ -64,14 +64,14 @@ class StoryTeller:
                     todo.append(read.attempt)
         return told, len(todo)
 
-    def story(self, attempt: int) -> Story:
-        """One attempt."""
+    def story(self, attempt: int, *, render: bool = True) -> Story:
+        """One attempt; ``render``: with its commands."""
         made = provenance.made_by(self.db, attempt)
         revision = provenance.revision(self.db, made.dataset, attempt)
         steering = self._steering(made.dataset, revision)
         row = self._row(made, steering)
         return Story(
-            made, int(row.get("seed", seed_of(made.seed, made.job, made.task))), row, self._commands(made, revision, steering, row),
+            made, int(row.get("seed", seed_of(made.seed, made.job, made.task))), row, self._commands(made, revision, steering, row) if render else None,
             revision.number, revision.pack, list(provenance.inputs_of(self.db, self.definitions, attempt)), provenance.files_of(self.db, attempt),
         )  # fmt: skip
 

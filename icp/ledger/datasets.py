@@ -18,6 +18,7 @@ __all__ = [
     "home_members",
     "home_outputs",
     "job_row",
+    "job_rows",
     "named",
     "newest_command",
     "priority",
@@ -68,6 +69,11 @@ def job_row(db: sqlite3.Connection, dataset: int, job: int) -> list[Any]:
     """The columns of a job that came from a list."""
     found: list[Any] = json.loads(db.execute("SELECT row FROM job_list WHERE dataset = ? AND job = ?", (dataset, job)).fetchone()[0])
     return found
+
+
+def job_rows(db: sqlite3.Connection, dataset: int) -> list[list[Any]]:
+    """The columns of all jobs that came from a list."""
+    return [json.loads(row[0]) for row in db.execute("SELECT row FROM job_list WHERE dataset = ? ORDER BY job", (dataset,)).fetchall()]
 
 
 def grouped(db: sqlite3.Connection, dataset: int) -> int:

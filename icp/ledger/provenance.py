@@ -17,7 +17,10 @@ from icp.ledger.definitions import Definitions, InputRow, TaskDefRow
 from icp.ledger.files import final_folder, home_path, job_folder
 from icp.states import Attempt, File, Task
 
-__all__ = ["FileRecord", "MadeBy", "Read", "Revision", "attempts", "by_digest", "by_path", "files_of", "inputs_of", "made_by", "packs", "revision"]
+__all__ = [
+    "FileRecord", "MadeBy", "Read", "Revision", "attempts", "by_digest", "by_path", "counted", "earlier", "files_of", "inputs_of", "key_of", "made_by",
+    "packs", "revision",
+]  # fmt: skip
 
 SHORTEST = 8
 """Hex digits of a sha256 that say enough."""
@@ -75,6 +78,8 @@ class MadeBy:
     memory: int | None
     exit: int | None
     stats: dict[str, float]
+    software: str | None = None
+    """What it really had, as JSON by environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +237,6 @@ def _members(
 
 def revision(db: sqlite3.Connection, dataset: int, attempt: int | None = None) -> Revision:
     """What described the dataset when this attempt was made; without one: now."""
-    older = 0
     if attempt is not None:
         row = db.execute(
             "SELECT number, at, jobs, definition, steering, pack FROM revision WHERE dataset = ? AND until >= ? ORDER BY number LIMIT 1", (dataset, attempt)
@@ -244,6 +248,17 @@ def revision(db: sqlite3.Connection, dataset: int, attempt: int | None = None) -
     return Revision(older + 1, None, row[0], row[1], row[2], None if row[3] is None else row[3].hex())
 
 
+def earlier(db: sqlite3.Connection, dataset: int) -> list[Revision]:
+    """What described the dataset before, the first one first."""
+    rows = db.execute("SELECT number, at, jobs, definition, steering, pack FROM revision WHERE dataset = ? ORDER BY number", (dataset,)).fetchall()
+    return [Revision(*row[:5], None if row[5] is None else row[5].hex()) for row in rows]
+
+
+def key_of(db: sqlite3.Connection, attempt: int) -> str:
+    """The name that an attempt goes by."""
+    return str(db.execute("SELECT lower(hex(key)) FROM attempt WHERE id = ?", (attempt,)).fetchone()[0])
+
+
 def attempts(db: sqlite3.Connection, dataset: int, first: int, last: int) -> list[int]:
     """Numbers of the accepted attempts of jobs first..last, by job and task."""
     rows = db.execute(
@@ -251,3 +266,13 @@ def attempts(db: sqlite3.Connection, dataset: int, first: int, last: int) -> lis
         (dataset, first, last),
     ).fetchall()
     return [int(row[0]) for row in rows]
+
+
+def counted(db: sqlite3.Connection, dataset: int, task_def: int, output: int) -> int:
+    """How many files of one output count, of all jobs."""
+    row = db.execute(
+        "SELECT count(*) FROM task t INDEXED BY task_job JOIN file f ON f.attempt = t.accepted WHERE t.dataset = ? AND t.job >= 0 AND t.task_def = ? "
+        "AND f.output = ?",
+        (dataset, task_def, output),
+    ).fetchone()
+    return int(row[0])

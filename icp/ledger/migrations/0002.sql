@@ -67,6 +67,8 @@ CREATE TABLE transferred (
   attempt INTEGER NOT NULL, idx INTEGER NOT NULL, how INTEGER NOT NULL, name TEXT NOT NULL, url TEXT NOT NULL,
   bytes INTEGER NOT NULL, ms INTEGER NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (attempt, idx)
+) WITHOUT ROWID;
+
 -- What a person changed of a dataset after it was submitted: its limits, and how it was described before.
 ALTER TABLE dataset ADD COLUMN max_running INTEGER;
 ALTER TABLE dataset ADD COLUMN sites TEXT;
