@@ -1,4 +1,4 @@
-"""`icp suspend | resume | retry | reset | cancel | set | delete`: orders of a person, recorded at once (hides only the asking)."""
+"""`icp suspend | resume | retry | reset | cancel | delete`: orders of a person, recorded at once (hides only the asking)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,12 @@ if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.definitions import TaskDefRow
 
-__all__ = ["cancel", "delete", "reset", "resume", "retry", "set_", "suspend"]
+__all__ = ["DryRun", "Order", "cancel", "delete", "reset", "resume", "retry", "suspend"]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, and change nothing.")]
-PRIORITY = 5000
-"""Priorities beyond this are cut in the name of a card."""
 
 
-class _Order:
+class Order:
     """What an order is about: a dataset, or some of its jobs, or one task of them."""
 
     def __init__(self, dataset: str, jobs: str | None, task: str | None) -> None:
@@ -58,7 +56,7 @@ class _Order:
     def about(self) -> str:
         text = f"dataset {self.name}"
         if not self.whole:
-            jobs = "all jobs" if (self.first, self.last) == (0, self.view.jobs - 1) else _jobs(self.first, self.last)
+            jobs = "all jobs" if (self.first, self.last) == (0, self.view.jobs - 1) else jobs_text(self.first, self.last)
             text = f"{jobs} of {text}"
         return f"task {clean(self.task.name)} in {text}" if self.task else text
 
@@ -85,7 +83,7 @@ class _Order:
         output.say(f"{self.about}: {what}" + (f" ({plural(n, 'task')})" if n else "; no task was in a state to be changed" if not self.whole else ""))
 
 
-def _jobs(first: int, last: int) -> str:
+def jobs_text(first: int, last: int) -> str:
     return f"job {first}" if first == last else f"jobs {first}-{last}"
 
 
@@ -98,7 +96,7 @@ def suspend(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_r
 
       icp suspend muons --jobs 5000-9999
     """
-    order = _Order(dataset, jobs, task)
+    order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("suspend")
         return
@@ -117,7 +115,7 @@ def resume(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_ru
 
       icp resume muons
     """
-    order = _Order(dataset, jobs, task)
+    order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("resume")
         return
@@ -141,7 +139,7 @@ def retry(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run
 
       icp retry muons --jobs 17
     """
-    order = _Order(dataset, jobs, task)
+    order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("retry")
         return
@@ -162,7 +160,7 @@ def reset(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Ye
 
       icp reset muons --task detect --yes
     """
-    order = _Order(dataset, jobs, task)
+    order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("reset")
         return
@@ -182,7 +180,7 @@ def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Y
 
       icp cancel muons --jobs 9000-9999 --yes
     """
-    order = _Order(dataset, jobs, task)
+    order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("cancel")
         return
@@ -199,41 +197,6 @@ def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Y
         order.said("cancelled")
 
 
-def set_(
-    dataset: DatasetName,
-    key: Annotated[str, typer.Argument(metavar="priority", help="What to set: `priority`.", show_default=False)],
-    value: Annotated[str, typer.Argument(metavar="N", help="The higher, the earlier; 0 is the default.", show_default=False)],
-    jobs: Jobs = None,
-) -> None:
-    """Set the priority of a dataset among datasets, or of some of its jobs among its jobs (those too that do not exist yet).
-
-    Examples:
-
-      icp set muons priority 10
-
-      icp set muons priority 10 --jobs 0-99
-    """
-    if key != "priority":
-        raise BadInput(f"{key}: expected `priority`, which is all that can be set so", f"`icp set {dataset} priority 10`")
-    number = _integer(value)
-    order = _Order(dataset, jobs, None)
-    if order.whole:
-        order.control.set_priority(number)
-    else:
-        order.control.prioritise_jobs(order.first, order.last, number)
-    output.say(f"{order.about}: priority {number}, from the next card on")
-
-
-def _integer(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = PRIORITY + 1
-    if not 0 <= number <= PRIORITY:
-        raise BadInput(f"priority {text}: expected a whole number from 0 to {PRIORITY}")
-    return number
-
-
 def delete(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Name or number, in full.", show_default=False, autocompletion=dataset_names)],
     yes: Yes = False,
@@ -245,7 +208,7 @@ def delete(
 
       icp delete muons
     """
-    order: Any = _Order(dataset, None, None)
+    order: Any = Order(dataset, None, None)
     if dataset not in (order.view.name, str(order.view.number)):
         raise BadInput(f"{dataset!r} is only the beginning of a name", f"`icp delete {order.name}`, in full")
     if dry_run:

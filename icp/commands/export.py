@@ -21,7 +21,7 @@ def export(
     dataset: DatasetName,
     to: Annotated[Path, typer.Option("--output", "-o", metavar="DIR|FILE.zip", help="What is written: a new folder, or a ZIP.", show_default=False)],
     with_files: Annotated[bool, typer.Option("--with-files", help="Put the outputs that are home into it; without, they are named by their sha256.")] = False,
-    license_: Annotated[str, typer.Option("--license", metavar="URL|TEXT", help="What others may do with it.")] = "no license is stated",
+    licence: Annotated[str, typer.Option("--license", metavar="URL|TEXT", help="What others may do with it.")] = "no license is stated",
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset down as an RO-Crate 1.1: steering file and what it shipped, seeds, every attempt that counts, files by sha256, statistics.
@@ -40,7 +40,7 @@ def export(
     ledger = open_here()
     number = the_dataset(ledger, dataset)
     done = writing.export(
-        ledger, number, to.expanduser().absolute(), config.load().sites, time.time(), with_files=with_files, license=license_, progress=_progress()
+        ledger, number, to.expanduser().absolute(), config.load().sites, time.time(), with_files=with_files, licence=licence, progress=_progress()
     )
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["provenance"]
 
+PLAIN = ("attempt", "task", "tries", "state", "accepted", "void", "site", "host", "agent", "begun", "wall", "cpu", "memory", "exit", "stats", "software")
 SHOWN = 5
 """Inputs of one attempt that are written out."""
 
@@ -107,8 +108,7 @@ def _story(one: Story, keys: dict[int, str]) -> dict[str, Any]:
     made = dataclasses.asdict(one.made)
     group = None if made["job"] >= 0 else -1 - made["job"]
     return {
-        **{key: made[key] for key in ("attempt", "task", "tries", "state", "accepted", "void", "site", "host", "agent", "begun", "wall", "cpu", "memory", "exit",
-                                      "stats")},
+        **{key: made[key] for key in PLAIN},
         "dataset": {"number": made["dataset"], "name": made["name"], "uuid": made["uuid"], "seed": made["seed"], "deleted": made["deleted"],
                     "revision": one.revision},
         "job": None if group is not None else made["job"], "group": group, "seed": one.seed, "arguments": one.arguments, "commands": one.commands,

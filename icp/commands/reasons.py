@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from icp import output, planner
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from icp.ledger.views import DatasetView
     from icp.ledger.views_jobs import AttemptView, TaskView
     from icp.model.need import Need
+    from icp.model.plan import DatasetView as PlannedDataset
     from icp.model.plan import SiteView
 
 __all__ = ["Answer", "Teller"]
@@ -163,7 +164,9 @@ class Teller:
             if later and first is not None:
                 sentence = f"{plural(later, 'task')} failed before, and the first goes again in {output.duration(first - self.now)}"
                 answers.append(Answer(about, "waiting", sentence))
-            if n > later:
+            if n > later and (limit := self._limit(about, f"{plural(n - later, 'task')} wait{'s' if n - later == 1 else ''}")) is not None:
+                answers.append(limit)
+            elif n > later:
                 answers.append(self._placing(about, plural(n - later, "task"), self.snapshot.needs.get(need), zones[task_def, need][1]))
         return answers
 
@@ -171,13 +174,26 @@ class Teller:
         verb = "waits" if what.startswith(("it", "1 ")) else "wait"
         if need is None:
             return Answer(about, "waiting", f"{what} {verb} for the next tick, which renders a larger need", since)
-        reasons = planner.explain(need, self._known(), self.now, zone)
+        reasons = [replace(one, mend=self._mended(one.mend)) for one in planner.explain(need, self._known(), self.now, zone, self._own())]
         if not reasons:
             return Answer(about, "waiting", f"{what} {verb} for a site: no tick has met one yet", since, "icp run")
         able = [one for one in reasons if not one.mend]
         mend = "" if able else next(one.mend for one in reasons if one.mend)
         sentence = f"{what} {verb} for a place" if able else f"{what} can run nowhere"
         return Answer(about, "waiting", sentence, (*(one.sentence for one in reasons), *since), mend)
+
+    def _own(self) -> PlannedDataset | None:
+        """The dataset as the planner sees it; None while it is suspended."""
+        return next((one for one in self.snapshot.datasets if one.id == self.view.number), None)
+
+    def _mended(self, mend: str) -> str:
+        return mend.replace("icp set DATASET", f"icp set {self.name}")
+
+    def _limit(self, about: str, what: str, state: str = "waiting") -> Answer | None:
+        """What a person said of the whole dataset keeps this from every site."""
+        own = self._own()
+        reason = None if own is None else planner.limit_reason(own, self.snapshot.classes)
+        return None if reason is None else Answer(about, state, f"{what}: {reason.sentence}", (), self._mended(reason.mend))
 
     def _known(self) -> tuple[SiteView, ...]:
         return self.snapshot.sites
@@ -194,8 +210,9 @@ class Teller:
         if rows > 0 and self.view.state != "suspended":
             answers.append(self._answer(f"{plural(rows, 'task')} suspended{self._said('suspend')}", (), f"icp resume {self.name}", state="suspended"))
         if self.view.unreleased and self.view.state == "processing":
-            sentence = f"{plural(self.view.unreleased, 'task')} not released yet: jobs become rows as sites have room for them"
-            answers.append(self._answer(sentence, state="unreleased"))
+            what = f"{plural(self.view.unreleased, 'task')} not released yet"
+            limit = self._limit(f"dataset {self.view.name}", what, "unreleased")
+            answers.append(limit or self._answer(f"{what}: jobs become rows as sites have room for them", state="unreleased"))
         return answers
 
     def _idle(self, only: TaskDefRow | None) -> list[Answer]:
@@ -256,6 +273,9 @@ class Teller:
             return Answer(about, word, f"it was cancelled before it began{self._said('cancel', job)}", (), f"icp reset {self.name} --jobs {job}")
         if self.view.state == "suspended":
             return Answer(about, "unreleased", f"the dataset is suspended: {self.view.reason}", (), f"icp resume {self.name}")
+        limit = self._limit(about, "it is not released yet", "unreleased")
+        if limit is not None:
+            return limit
         waits = sum(one.n for one in self.snapshot.classes if one.dataset == self.view.number and one.state == Task.WAITING)
         evidence = (f"{plural(waits, 'task')} of the dataset {'waits' if waits == 1 else 'wait'} for a place before it",) if waits else ()
         sentence = "it is not released yet: jobs become rows as sites have room for them"
@@ -298,7 +318,8 @@ class Teller:
         shipped = tuple(f"{output.plain_size(size)} are being sent to site {site}" for size, site in cached.sent_for(self.db, -self.view.number))
         if shipped:
             return Answer(case.about, "waiting", "it waits for its files or its software, which are being sent to a site", (*shipped, *error))
-        return self._placing(case.about, "it", need, case.task.zone, error)
+        limit = self._limit(case.about, "it waits")
+        return limit if limit is not None else self._placing(case.about, "it", need, case.task.zone, error)
 
     def _travelling(self, case: _Case) -> tuple[str, ...]:
         """Inputs of a task that are on their way home, to be sent on from there."""

@@ -63,7 +63,7 @@ def rerun(
     again.check_final(recorded, number, task, ledger)
     made = expected(number)
     if not made:
-        raise NotFound(f"nothing of job {job} was recorded yet, so there is nothing to compare with", f"`icp local`, or `icp why {clean(dataset)} --job {job}`")
+        raise NotFound(f"nothing of job {job} was recorded yet, so nothing can be compared", f"`icp why {clean(dataset)} --job {job}`")
     here = Foreground(recorded, max(0, number), next(iter(config.sites.values())), ledger, Path("icp-rerun").absolute())
     ran = here.run(here.wanted(task), lambda one: typer.secho(f"--- {one.name} ---", bold=True, err=True))
     compared = again.compare(ran, made)
@@ -80,7 +80,7 @@ def rerun(
     other = [one for one in compared if one.word != "same"]
     if other:
         raise Failed(f"{plural(len(other), 'output')} of job {job} {'is' if len(other) == 1 else 'are'} not the bytes that were recorded",
-                     "time, host names or threads in an output make it another one each time; so does other software than it had: `icp provenance`")  # fmt: skip
+                     "times, host names or threads in an output make it another one each time; so does other software: `icp provenance`")  # fmt: skip
     if not as_json:
         say(f"the same bytes: {plural(len(compared), 'output')} of {plural(len(ran), 'task')}")
 

@@ -10,7 +10,18 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from icp import output
-from icp.commands.arguments import AsJson, DatasetName, Jobs, OneTask, job_span, job_text, open_here, plural, task_of, the_dataset
+from icp.commands.arguments import (
+    AsJson,
+    DatasetName,
+    Jobs,
+    OneTask,
+    job_span,
+    job_text,
+    open_here,
+    plural,
+    task_of,
+    the_dataset,
+)
 from icp.errors import Failed, Unreachable
 from icp.output import clean, paint, say
 

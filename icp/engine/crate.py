@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 
 def moment(seconds: float) -> str:
     """ISO 8601, UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(timespec="seconds")
+    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).isoformat(timespec="seconds")
 
 
 def _ref(name: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
 from icp.ledger import cached, cards, datasets, files, ranges, release, sites
+from icp.ledger.control import Control
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.files import job_folder
@@ -135,7 +136,9 @@ class Dealer:
                 context = dataset.context(job)
                 yield job, {one.id: dataset.renderers[one.id].group(context) for one in finals}
 
-        release.add_groups(self.db, graph, list(keys()))
+        grown = release.add_groups(self.db, graph, list(keys()))
+        if grown:
+            Control(self.ledger, self.definitions, dataset_id, self.now).groups_grew(first, last - 1, grown)
 
     def finals(self) -> int:
         """Final tasks whose time has come become rows."""
@@ -210,7 +213,8 @@ class Dealer:
     def _chain(self, first: TaskRow, site: SiteView, snapshot: Snapshot) -> list[TaskRow]:
         """The task, and what of its job can run behind it on the same card: short, known, and nothing else to wait for."""
         known = snapshot.defs[first.task_def].seconds
-        if first.job < 0 or known is None:
+        limited = any(one.id == first.dataset and one.max_running is not None for one in snapshot.datasets)
+        if first.job < 0 or known is None or limited:
             return [first]
         graph = self.definitions.graph(first.dataset)
         job = self.fold.by_job.get((first.dataset, first.job), {})

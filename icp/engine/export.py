@@ -10,12 +10,11 @@ import io
 import json
 import os
 import shutil
-import sqlite3
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -121,13 +120,13 @@ class _Target:
 
 def export(
     ledger: Ledger, dataset: int, target: Path, sites: Mapping[str, Site], now: float, *,
-    with_files: bool = False, license: str = "no license is stated", progress: Callable[[int], Any] = lambda job: None,
+    with_files: bool = False, licence: str = "no license is stated", progress: Callable[[int], Any] = lambda job: None,
 ) -> Exported:  # fmt: skip
     """Write the dataset down; the result appears whole or not at all. BadInput, Failed (a file at home is not what was recorded)."""
     out = _Target(target)
     try:
         with tempfile.TemporaryDirectory(prefix="icp-export-") as scratch:
-            done = _Writing(ledger, dataset, out, sites, now, Path(scratch), with_files, license).all(progress)
+            done = _Writing(ledger, dataset, out, sites, now, Path(scratch), with_files, licence).all(progress)
         out.finish()
     except BaseException:
         out.give_up()
@@ -150,7 +149,7 @@ class _Table:
 
 class _Writing:
     def __init__(
-        self, ledger: Ledger, dataset: int, out: _Target, sites: Mapping[str, Site], now: float, scratch: Path, with_files: bool, license: str
+        self, ledger: Ledger, dataset: int, out: _Target, sites: Mapping[str, Site], now: float, scratch: Path, with_files: bool, licence: str
     ) -> None:
         self.ledger, self.dataset, self.out, self.now, self.with_files = ledger, dataset, out, now, with_files
         self.row = read_dataset(ledger.db, dataset)
@@ -163,7 +162,7 @@ class _Writing:
         self.steering = recorded_steering(revision)
         self.steering_name = PurePosixPath(self.steering.path or "steering.toml").name
         self.crate = Crate(
-            self.row.uuid, self.view.name, self.row.seed, self.view.jobs, getpass.getuser(), now, license, self.view.submitted,
+            self.row.uuid, self.view.name, self.row.seed, self.view.jobs, getpass.getuser(), now, licence, self.view.submitted,
             f"steering/{self.steering_name}", self.steering,
         )  # fmt: skip
         self.keys: dict[int, str] = {}

@@ -28,6 +28,7 @@ class DatasetRendering:
     number: int
     uuid: str
     name: str
+    """What its jobs are told: the one that it was submitted with."""
     seed: int
     jobs: int
     outputs: str
@@ -49,6 +50,15 @@ class Rendering:
         self.db, self.definitions, self.size = db, definitions, size
         self.datasets: OrderedDict[int, DatasetRendering] = OrderedDict()
         self._needs: dict[str, int] = {}
+        self._seen: int | None = None
+
+    def fresh(self) -> None:
+        """At the begin of a transaction: if others wrote since the last one, datasets may be described otherwise."""
+        version = int(self.db.execute("PRAGMA data_version").fetchone()[0])
+        if version != self._seen:
+            self._seen = version
+            self.datasets.clear()
+            self.definitions.forget()
 
     def dataset(self, number: int) -> DatasetRendering:
         found = self.datasets.get(number)
@@ -65,7 +75,7 @@ class Rendering:
         by_idx = {one.idx: one.id for one in graph.defs.values()}
         renderers = {by_idx[task.index]: Renderer(steering, task) for task in (*steering.tasks, *steering.finals)}
         return DatasetRendering(
-            number, row.uuid, row.name, row.seed, row.jobs, row.outputs, row.directory, row.pack, steering, renderers, self._rows(number, steering)
+            number, row.uuid, steering.name, row.seed, row.jobs, row.outputs, row.directory, row.pack, steering, renderers, self._rows(number, steering)
         )
 
     def _rows(self, number: int, steering: Steering) -> Callable[[int], dict[str, Any]]:

@@ -77,7 +77,8 @@ def check_final(recorded: Recorded, job: int, task: str | None, ledger: Ledger |
         lent = home_members(db, recorded.dataset, ref.task, ref.output)
         there = [1 for member, name, _ in lent if home_path(recorded.outputs, recorded.jobs, member, name).exists()]
         if len(there) < counted:
-            raise Refused(f"{counted - len(there)} of {counted} files that final task {task} read are not at home", f"`keep = true` in task {ref.task} keeps them")
+            gone = f"{counted - len(there)} of {counted} files that final task {task} read are not at home"
+            raise Refused(gone, f"`keep = true` in task {ref.task} keeps them")
 
 
 def compare(ran: Iterable[Ran], recorded: dict[tuple[str, str], str]) -> list[Compared]:

@@ -159,6 +159,8 @@ class Engine:
             return read_snapshot(db, self.definitions, self._site_configs(), self.clock(), others)
 
     def fold(self, now: float) -> Fold:
+        """For the transaction that begins."""
+        self.rendering.fresh()
         return Fold(self.ledger, self.definitions, now, backoff=self.config.policy.backoff)
 
     def dealer(self, fold: Fold, now: float) -> Dealer:

@@ -84,7 +84,8 @@ class Control:
         finished = self.now if self.state in (Dataset.COMPLETE, Dataset.CANCELLED) else None
         self.db.execute("UPDATE dataset SET state = ?, reason = ?, finished = ? WHERE id = ?", (int(self.state), reason, finished, self.dataset))
 
-    def _reopen(self) -> None:
+    def reopen(self) -> None:
+        """What was complete has something to do again."""
         if self.state == Dataset.CANCELLED:
             raise Refused(f"dataset {self.name} is cancelled", "submit its steering file again under another name: `icp submit --name ...`")
         if self.state == Dataset.COMPLETE:
@@ -109,14 +110,14 @@ class Control:
     def retry_jobs(self, first: int, last: int, task: int | None = None) -> None:
         """Failed tasks go again, with all their tries."""
         with self.ledger.write() as db:
-            self._reopen()
+            self.reopen()
             db.execute("UPDATE task_def SET same_error = NULL, same_errors = 0 WHERE dataset = ?", (self.dataset,))
         self._each(first, last, {}, "retry", task, finals=True)
 
     def reset_jobs(self, first: int, last: int, task: int | None = None) -> None:
         """Everything of these jobs (or of one task and what follows from it) anew; what was is void."""
         with self.ledger.write():
-            self._reopen()
+            self.reopen()
         self._each(first, last, {"cancel": "release", "suspend": "release"}, "reset", task, finals=task is not None and bool(self._final(task)))
 
     def prioritise_jobs(self, first: int, last: int, value: int) -> None:
@@ -147,7 +148,7 @@ class Control:
                         if status in unreleased:
                             self._change_range(low, high, status, unreleased[status])
                             if event == "reset":
-                                self._finals_follow(low, high, None)
+                                self.finals_follow(low, high, None)
                 self.ledger.audit(self.now, event, self.dataset, f"{first}-{last}")
         for low, high, status in spans:
             if status == "rows":
@@ -180,6 +181,18 @@ class Control:
         if sign:
             self._finals_of_range(low, high, sign)
         self.changed += n * width
+
+    def finals_grow(self, first: int, last: int) -> None:
+        """These jobs are new: final tasks over all jobs wait for them too, and are done anew; those of groups when the engine has counted them."""
+        self._finals_of_range(first, last, 1)
+        self.finals_follow(first, last, None)
+
+    def groups_grew(self, first: int, last: int, grown: Sequence[tuple[int, int]]) -> None:
+        """Jobs first..last are counted into groups whose final tasks, (task_def, group), were made already."""
+        for final, group in grown:
+            row = self.db.execute("SELECT left FROM final_left WHERE dataset = ? AND task_def = ? AND grp = ?", (self.dataset, final, group)).fetchone()
+            Fold(self.ledger, self.definitions, self.now).final_moved(self.dataset, final, group, int(row[0]))
+        self.finals_follow(first, last, None)
 
     def _finals_of_range(self, low: int, high: int, sign: int) -> None:
         for final in self.graph.finals:
@@ -230,7 +243,7 @@ class Control:
                         self._one(fold, one, event, newest)
             fold.flush()
             if event == "reset":
-                self._finals_follow(min(jobs), max(jobs), only)
+                self.finals_follow(min(jobs), max(jobs), only)
 
     def _one(self, fold: Fold, task: TaskRow, event: str, newest: int) -> None:
         state = Task(task.state)
@@ -263,8 +276,8 @@ class Control:
         elif event == "resume":
             fold.settle(task)
 
-    def _finals_follow(self, first: int, last: int, only: set[int] | None) -> None:
-        """Final tasks over reset jobs are reset with them."""
+    def finals_follow(self, first: int, last: int, only: set[int] | None) -> None:
+        """Final tasks over reset or new jobs are reset with them."""
         if first < 0:
             return
         finals = {final.id for final in self.graph.finals if only is None or only & set(final.parents)}

@@ -1,6 +1,6 @@
 """The task definitions of datasets as the ledger's rooms need them: edges, inputs, outputs, by row id (hides their tables).
 
-They never change after submission, so one process reads each dataset's once.
+They change only when a person replaces how a dataset is described, so a process reads each dataset's once until somebody else wrote.
 """
 
 from __future__ import annotations
@@ -86,6 +86,10 @@ class Definitions:
         self.db, self.size = db, size
         self.graphs: OrderedDict[int, Graph] = OrderedDict()
         self.dataset_of: dict[int, int] = {}
+
+    def forget(self) -> None:
+        """Others may have changed them."""
+        self.graphs.clear()
 
     def graph(self, dataset: int) -> Graph:
         graph = self.graphs.get(dataset)

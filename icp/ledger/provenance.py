@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icp.errors import BadInput
 from icp.ledger.definitions import Definitions, InputRow, TaskDefRow
@@ -100,13 +101,11 @@ _FILE = (
 )
 
 
-def _files(rows: Iterable[tuple[object, ...]]) -> list[FileRecord]:
+def _files(rows: Iterable[tuple[Any, ...]]) -> list[FileRecord]:
     found = []
     for number, attempt, name, size, digest, state, kept, outputs, jobs, job in rows:
-        path = str(home_path(str(outputs), int(jobs), int(job), str(name))) if kept else None  # type: ignore[call-overload]
-        assert isinstance(digest, bytes)
-        word = File(state).name.lower()
-        found.append(FileRecord(int(number), int(attempt), str(name), int(size), digest.hex(), word, bool(kept), path))  # type: ignore[call-overload]
+        path = str(home_path(outputs, jobs, job, name)) if kept else None
+        found.append(FileRecord(number, attempt, name, size, digest.hex(), File(state).name.lower(), bool(kept), path))
     return found
 
 
@@ -251,7 +250,7 @@ def revision(db: sqlite3.Connection, dataset: int, attempt: int | None = None) -
 def earlier(db: sqlite3.Connection, dataset: int) -> list[Revision]:
     """What described the dataset before, the first one first."""
     rows = db.execute("SELECT number, at, jobs, definition, steering, pack FROM revision WHERE dataset = ? ORDER BY number", (dataset,)).fetchall()
-    return [Revision(*row[:5], None if row[5] is None else row[5].hex()) for row in rows]
+    return [Revision(row[0], row[1], row[2], row[3], row[4], None if row[5] is None else row[5].hex()) for row in rows]
 
 
 def key_of(db: sqlite3.Connection, attempt: int) -> str:

@@ -39,8 +39,10 @@ def release_jobs(fold: Fold, graph: Graph, jobs: Sequence[int], need_of: Callabl
             )
 
 
-def add_groups(db: sqlite3.Connection, graph: Graph, keys: Iterable[tuple[int, dict[int, str]]]) -> None:
+def add_groups(db: sqlite3.Connection, graph: Graph, keys: Iterable[tuple[int, dict[int, str]]]) -> list[tuple[int, int]]:
     """Count jobs into their groups: ``keys`` yields (job, {final task_def id: group key}), jobs in order from the mark on.
+
+    (task_def, group) of final tasks that were made already, for which there is more to wait for.
 
     Cancelled jobs without rows count as members with nothing left to wait for.
     """
@@ -57,8 +59,9 @@ def add_groups(db: sqlite3.Connection, graph: Graph, keys: Iterable[tuple[int, d
             left[final, key] += 0 if gone else len(graph.defs[final].parents)
             assigned.append((final, job, key))
     numbers: dict[tuple[int, str], int] = {}
+    grown: list[tuple[int, int]] = []
     for (final, key), n in members.items():
-        row = db.execute("SELECT grp FROM final_left WHERE dataset = ? AND task_def = ? AND key = ?", (graph.dataset, final, key)).fetchone()
+        row = db.execute("SELECT grp, made FROM final_left WHERE dataset = ? AND task_def = ? AND key = ?", (graph.dataset, final, key)).fetchone()
         if row is None:
             number = int(
                 db.execute("SELECT coalesce(max(grp) + 1, 0) FROM final_left WHERE dataset = ? AND task_def = ?", (graph.dataset, final)).fetchone()[0]
@@ -66,6 +69,8 @@ def add_groups(db: sqlite3.Connection, graph: Graph, keys: Iterable[tuple[int, d
             db.execute("INSERT INTO final_left (dataset, task_def, grp, key) VALUES (?, ?, ?, ?)", (graph.dataset, final, number, key))
         else:
             number = int(row[0])
+            if row[1]:
+                grown.append((final, number))
         numbers[final, key] = number
         db.execute(
             "UPDATE final_left SET members = members + ?, left = left + ? WHERE dataset = ? AND task_def = ? AND grp = ?",
@@ -73,6 +78,7 @@ def add_groups(db: sqlite3.Connection, graph: Graph, keys: Iterable[tuple[int, d
         )
     db.executemany("INSERT INTO job_group VALUES (?, ?, ?)", [(final, job, numbers[final, key]) for final, job, key in assigned])
     db.execute("UPDATE dataset SET grouped = max(grouped, ?) WHERE id = ?", (last + 1, graph.dataset))
+    return grown
 
 
 def ready_finals(db: sqlite3.Connection, limit: int) -> list[tuple[int, int, int, str, int]]:

@@ -76,13 +76,15 @@ def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Ite
     datasets = []
     defs: dict[int, DefView] = {}
     active = db.execute(
-        "SELECT id, priority, jobs, released, grouped FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1) AND state = ?",
+        "SELECT id, priority, jobs, released, grouped, max_running, sites FROM dataset INDEXED BY dataset_active "
+        "WHERE deleted IS NULL AND state IN (0, 1) AND state = ?",
         (int(Dataset.PROCESSING),),
     ).fetchall()
-    for number, priority, _, released, grouped in active:
+    for number, priority, _, released, grouped, most, only in active:
         unreleased = max(0, grouped - released)
         again = db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM range WHERE dataset = ? AND action = 'release'", (number,)).fetchone()
-        datasets.append(DatasetView(number, priority, unreleased + int(again[0])))
+        names = None if only is None else frozenset(json.loads(only))
+        datasets.append(DatasetView(number, priority, unreleased + int(again[0]), most, names))
         graph = definitions.graph(number)
         medians = median_seconds(db, graph.defs)
         for one in graph.defs.values():

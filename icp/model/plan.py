@@ -153,6 +153,9 @@ class DatasetView:
     unreleased: int
     """Jobs that may still become rows, counted into groups already."""
     max_running: int | None = None
+    """Tasks of it that are at sites at once, at the most."""
+    sites: frozenset[str] | None = None
+    """Names of the sites that it may use; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

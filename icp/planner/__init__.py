@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
-from icp.planner.explain import Reason, explain, pilots_reason
+from icp.planner.explain import Reason, explain, limit_reason, pilots_reason
 from icp.planner.fit import fits, fold_attributes, future_agent, may_fit, new_pilots, site_attributes, slots, slow, soon
+from icp.planner.limits import allowed, at_sites, left, within
 from icp.planner.pilots import Pouring
 from icp.states import Task
 
-__all__ = ["Reason", "explain", "fits", "fold_attributes", "future_agent", "may_fit", "pilots_reason", "plan", "site_attributes", "slots", "soon"]
+__all__ = [
+    "Reason", "allowed", "at_sites", "explain", "fits", "fold_attributes", "future_agent", "left", "limit_reason", "may_fit", "pilots_reason", "plan",
+    "site_attributes", "slots", "soon", "within",
+]  # fmt: skip
 
 GUESS = 60.0
 """Seconds that a task of a definition is believed to take before one was accepted."""
@@ -21,13 +25,14 @@ GUESS = 60.0
 
 def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
     """Decide: jobs to release, tasks to deal to sites and to call back, pilots to submit and to withdraw."""
-    return _Plan(snapshot, policy, now).actions()
+    return _Plan(within(snapshot), policy, now).actions()
 
 
 class _Plan:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
         self.snapshot, self.policy, self.now = snapshot, policy, now
-        self.able: dict[tuple[int, int], tuple[list[SiteView], list[SiteView]]] = {}
+        self.datasets = {one.id: one for one in snapshot.datasets}
+        self.able: dict[tuple[int, int, frozenset[str] | None], tuple[list[SiteView], list[SiteView]]] = {}
         self.width: dict[tuple[int, int], int] = {}
         self.room: dict[int, float] = {}
         self.places: dict[int, int] = {}
@@ -58,7 +63,7 @@ class _Plan:
 
     def _place(self, one: ClassView, sites: list[SiteView], actions: list[Action]) -> int:
         """Deal a class to the sites with room, in the zone of its inputs, and what that has no room for elsewhere; how many tasks are left over."""
-        inside, outside = self._able(one.need, one.zone, sites)
+        inside, outside = self._able(one.need, one.zone, sites, self.datasets[one.dataset].sites)
         left = self._among(one, one.n, inside, actions)
         if left and outside:
             stay = self._stay(one, left, inside)
@@ -91,13 +96,16 @@ class _Plan:
                 break
         return left
 
-    def _able(self, need: int, zone: int, sites: list[SiteView]) -> tuple[list[SiteView], list[SiteView]]:
-        """The sites that this need may run at: those of this zone (0: of any), and the others."""
-        found = self.able.get((need, zone))
+    def _able(self, need: int, zone: int, sites: list[SiteView], only: frozenset[str] | None = None) -> tuple[list[SiteView], list[SiteView]]:
+        """The sites that this need may run at (``only``: of these): those of this zone (0: of any), and the others."""
+        found = self.able.get((need, zone, only))
         if found is None:
-            able = self._able(need, 0, sites)[0] if zone else [site for site in sites if may_fit(self.snapshot.needs[need], site)]
+            if zone or only is not None:
+                able = [site for site in self._able(need, 0, sites)[0] if only is None or site.name in only]
+            else:
+                able = [site for site in sites if may_fit(self.snapshot.needs[need], site)]
             found = ([site for site in able if zone in (0, site.zone)], [site for site in able if zone not in (0, site.zone)])
-            self.able[need, zone] = found
+            self.able[need, zone, only] = found
         return found
 
     def _def(self, one: ClassView) -> DefView:
@@ -106,6 +114,10 @@ class _Plan:
     def _seconds(self, one: ClassView) -> float:
         known = self._def(one).seconds
         return GUESS if known is None else max(known, 0.0005)
+
+    def _bundles(self, one: ClassView) -> bool:
+        """Whether several of these may travel in one card: it is known how short they are, and no limit counts those that only wait in it."""
+        return self._def(one).seconds is not None and self.datasets[one.dataset].max_running is None
 
     def _slots(self, need: int, site: SiteView) -> int:
         key = (need, site.id)
@@ -152,7 +164,7 @@ class _Plan:
         n = min(n, places, max(1, int(room / cost)))
         width = max(1, self._slots(one.need, site))
         per_card = 1
-        if self._def(one).seconds is not None:
+        if self._bundles(one):
             # two cards for each slot at the least, so that no slot is idle while another has a full card
             per_card = max(1, min(int(self.policy.card_seconds / seconds), self.policy.card_tasks, -(-n // (2 * width))))
         self.room[site.id] -= n * cost
@@ -163,7 +175,7 @@ class _Plan:
         """As many cards as there may be batch jobs; short tasks, once that is known, travel many to a card, spread evenly."""
         seconds, jobs = self._seconds(one), self.jobs[site.id]
         fill = 1
-        if self._def(one).seconds is not None:
+        if self._bundles(one):
             fill = max(1, min(int(self.policy.direct_seconds / seconds), self.policy.card_tasks))
         n = min(n, jobs * fill)
         if n <= 0:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from icp.model.need import Need
-from icp.model.plan import PilotView, SiteView
+from icp.model.plan import ClassView, DatasetView, PilotView, SiteView
 from icp.planner.fit import START, fold_attributes, future_agent, may_fit, site_attributes, soon
+from icp.planner.limits import allowed, at_sites, left
 
-__all__ = ["Reason", "explain", "pilots_reason", "waits"]
+__all__ = ["Reason", "explain", "limit_reason", "pilots_reason", "waits"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,28 @@ class Reason:
     mend: str = ""
 
 
-def explain(need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0) -> list[Reason]:
-    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with; ``zone``: where its inputs are."""
-    near = [site.name for site in sites if zone and site.zone == zone and soon(need, site, now)]
-    return [_at(need, site, now, near if site.zone != zone else []) for site in sites]
+def explain(need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0, dataset: DatasetView | None = None) -> list[Reason]:
+    """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with.
+
+    ``zone``: where its inputs are; ``dataset``: whose it is, and so which sites it may use.
+    """
+    near = [site.name for site in sites if zone and site.zone == zone and allowed(dataset, site) and soon(need, site, now)]
+    return [_at(need, site, now, near if site.zone != zone else []) if allowed(dataset, site) else _not_allowed(site, dataset) for site in sites]
+
+
+def limit_reason(dataset: DatasetView, classes: Iterable[ClassView]) -> Reason | None:
+    """Why no more of a dataset goes to any site; None where no limit of its own is in the way."""
+    classes = tuple(classes)
+    if left(dataset, classes) != 0:
+        return None
+    there = at_sites(classes, dataset.id)
+    mend = f"icp set DATASET max-running {2 * (dataset.max_running or 1)}"
+    return Reason(f"the dataset may run {dataset.max_running} at once, and {there} {'is' if there == 1 else 'are'} at sites", mend)
+
+
+def _not_allowed(site: SiteView, dataset: DatasetView | None) -> Reason:
+    names = ", ".join(sorted(dataset.sites or ())) if dataset else ""
+    return Reason(f"site {site.name} is not one of those that the dataset may use ({names})", "icp set DATASET sites any")
 
 
 def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:

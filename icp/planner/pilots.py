@@ -50,6 +50,15 @@ class _Portion:
     """Where its inputs are."""
     short: bool = False
     """It begins soon enough behind something else."""
+    only: frozenset[str] | None = None
+    """Names of the sites that it may use."""
+
+
+def _order(item: tuple[tuple[object, ...], float]) -> tuple[object, ...]:
+    """One order, whatever the sites that are allowed."""
+    *key, only = item[0]
+    assert only is None or isinstance(only, frozenset)
+    return (*key, only is not None, sorted(only or ()))
 
 
 class Pouring:
@@ -78,13 +87,13 @@ class Pouring:
 
     def _portions(self) -> tuple[list[_Portion], list[_Portion], list[_Portion]]:
         """(being done, to be done, to come): what is to come asks for no pilot, and keeps those that there are."""
-        active = {one.id for one in self.snapshot.datasets}
+        active = {one.id: one.sites for one in self.snapshot.datasets}
         stuck = {site.id for site in self.sites if self._stuck(site)}
         direct = {site.id for site in self.sites if site.spec.direct}
         doing: dict[tuple[int, int], float] = defaultdict(float)
         pinned: dict[tuple[int, int], float] = defaultdict(float)
-        free: dict[tuple[int, int, bool], float] = defaultdict(float)
-        coming: dict[int, float] = defaultdict(float)
+        free: dict[tuple[int, int, bool, frozenset[str] | None], float] = defaultdict(float)
+        coming: dict[tuple[int, frozenset[str] | None], float] = defaultdict(float)
         stranded: list[_Portion] = []
         likely: dict[int, ClassView] = {}
         defs, seconds, card = self.snapshot.defs, self.seconds, self.policy.card_seconds
@@ -101,24 +110,24 @@ class Pouring:
                 doing[one.site, one.need] += slots
             elif one.state == Task.QUEUED:
                 if one.site in stuck:
-                    stranded.append(_Portion(one.need, 0, slots, one))
+                    stranded.append(_Portion(one.need, 0, slots, one, only=active.get(one.dataset)))
                 elif one.site not in direct:
                     pinned[one.site, one.need] += slots
             elif one.dataset in active and one.state == Task.WAITING:
-                free[one.need, one.zone, one.zone > 0 and seconds(one) < self.policy.stay] += slots
+                free[one.need, one.zone, one.zone > 0 and seconds(one) < self.policy.stay, active[one.dataset]] += slots
             elif one.dataset in active and one.state == Task.IDLE:
-                coming[one.need] += slots
+                coming[one.need, active[one.dataset]] += slots
         unreleased = {one.id: one.unreleased for one in self.snapshot.datasets if one.unreleased > 0}
         self._unknown |= bool(unreleased.keys() - {one.dataset for one in likely.values()})
         for one in likely.values():
-            free[one.need, 0, False] += self._slots(one, unreleased.get(one.dataset, 0))
+            free[one.need, 0, False, active.get(one.dataset)] += self._slots(one, unreleased.get(one.dataset, 0))
         stranded.sort(key=lambda one: (one.need, one.queued.site if one.queued else 0, one.queued.task_def if one.queued else 0))
         return (
             [_Portion(need, site, slots) for (site, need), slots in sorted(doing.items())],
             [_Portion(need, site, slots) for (site, need), slots in sorted(pinned.items())]
-            + [_Portion(need, 0, slots, None, zone, short) for (need, zone, short), slots in sorted(free.items())]
+            + [_Portion(need, 0, slots, None, zone, short, only) for (need, zone, short, only), slots in sorted(free.items(), key=_order)]
             + stranded,
-            [_Portion(need, 0, slots) for need, slots in sorted(coming.items())],
+            [_Portion(need, 0, slots, only=only) for (need, only), slots in sorted(coming.items(), key=_order)],
         )
 
     def _stuck(self, site: SiteView) -> bool:
@@ -188,15 +197,16 @@ class Pouring:
         after = [pool.left for pool in live]
         pools = self._order(live)
         by_need: dict[int, list[_Pool]] = {}
-        inside: dict[tuple[int, int], list[_Pool]] = {}
+        inside: dict[tuple[int, int, frozenset[str] | None], list[_Pool]] = {}
         for portion in todo:
             need, zone = portion.need, portion.zone
             if need not in by_need:
                 by_need[need] = [pool for pool in pools if self._holds(need, pool)]
-            if zone and (need, zone) not in inside:
-                inside[need, zone] = [pool for pool in by_need[need] if pool.site.zone == zone and pool.site.id in self.open]
+            near = (need, zone, portion.only)
+            if zone and near not in inside:
+                inside[near] = [pool for pool in self._allowed(portion, by_need[need]) if pool.site.zone == zone and pool.site.id in self.open]
             if zone:
-                portion = self._in_zone(portion, inside[need, zone])
+                portion = self._in_zone(portion, inside[near])
             by_need[need] = [pool for pool in by_need[need] if pool.left > _LITTLE]
             self._fill(portion, self._allowed(portion, by_need[need]), self._holds)
         for pool in pools:
@@ -205,10 +215,10 @@ class Pouring:
         # what would be left over if no pilot came: that keeps those that wait
         for pool, left in zip(live, after, strict=True):
             pool.left = left
-        rest: dict[tuple[int, int], float] = defaultdict(float)
+        rest: dict[tuple[int, int, frozenset[str] | None], float] = defaultdict(float)
         for portion in todo + coming:
             some = [pool for pool in self._allowed(portion, live) if self._holds(portion.need, pool)]
-            rest[portion.need, portion.site] += self._fill(portion, some, self._holds, recall=False)
+            rest[portion.need, portion.site, portion.only] += self._fill(portion, some, self._holds, recall=False)
         self._withdraw(rest)
 
     def _in_zone(self, portion: _Portion, pools: list[_Pool]) -> _Portion:
@@ -225,10 +235,12 @@ class Pouring:
     def _allowed(self, portion: _Portion, pools: Iterable[_Pool]) -> list[_Pool]:
         if portion.site:
             return [pool for pool in pools if pool.site.id == portion.site]
+        only = portion.only
         if portion.queued is None:
-            return [pool for pool in pools if pool.site.id in self.open]
+            return [pool for pool in pools if pool.site.id in self.open and (only is None or pool.site.name in only)]
         # a site without pilots makes no agent that it could be recalled for, only a job once it was recalled: pilots come first
-        allowed = [pool for pool in pools if pool.site.id in self.open or pool.site.id == portion.queued.site]
+        home = portion.queued.site
+        allowed = [pool for pool in pools if pool.site.id == home or (pool.site.id in self.open and (only is None or pool.site.name in only))]
         return sorted(allowed, key=lambda pool: pool.site.spec.direct)
 
     def _busy(self, need: int, pool: _Pool) -> int:
@@ -260,7 +272,7 @@ class Pouring:
         if n and one.site in self.turn:
             self.recalls.append(Recall(one.task_def, one.need, one.site, n))
 
-    def _withdraw(self, rest: dict[tuple[int, int], float]) -> None:
+    def _withdraw(self, rest: dict[tuple[int, int, frozenset[str] | None], float]) -> None:
         """Pilots that wait, and would get nothing: all of a site, or those beyond twice what it could use, so that they do not come and go."""
         if self._unknown:
             return
@@ -270,8 +282,9 @@ class Pouring:
                 continue
             agent, wanted = future_agent(site), 0.0
             pool = _Pool(site, agent, 0.0)
-            for (need, at), slots in rest.items():
-                if slots > _LITTLE and at in (0, site.id) and (site.paused is None or at == site.id) and self._holds(need, pool):
+            for (need, at, only), slots in rest.items():
+                may = at == site.id or (at == 0 and (only is None or site.name in only))
+                if slots > _LITTLE and may and (site.paused is None or at == site.id) and self._holds(need, pool):
                     wanted += slots / self._holds(need, pool) / site.spec.nodes
             keep = 0 if wanted <= _LITTLE else 2 * -int(-wanted // 1)
             if pending > keep:

@@ -24,7 +24,18 @@ from icp.model.plan import (
     Submit,
     Withdraw,
 )
-from icp.planner import explain, fits, fold_attributes, may_fit, plan, site_attributes, soon
+from icp.planner import (
+    at_sites,
+    explain,
+    fits,
+    fold_attributes,
+    limit_reason,
+    may_fit,
+    plan,
+    site_attributes,
+    soon,
+    within,
+)
 from icp.planner.fit import SUBMITS, may_ever, new_pilots
 from icp.states import Task
 
@@ -75,7 +86,7 @@ def sites(draw, number):
 
 
 @st.composite
-def snapshots(draw):
+def snapshots(draw, limits=False):
     there = tuple(draw(sites(number)) for number in range(1, draw(st.integers(0, 3)) + 1))
     needs = dict(enumerate(draw(st.lists(NEEDS, min_size=1, max_size=4)), 1))
     datasets, defs, classes = [], {}, {}
@@ -94,6 +105,10 @@ def snapshots(draw):
                 # 0: a need that is to be rendered anew
                 key = (number, one, draw(st.integers(0, len(needs))), draw(st.integers(0, 3)), site, int(state))
                 classes[key] = draw(st.integers(1, 2000))
+    if draw(st.booleans()):
+        limit = st.sampled_from((None, None, 1, 5, 300))
+        only = st.sampled_from((None, None, frozenset(("s1",)), frozenset(("s1", "s2")), frozenset()))
+        datasets = [replace(one, max_running=draw(limit), sites=draw(only)) for one in datasets] if limits else datasets
     if draw(st.booleans()) and datasets:
         datasets.pop()  # suspended: its classes still take room
     return Snapshot(tuple(datasets), defs, needs, tuple(ClassView(*key, n) for key, n in classes.items()), there)
@@ -501,3 +516,70 @@ def test_explain_has_one_reason_for_each_site_and_agrees_with_the_plan(snapshot,
             assert never <= (not may_fit(need, site))
             if never or "paused" in reason.sentence or "not answer" in reason.sentence:
                 assert (number, site.id) not in dealt
+
+
+# -- what a person allows a dataset --------------------------------------------------------------------------------
+
+
+@LAWS
+@given(snapshots(limits=True), POLICIES)
+def test_no_more_of_a_dataset_goes_to_sites_at_once_than_it_may_and_only_to_those_that_it_may_use(snapshot, policy):
+    names = {site.id: site.name for site in snapshot.sites}
+    datasets = {one.id: one for one in snapshot.datasets}
+    dealt, released = Counter(), Counter()
+    for action in plan(snapshot, policy, NOW):
+        if isinstance(action, Deal):
+            one = datasets[action.dataset]
+            assert one.sites is None or names[action.site] in one.sites
+            assert one.max_running is None or action.per_card == 1, "those that wait in a card would count as well"
+            dealt[action.dataset] += action.n
+        elif isinstance(action, Release):
+            released[action.dataset] += action.jobs
+    for one in snapshot.datasets:
+        if one.max_running is not None:
+            there = at_sites(snapshot.classes, one.id)
+            assert there + dealt[one.id] <= max(one.max_running, there)
+            assert there + dealt[one.id] + released[one.id] <= max(one.max_running, there)
+
+
+@LAWS
+@given(snapshots(limits=True), POLICIES, st.randoms())
+def test_limits_give_one_plan_in_whatever_order_classes_come(snapshot, policy, random):
+    classes = list(snapshot.classes)
+    random.shuffle(classes)
+    assert plan(snapshot, policy, NOW) == plan(replace(snapshot, classes=tuple(classes)), policy, NOW)
+
+
+@LAWS
+@given(snapshots(), POLICIES)
+def test_limits_that_are_not_reached_change_nothing(snapshot, policy):
+    wide = replace(snapshot, datasets=tuple(replace(one, sites=frozenset(("s1", "s2", "s3"))) for one in snapshot.datasets))
+    assert plan(wide, policy, NOW) == plan(snapshot, policy, NOW)
+    assert within(snapshot) is snapshot
+
+
+@LAWS
+@given(snapshots(limits=True))
+def test_what_is_said_to_be_in_the_way_is_what_is_in_the_way(snapshot):
+    cut = within(snapshot)
+    for one in snapshot.datasets:
+        said = limit_reason(one, snapshot.classes)
+        beyond = any(two.dataset == one.id and two.state == Task.WAITING and two.need for two in cut.classes)
+        if said is not None:
+            assert not beyond and one.max_running is not None and f"may run {one.max_running} at once" in said.sentence
+        for need in set(snapshot.needs.values()):
+            for site, reason in zip(snapshot.sites, explain(need, snapshot.sites, NOW, dataset=one), strict=True):
+                assert ("is not one of those that the dataset may use" in reason.sentence) == (one.sites is not None and site.name not in one.sites)
+
+
+def test_a_limited_dataset_asks_for_no_more_pilots_than_it_can_use_and_for_none_at_sites_that_it_may_not():
+    def submits(**limits):
+        sites_ = tuple(SiteView(id=n, name=f"s{n}", zone=n, attributes={}, spec=PilotSpec(cpus=1, max=50, max_pending=50)) for n in (1, 2))
+        snapshot = Snapshot((DatasetView(1, 0, 1000, **limits),), {10: DefView(10, 1, 0, True, 600.0)}, {1: Need(memory=GB, disk=GB)},
+                            (ClassView(1, 10, 1, 0, 0, int(Task.WAITING), 100),), sites_)  # fmt: skip
+        return {one.site: one.n for one in plan(snapshot, Policy(), NOW) if isinstance(one, Submit)}
+
+    assert submits() == {1: SUBMITS, 2: SUBMITS}
+    assert sum(submits(max_running=3).values()) == 3
+    assert submits(sites=frozenset(("s2",))) == {2: SUBMITS}
+    assert submits(sites=frozenset()) == {}
