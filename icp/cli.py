@@ -63,6 +63,7 @@ PANELS = {
     "Keep": {
         "export": ("icp.commands.export:export", "Write a dataset down, to be kept or given away."),
         "rerun": ("icp.commands.rerun:rerun", "Do a job again here, and compare the bytes."),
+        "gc": ("icp.commands.gc:gc", "Free what counts for nothing any more."),
         "ledger": ("icp.commands.ledger:app", "Check, back up or adopt the ledger."),
         "config": ("icp.commands.config:app", "Show, set or explain the configuration."),
         "shell": ("icp.commands.shell:shell", "Type commands without icp in front."),
