@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from icp.config import Site
 from icp.dsl.expand import JobContext, Renderer, SiteContext
@@ -18,6 +17,9 @@ from icp.ledger.datasets import job_row
 from icp.ledger.definitions import Definitions
 from icp.ledger.provenance import FileRecord, MadeBy, Read, Revision
 from icp.model.definition import Steering, steering_from_json
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = ["Story", "StoryTeller", "recorded_steering"]
 

@@ -17,7 +17,7 @@ from icp import cli
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = dict(cli.walk())
 LISTS = ("status", "jobs", "tasks", "stats", "outputs", "why", "show", "expand", "graph", "validate", "ledger check", "config show",
-         "site list", "site show", "site check", "site add")
+         "site list", "site show", "site check", "site add", "provenance", "verify", "export", "rerun", "gc")
 
 
 def sentence_of(error: str) -> str:
