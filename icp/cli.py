@@ -55,7 +55,7 @@ PANELS = {
         "retry": ("icp.commands.control:retry", "Let failed tasks try again."),
         "reset": ("icp.commands.control:reset", "Do jobs anew; what they did is void."),
         "cancel": ("icp.commands.control:cancel", "Give up a dataset, or some of its jobs."),
-        "set": ("icp.commands.change:set_", "Change the priority of a dataset or of its jobs, its sites, its limits."),
+        "set": ("icp.commands.change:set_", "Change priority, sites and limits of a dataset."),
         "extend": ("icp.commands.change:extend", "Add jobs to a dataset."),
         "rename": ("icp.commands.change:rename", "Give a dataset another name."),
         "delete": ("icp.commands.control:delete", "Forget a dataset that has ended."),

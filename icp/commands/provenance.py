@@ -115,6 +115,7 @@ def _story(one: Story, keys: dict[int, str]) -> dict[str, Any]:
         "files": one.files,
         "inputs": [{"name": read.name, "sha256": read.sha256, "bytes": read.bytes, "attempt": keys.get(read.attempt)} for read in one.inputs],
         "outputs": [_file(file) for file in one.outputs],
+        "transfers": [{"how": file.how, "name": file.name, "url": file.url, "bytes": file.bytes, "sha256": file.sha256} for file in one.moved],
     }  # fmt: skip
 
 
@@ -154,6 +155,9 @@ def _attempt(one: Story, first: bool) -> None:
     facts.append(("steering", f"revision {one.revision}; --steering prints it" if first else f"revision {one.revision}"))
     for word, text in facts:
         say(f"  {word:<10} {text}")
+    for file in one.moved:
+        word = "stored" if file.how == "stored" else "fetched"
+        say(f"  {word:<10} {clean(file.url)}  sha256 {file.sha256[:16]}")
     for read in one.inputs[:SHOWN]:
         say(f"  {'read':<10} {clean(read.name)}  sha256 {read.sha256[:16] if read.sha256 else 'not recorded'}")
     if len(one.inputs) > SHOWN:

@@ -54,11 +54,12 @@ class Crate:
             self._add({"@id": f"#software/{quote(name)}", "@type": "SoftwareApplication", "name": name, "description": text or name})
         for task in self.steering.all_tasks:
             modules = [module for tray in task.trays for module in tray.modules]
-            said = [one.command if isinstance(one.command, str) else " ".join(one.command) for one in modules]
+            said = [one.command if isinstance(one.command, str) else " ".join(one.command) for one in modules if not one.python]
+            said += [f"module {one.python}" + (f", class {one.cls}" if one.cls else "") for one in modules if one.python]
             used = dict.fromkeys(tray.software or task.software for tray in task.trays)
             entity: dict[str, Any] = {
                 "@id": self._task(task.name), "@type": "SoftwareApplication", "name": task.name,
-                "description": "; ".join(one.strip() or "a Python module" for one in said), "isPartOf": _ref(self.steering_file),
+                "description": "; ".join(one.strip() for one in said), "isPartOf": _ref(self.steering_file),
             }  # fmt: skip
             requirements = [_ref(f"#software/{quote(one)}") for one in used if one]
             if requirements:
@@ -90,6 +91,14 @@ class Crate:
                 "@id": known, "@type": "File", "name": name, "contentSize": str(size), "sha256": sha256, "encodingFormat": "application/octet-stream",
                 "identifier": f"urn:sha256:{sha256}",
             }))  # fmt: skip
+        return known
+
+    def remote(self, url: str, name: str, size: int, sha256: str) -> str:
+        """A file that an attempt fetched."""
+        known = url if url.partition(":")[0] in ("http", "https") else f"urn:sha256:{sha256}"
+        if known not in self.entities:
+            self.parts.append(self._add({"@id": known, "@type": "File", "name": name, "contentSize": str(size), "sha256": sha256, "alternateName": url,
+                                         "encodingFormat": "application/octet-stream"}))  # fmt: skip
         return known
 
     def action(self, story: Story, inputs: list[str], results: list[str]) -> None:

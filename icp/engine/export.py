@@ -249,6 +249,11 @@ class _Writing:
             if listed and read.sha256 is not None:
                 known = self.names.get((read.attempt, read.sha256))
                 inputs.append(known or self.crate.output(by, read.name.rpartition("/")[2], read.bytes or 0, read.sha256, None))
+        for moved in story.moved:
+            if moved.how != "stored":
+                self.tables["inputs"].row(made.attempt, moved.name, moved.sha256, moved.url)
+                if listed:
+                    inputs.append(self.crate.remote(moved.url, moved.name, moved.bytes, moved.sha256))
         if listed:
             self.crate.action(story, inputs, results)
 

@@ -16,6 +16,7 @@ from icp.ledger import provenance
 from icp.ledger.datasets import job_row
 from icp.ledger.definitions import Definitions
 from icp.ledger.provenance import FileRecord, MadeBy, Read, Revision
+from icp.ledger.transferred import TransferView, of_attempts
 from icp.model.definition import Steering, steering_from_json
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Story:
     """sha256 of the files that were shipped with the dataset."""
     inputs: list[Read]
     outputs: list[FileRecord]
+    moved: list[TransferView]
+    """What it fetched and stored by URL."""
 
 
 def recorded_steering(revision: Revision, rows: Iterable[Any] = ()) -> Steering:
@@ -75,6 +78,7 @@ class StoryTeller:
         return Story(
             made, int(row.get("seed", seed_of(made.seed, made.job, made.task))), row, self._commands(made, revision, steering, row) if render else None,
             revision.number, revision.pack, list(provenance.inputs_of(self.db, self.definitions, attempt)), provenance.files_of(self.db, attempt),
+            of_attempts(self.db, [attempt])[attempt],
         )  # fmt: skip
 
     def _steering(self, dataset: int, revision: Revision) -> Steering:
