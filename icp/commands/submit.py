@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icp.commands.complete import site_names
+from icp.commands.arguments import Yes
+from icp.commands.complete import dataset_names, site_names
 
 if TYPE_CHECKING:
     from icp.config import Config, Site
@@ -27,7 +28,13 @@ def submit(
     seed: Annotated[int | None, typer.Option(help="Seed of the dataset, from which every task's seed follows.")] = None,
     jobs: Annotated[int | None, typer.Option(help="Number of jobs, instead of the file's.")] = None,
     outputs: Annotated[Path | None, typer.Option("--outputs", "-o", help="Where outputs will be (default: outputs/NAME beside the file).")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be recorded, and change nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", "--dry-run", help="Say what would be recorded, and change nothing.")] = False,
+    replace: Annotated[
+        str | None,
+        typer.Option("--replace", metavar="NAME", help="Describe this dataset anew: what is ok and described as before stays.", autocompletion=dataset_names),
+    ] = None,
+    ignore_files: Annotated[bool, typer.Option("--ignore-files", help="With --replace: files that changed alone do nothing again.")] = False,
+    yes: Yes = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Run until the dataset is done, with the dashboard.")] = False,
     unmonitored: Annotated[
         bool, typer.Option("--unmonitored", help="Submit each job straight to a site's batch system; nothing is recorded, and nothing comes home.")
@@ -49,6 +56,8 @@ def submit(
 
       icp submit job.sub
 
+      icp submit steering.toml --replace muons --dry-run
+
       icp submit --unmonitored --site nsa steering.toml
     """
     from icp import config as configuration
@@ -63,6 +72,13 @@ def submit(
     config = configuration.load()
     if site is not None and not unmonitored:
         raise BadInput("--site is for --unmonitored", "`requirements` in the file say where a task may run")
+    if replace is not None:
+        if unmonitored or name is not None or seed is not None or outputs is not None or watch:
+            raise BadInput("--replace: name, seed and outputs stay what they are", "leave --name, --seed, --outputs, --watch and --unmonitored out")
+        from icp.commands.replace import replace_dataset
+
+        replace_dataset(config, steering, replace, jobs, plan=plan, ignore_files=ignore_files, yes=yes, as_json=as_json)
+        return
     if unmonitored:
         if watch or outputs is not None:
             raise BadInput("--unmonitored: nothing is watched, and nothing comes home", "leave --watch and --outputs out")

@@ -15,7 +15,7 @@ from icp.ledger.files import job_folder
 from icp.ledger.submit import check_name
 from icp.states import Attempt, Task
 
-__all__ = ["Limits", "extend", "limits", "rename", "set_category", "set_max_running", "set_max_tries", "set_sites", "set_stop_loss"]
+__all__ = ["Limits", "check_growth", "extend", "grow", "limits", "rename", "set_category", "set_max_running", "set_max_tries", "set_sites", "set_stop_loss"]
 
 Limits = tuple[int | None, list[str] | None]
 """(tasks at once, names of sites)"""
@@ -89,26 +89,38 @@ def rename(control: Control, name: str) -> None:
 def extend(control: Control, more: int) -> tuple[int, int]:
     """So many more jobs behind the others: the first and the last of them. Final tasks over all jobs wait for them, and are done anew."""
     db, dataset, jobs = control.db, control.dataset, control.jobs
-    total = jobs + more
     definition = json.loads(db.execute("SELECT definition FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])
     kind = definition["jobs"]["kind"]
     if kind != "count":
         what = "a scan" if kind == "scan" else "a list"
-        hint = "submit another dataset for the rest"
+        hint = f"`icp submit STEERING --replace {control.name}` with a longer one"
         raise Refused(f"the jobs of dataset {control.name} come from {what}, which says how many there are", hint)
+    definition["jobs"]["count"] = jobs + more
+    db.execute("UPDATE dataset SET definition = ? WHERE id = ?", (json.dumps(definition, separators=(",", ":")), dataset))
+    grow(control, jobs + more)
+    control.ledger.audit(control.now, "extend", dataset, f"{jobs}-{jobs + more - 1}")
+    return jobs, jobs + more - 1
+
+
+def check_growth(control: Control, total: int) -> None:
+    """Refused where the folders of outputs have not the digits for so many jobs."""
+    jobs = control.jobs
     if len(job_folder(0, total)) != len(job_folder(0, jobs)):
         most = 10 ** len(job_folder(0, jobs))
         raise Refused(f"the folders of its outputs are numbered for at most {most:,} jobs, and it would have {total:,}", "submit another dataset for the rest")
+
+
+def grow(control: Control, total: int) -> None:
+    """The dataset has so many jobs now, more than before; its definition says so already."""
+    check_growth(control, total)
+    db, dataset, jobs = control.db, control.dataset, control.jobs
     control.reopen()
-    definition["jobs"]["count"] = total
     grouped = any(final.final == 2 for final in control.graph.finals)
     db.execute(
-        "UPDATE dataset SET jobs = ?, definition = ?, grouped = CASE WHEN ? THEN grouped ELSE ? END WHERE id = ?",
-        (total, json.dumps(definition, separators=(",", ":")), grouped, total, dataset),
+        "UPDATE dataset SET jobs = ?, grouped = CASE WHEN ? THEN grouped ELSE ? END WHERE id = ?",
+        (total, grouped, total, dataset),
     )
     control.jobs = total
     db.execute("UPDATE final_left SET members = members + ? WHERE dataset = ? AND task_def IN (SELECT id FROM task_def WHERE dataset = ? AND final = 1)",
-               (more, dataset, dataset))  # fmt: skip
+               (total - jobs, dataset, dataset))  # fmt: skip
     control.finals_grow(jobs, total - 1)
-    control.ledger.audit(control.now, "extend", dataset, f"{jobs}-{total - 1}")
-    return jobs, total - 1

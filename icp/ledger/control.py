@@ -120,6 +120,10 @@ class Control:
             self.reopen()
         self._each(first, last, {"cancel": "release", "suspend": "release"}, "reset", task, finals=task is not None and bool(self._final(task)))
 
+    def replace_jobs(self, first: int, last: int, task: int) -> None:
+        """One task of these jobs, which is described otherwise, and what follows from it anew; what was cancelled or suspended stays so."""
+        self._each(first, last, {}, "replace", task)
+
     def prioritise_jobs(self, first: int, last: int, value: int) -> None:
         with self.ledger.write() as db:
             for low, high, status in ranges.segments(db, self.dataset, first, last):
@@ -235,22 +239,29 @@ class Control:
             only = None
             if task is not None:
                 # what waits for a cancelled task can never run: it goes, and comes back, with it
-                only = {task, *(self.graph.descendants(task) if event in ("reset", "cancel") else [])}
+                only = {task, *(self.graph.descendants(task) if event in ("reset", "replace", "cancel") else [])}
             before = set(self.graph.ancestors(task)) if task is not None and event == "reset" else set()
             for job in jobs:
                 for one in sorted(fold.by_job[self.dataset, job].values(), key=lambda row: self.graph.defs[row.task_def].idx):
                     if only is None or one.task_def in only or (one.task_def in before and one.state == Task.CANCELLED):
                         self._one(fold, one, event, newest)
             fold.flush()
-            if event == "reset":
+            if event in ("reset", "replace"):
                 self.finals_follow(min(jobs), max(jobs), only)
 
     def _one(self, fold: Fold, task: TaskRow, event: str, newest: int) -> None:
         state = Task(task.state)
         if event in ("suspend", "cancel", "resume", "retry") and not _applies(event, state):
             return
+        if event == "replace" and state == Task.CANCELLED:
+            return
         self.changed += 1
-        if event == "reset":
+        if event == "replace" and state == Task.SUSPENDED:
+            task.mark = newest
+            fold.void(task)
+            fold.dirty_tasks[task.id] = task
+            return
+        if event in ("reset", "replace"):
             task.mark = newest
             fold.void(task)
             if task.accepted is not None:
