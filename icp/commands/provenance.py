@@ -150,6 +150,8 @@ def _attempt(one: Story, first: bool) -> None:
     if one.arguments:
         facts.append(("arguments", ", ".join(f"{clean(key)} = {clean(value)}" for key, value in one.arguments.items())))
     facts += [("ran", _command(argv)) for argv in one.commands or ()]
+    if made.software:
+        facts.append(("software", clean(made.software)))
     if one.files:
         facts.append(("with files", f"sha256 {one.files}"))
     facts.append(("steering", f"revision {one.revision}; --steering prints it" if first else f"revision {one.revision}"))

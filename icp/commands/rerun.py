@@ -44,6 +44,7 @@ def rerun(
     from icp import config as configuration
     from icp.engine import rerun as again
     from icp.engine.foreground import Foreground
+    from icp.engine.shipments import stock
 
     if not local:
         raise BadInput("rerun is done here: --local", f"`icp rerun {dataset} --job {job} --local`; to do it anew at a site: `icp reset {dataset} --jobs {job}`")
@@ -64,7 +65,7 @@ def rerun(
     made = expected(number)
     if not made:
         raise NotFound(f"nothing of job {job} was recorded yet, so nothing can be compared", f"`icp why {clean(dataset)} --job {job}`")
-    here = Foreground(recorded, max(0, number), next(iter(config.sites.values())), ledger, Path("icp-rerun").absolute())
+    here = Foreground(recorded, max(0, number), next(iter(config.sites.values())), ledger, Path("icp-rerun").absolute(), stock=stock(config.places))
     ran = here.run(here.wanted(task), lambda one: typer.secho(f"--- {one.name} ---", bold=True, err=True))
     compared = again.compare(ran, made)
     if as_json:

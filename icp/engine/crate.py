@@ -49,7 +49,8 @@ class Crate:
         self.person = "#" + quote(self.who)
         self._add({"@id": self.person, "@type": "Person", "name": self.who})
         for name, one in self.steering.software.items():
-            about = one if isinstance(one, dict) else {key: getattr(one, key) for key in getattr(one, "__slots__", ())}
+            about = {"cvmfs": " ".join(one.cvmfs), "shell": one.shell, "setup": one.setup, "container": one.container,
+                     "tarballs": " ".join(f"{tarball.url} (sha256 {tarball.sha256})" for tarball in one.tarballs)}  # fmt: skip
             text = ", ".join(f"{key} {value}" for key, value in about.items() if value)
             self._add({"@id": f"#software/{quote(name)}", "@type": "SoftwareApplication", "name": name, "description": text or name})
         for task in self.steering.all_tasks:

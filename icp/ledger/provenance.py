@@ -158,13 +158,14 @@ def made_by(db: sqlite3.Connection, attempt: int) -> MadeBy:
     """One attempt."""
     row = db.execute(
         "SELECT a.id, a.key, d.id, d.name, d.uuid, d.deleted, d.seed, t.task_def, k.name, t.job, k.final, a.try, a.state, t.accepted, a.void, s.name, "
-        "h.text, g.name, a.begun, a.staging, a.running, a.storing, a.cpu, a.rss, a.exit, a.stats "
+        "h.text, g.name, a.begun, a.staging, a.running, a.storing, a.cpu, a.rss, a.exit, a.stats, w.text "
         "FROM attempt a JOIN task t ON t.id = a.task JOIN task_def k ON k.id = t.task_def JOIN dataset d ON d.id = t.dataset "
-        "JOIN site s ON s.id = a.site LEFT JOIN agent g ON g.id = a.agent LEFT JOIN name h ON h.id = g.host WHERE a.id = ?",
+        "JOIN site s ON s.id = a.site LEFT JOIN agent g ON g.id = a.agent LEFT JOIN name h ON h.id = g.host "
+        "LEFT JOIN name w ON w.id = a.had WHERE a.id = ?",
         (attempt,),
     ).fetchone()
     (number, key, dataset, name, uuid, deleted, seed, task_def, task, job, final, tries, state, accepted, void, site, host, agent, begun, *rest) = row
-    staging, running, storing, cpu, rss, exit_, stats = rest
+    staging, running, storing, cpu, rss, exit_, stats, software = rest
     phases = [one for one in (staging, running, storing) if one is not None]
     group = ""
     if final == 2:
@@ -173,7 +174,7 @@ def made_by(db: sqlite3.Connection, attempt: int) -> MadeBy:
     return MadeBy(
         number, key.hex(), dataset, name, uuid, deleted is not None, seed, task_def, task, job, group, tries, Attempt(state).name.lower(),
         accepted == number, bool(void), site, host, agent, begun, sum(phases) / 1000 if phases else None, None if cpu is None else cpu / 1000,
-        None if rss is None else rss * 1024, exit_, json.loads(stats) if stats else {},
+        None if rss is None else rss * 1024, exit_, json.loads(stats) if stats else {}, software,
     )  # fmt: skip
 
 
