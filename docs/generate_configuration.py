@@ -33,7 +33,7 @@ KINDS = {
     "text": "text", "path": "an absolute path", "number": "a number", "count": "a whole number", "bool": "true or false",
     "size": 'a size: "2 GB", "2 GiB", or MB', "time": 'a time: "2 h", "30 min", or seconds', "any": "text, number, true or false",
     "times": "a list of seconds", "texts": "a list of texts", "host": "a host", "scheduler": "a batch system", "place": "an absolute path there",
-    "mode": "pilots or direct", "command": "a command line", "ways": "a list of ways", "repositories": "a list of repositories",
+    "mode": "pilots or direct", "command": "a command line", "events": "a list of events", "ways": "a list of ways", "repositories": "a list of repositories",
     "sha256": "64 hexadecimal digits", "shipments": "a list of texts",
 }  # fmt: skip
 

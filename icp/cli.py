@@ -30,11 +30,14 @@ PANELS = {
     },
     "Sites": {
         "site": ("icp.commands.site:app", "Add, check, list, pause, drain or remove sites."),
+        "login": ("icp.commands.login:login", "Open a site's connection by hand: passwords and codes."),
+        "doctor": ("icp.commands.doctor:doctor", "Say what a site, or this machine, means for running there."),
     },
     "Run": {
         "demo": ("icp.commands.demo:demo", "See a whole dataset run on this machine."),
         "submit": ("icp.commands.submit:submit", "Record a dataset and give its first jobs to the sites."),
         "run": ("icp.commands.run:run", "Run the engine, in a loop or once for cron."),
+        "cron": ("icp.commands.cron:app", "Let ticks go on while nobody is logged in."),
         "overflow": ("icp.commands.overflow:overflow", "Run idle jobs of your HTCondor queue elsewhere."),
     },
     "Look": {

@@ -63,14 +63,14 @@ def control_folder(state: Path, environ: Mapping[str, str] | None = None) -> Pat
     Raises BadInput where the directory is not ours alone.
     """
     env = os.environ if environ is None else environ
-    choices = [state / "ssh"]
+    # not first what goes with the last logout: cron uses the same connections
+    choices = [state / "ssh", Path(f"/tmp/icp-ssh-{os.getuid()}")]  # noqa: S108  looked at below before it is used
     if env.get("XDG_RUNTIME_DIR", "").startswith("/"):
         choices.append(Path(env["XDG_RUNTIME_DIR"]) / "icp-ssh")
-    choices.append(Path(f"/tmp/icp-ssh-{os.getuid()}"))  # noqa: S108  looked at below before it is used
     for folder in choices:
         if len(os.fsencode(folder)) + 17 <= _LONGEST_SOCKET and not _on_network(folder):
             return _private(folder)
-    return _private(choices[-1])
+    return _private(choices[1])
 
 
 def _private(folder: Path) -> Path:
@@ -196,9 +196,50 @@ class OpenSSH:
         """Forget the back-off: a person mended something, or asks to look."""
         self.memory.forget()
 
-    def login_argv(self) -> list[str]:
-        """The command that opens the shared connection with a person at the terminal, for hosts that ask (one-time codes)."""
-        return [word if word != "BatchMode=yes" else "BatchMode=no" for word in self._start]
+    @property
+    def needs_login(self) -> bool:
+        """Whether the host lets only a person in, as the last try found."""
+        known = self.memory.standing()
+        return known is not None and known.trouble.kind == "login"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the shared connection is there now; none is made."""
+        return self._state() == "up"
+
+    def login_argv(self, persist: str = "yes") -> list[str]:
+        """The command that opens the shared connection with a person at the terminal, for hosts that ask (one-time codes).
+
+        It stays until either side ends it: ``persist`` is ControlPersist of ssh_config(5).
+        """
+        argv = [{"BatchMode=yes": "BatchMode=no", "LogLevel=ERROR": "LogLevel=INFO"}.get(word, word) for word in self._start]
+        argv[argv.index("-MNf") + 2] = f"ControlPersist={persist}"
+        return argv
+
+    def log_in(self, persist: str = "yes") -> Trouble | None:
+        """Open the shared connection; ssh asks what it has to at this process's terminal. None: it is open."""
+        with self._only_one(time.monotonic() + MASTER_TIMEOUT) as mine:
+            if not mine:
+                return Trouble("timeout", f"another process is connecting to {self.host}", "try again in a minute")
+            if self._state() != "up":
+                self._drop()
+                code = subprocess.call(self.login_argv(persist))
+                if code != 0 or self._state() != "up":
+                    return Trouble("login", f"{self.host} was not entered (ssh ended with {code})", "what ssh said is above")
+        self.memory.forget()
+        return None
+
+    def without_agent(self, environ: Mapping[str, str], timeout: float = 30.0) -> Trouble | None:
+        """What would prevent a new connection in this environment (cron's has no key agent); a connection of its own, closed at once."""
+        argv = [*self._base, "-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "--", self.host, "exit 0"]
+        del argv[argv.index("-S") : argv.index("-S") + 2]
+        with tempfile.TemporaryFile() as said:
+            code = _bounded(argv, said.fileno(), timeout, environ)
+            said.seek(0)
+            printed = said.read(65536).decode("utf-8", "replace")
+        if code is None:
+            return Trouble("timeout", f"{self.host} did not complete a login within {timeout:.0f} s", "check the network or VPN")
+        return classify(self.host, printed, key_agent="SSH_AUTH_SOCK" in environ) if code == 255 else None
 
     def hang_up(self) -> None:
         """Kill the clients of this host's sessions that are under way in this process; their outcome is Unknown. The shared connection stays."""
@@ -338,11 +379,11 @@ class OpenSSH:
             self.socket.unlink()
 
 
-def _bounded(argv: Sequence[str], stderr: int, timeout: float) -> int | None:
+def _bounded(argv: Sequence[str], stderr: int, timeout: float, environ: Mapping[str, str] | None = None) -> int | None:
     """The exit code; None if it had to be killed. No pipes: what stays behind holds nobody up."""
     try:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True, close_fds=True
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True, close_fds=True, env=environ
         )
     except OSError as error:
         if isinstance(stderr, int) and stderr >= 0:

@@ -32,6 +32,7 @@ _SHORT = (5.0, 15.0, 60.0, 300.0)
 BACKOFF: Mapping[str, Sequence[float]] = {
     # centres lock accounts that keep knocking: what only a person can mend is tried rarely
     "auth": _PATIENT,
+    "login": _PATIENT,
     "hostkey": _PATIENT,
     "config": _PATIENT,
     "name": _SHORT,
@@ -57,6 +58,9 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
      "run `ssh {host}` once and compare the fingerprint with the one that the site publishes"),
     (r"Too many authentication failures", "auth",
      "{host} refuses the login: too many keys were offered", "name the right one in ~/.ssh/config: IdentityFile, IdentitiesOnly yes"),
+    (r"(?:[^\s:]+: )?Permission denied \([^\n)]+\)", "login",
+     "{host} refuses the login ({found})",
+     "`icp login` opens the connection at a terminal; without that `ssh {host} true` must work without a question{agent}"),
     (r"(?:[^\s:]+: )?Permission denied[^\n]*|No (?:more|supported) authentication methods[^\n]*", "auth",
      "{host} refuses the login ({found})", "`ssh {host} true` must work without a question{agent}"),
     (r"(?:Your|[Uu]ser) (?:account|password) has expired|account is (?:locked|disabled|currently not available)", "auth",

@@ -49,6 +49,10 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
                  for one in views.pilots(db, site=view.name, ended=ENDED) if one.ended is not None and one.reason]  # fmt: skip
     if view.paused is not None:
         return Answer(about, "draining" if view.draining else "paused", view.paused, tuple(evidence), resume)
+    if view.login is not None:
+        mend = f"icp login {shlex.quote(view.name)}"
+        return Answer(about, "needs login", f"it lets nobody in without a person since {output.clock(view.login)}; what runs there goes on",
+                      (view.reason or "", *evidence), mend)  # fmt: skip
     if not view.reachable:
         return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}", (view.reason or "", *evidence))
     configured = config.sites.get(view.name)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from icp.config import Config
+    from icp.engine.messenger import Messenger
     from icp.engine.tick import Ticked
     from icp.ledger.db import Ledger
 
-__all__ = ["run", "run_until_done"]
+__all__ = ["refusals", "run", "run_until_done"]
 
 
 def run(
     once: Annotated[bool, typer.Option("--once", help="One pass, silent when all is well: for cron.")] = False,
     until_done: Annotated[bool, typer.Option("--until-done", help="End when no dataset has anything left to do.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but troubles.")] = False,
-) -> None:
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="FILE", help="With --once: write into this file, which stays small. Only what keeps it from working is printed, once.",
+                     show_default=False),
+    ] = None,
+) -> None:  # fmt: skip
     """Run the engine: plan, send cards and pilots, bring facts and files home.
 
     It can be stopped at any moment, however hard, and started again. Two at once do no harm: the second one leaves.
@@ -31,49 +38,80 @@ def run(
 
       icp run --until-done
 
-      */5 * * * * icp run --once
+      icp cron install
     """
     from icp import config as configuration
-    from icp.engine.loop import engine_lock, run_once
+    from icp.engine.loop import engine_lock
     from icp.engine.loop import run as loop
-    from icp.errors import Refused, Unreachable
+    from icp.engine.messenger import Messenger
+    from icp.errors import BadInput
     from icp.ledger import datasets
     from icp.ledger.db import open_ledger
 
+    if log is not None:
+        if not once:
+            raise BadInput("--log is for ticks that nobody watches", "add --once")
+        from icp.commands.unwatched import tick
+
+        tick(log)
+        return
     config = configuration.load()
     ledger = open_ledger(config.ledger)
     if once:
-        try:
-            with engine_lock(config):
-                ticked = run_once(ledger, config)
-        except Refused as refused:
-            if not refused.message.startswith("another engine runs already"):
-                raise
-            return
-        _refusals(ticked)
-        if ticked.troubles:
-            raise Unreachable("; ".join(f"site {site} does not answer: {why}" for site, why in ticked.troubles.items()), "the next tick tries again")
+        _once(ledger, config)
         return
-    with engine_lock(config):
-        report = _Report(ledger, quiet)
-        report.begin()
-        loop(ledger, config, until=(lambda one: not datasets.something_to_do(one.db)) if until_done else None, seen=report)
+    messenger = Messenger(ledger, config.notify)
+    try:
+        with engine_lock(config):
+            report = _Report(ledger, quiet)
+            report.begin()
+            loop(ledger, config, until=(lambda one: not datasets.something_to_do(one.db)) if until_done else None, seen=report, messenger=messenger)
+        ledger.term = None  # it is no engine any more
+        for text in messenger.wait():
+            typer.secho(f"{_clock()} {text}", fg="yellow", err=True)
+    finally:
+        messenger.leave()
+
+
+def _once(ledger: Ledger, config: Config) -> None:
+    from icp.engine.loop import engine_lock, run_once
+    from icp.engine.messenger import Messenger
+    from icp.errors import Refused, Unreachable
+
+    try:
+        with engine_lock(config):
+            ticked = run_once(ledger, config)
+    except Refused as refused:
+        if not refused.message.startswith("another engine runs already"):
+            raise
+        return
+    ledger.term = None  # it is no engine any more
+    for text in Messenger(ledger, config.notify).wait():
+        typer.secho(text, fg="yellow", err=True)
+    refusals(ticked)
+    if ticked.troubles:
+        raise Unreachable("; ".join(f"site {site} does not answer: {why}" for site, why in ticked.troubles.items()), "the next tick tries again")
 
 
 def run_until_done(ledger: Ledger, config: Config, dataset: int, *, quiet: bool = False) -> None:
     """The loop until one dataset is done, with the dashboard on a terminal; the caller holds the engine's lock."""
     from icp.engine.loop import run as loop
+    from icp.engine.messenger import Messenger
     from icp.ledger import datasets
 
     report = _Report(ledger, quiet, dataset)
-    if quiet or not sys.stdout.isatty():
-        loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=report)
-    else:
-        _beside_dashboard(ledger, config, dataset)
+    messenger = Messenger(ledger, config.notify)
+    try:
+        if quiet or not sys.stdout.isatty():
+            loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=report, messenger=messenger)
+        else:
+            _beside_dashboard(ledger, config, dataset, messenger)
+    finally:
+        messenger.leave()
     report.end()
 
 
-def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
+def _beside_dashboard(ledger: Ledger, config: Config, dataset: int, messenger: Messenger) -> None:
     """The loop in a thread of its own, the dashboard in this one, so that Ctrl-C reaches the dashboard and ends both."""
     import threading
 
@@ -87,7 +125,9 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
 
     def engine() -> None:
         try:
-            loop(ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=lambda ticked: _refusals(ticked, whole=False))
+            loop(
+                ledger, config, until=lambda one: datasets.at_rest(one.db, dataset), seen=lambda ticked: refusals(ticked, whole=False), messenger=messenger
+            )
         except BaseException as error:  # noqa: BLE001 -- carried to the thread that can show it
             trouble.append(error)
 
@@ -101,7 +141,7 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int) -> None:
         raise trouble[0]
 
 
-def _refusals(ticked: Ticked, *, whole: bool = True) -> None:
+def refusals(ticked: Ticked, *, whole: bool = True) -> None:
     """Refused for a site that refuses; ``whole`` False: only where no other site is left to work with."""
     from icp.errors import Refused
 
@@ -129,7 +169,7 @@ class _Report:
             typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
 
     def __call__(self, ticked: Ticked) -> None:
-        _refusals(ticked, whole=False)
+        refusals(ticked, whole=False)
         refused = {site: f"it refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
         for site, why in {**ticked.troubles, **refused}.items():
             if self.troubles.get(site) != why:
@@ -139,6 +179,8 @@ class _Report:
                 typer.echo(f"{_clock()} site {site} answers again", err=True)
                 del self.troubles[site]
         self.troubles |= {**ticked.troubles, **refused}
+        for untold in ticked.untold:
+            typer.secho(f"{_clock()} {untold}", fg="yellow", err=True)
         text = self._counts()
         if not self.quiet and text != self.last:
             typer.echo(f"{_clock()} {text}")

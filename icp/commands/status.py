@@ -105,6 +105,11 @@ def engine_line(engine: EngineView, needed: bool, now: float) -> str:
     age = now - engine.last_tick
     if engine.pid is None:
         return paint(f"no engine (last tick {output.ago(engine.last_tick, now)}): icp run", "red" if needed else "")
+    if engine.by is not None:
+        host = clean(engine.host or "?")
+        if age < STALE:
+            return f"engine: last tick {output.ago(engine.last_tick, now)} ({engine.by} on {host})"
+        return paint(f"no tick for {output.duration(age)} ({engine.by} on {host}): icp cron show", "red" if needed else "")
     where = f"pid {engine.pid} on {clean(engine.host or '?')}"
     here = engine.host == os.uname().nodename
     alive = pid_lives(engine.pid) if here else age < STALE
@@ -169,7 +174,9 @@ def site_line(site: SiteView) -> str:
     said = f"site {clean(site.name)}: {'batch jobs' if site.direct else 'pilots'} {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
     if site.queued:
         said += f"; {output.number(site.queued)} queued there"
-    if not site.reachable:
+    if site.login is not None:
+        said += "; " + paint(f"needs login since {output.clock(site.login)}", "red") + f": `icp login {clean(site.name)}`"
+    elif not site.reachable:
         since = f"does not answer since {output.clock(site.unreachable_since)}"
         said += "; " + paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red")
     elif site.answered is None:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from icp.config.file import add_table, remove_table, set_value, table_text, values
-from icp.config.keys import KEYS, NAME, Key, explain, find_key
+from icp.config.keys import EVENTS, KEYS, NAME, Key, explain, find_key
 from icp.errors import BadInput
 from icp.model.plan import PilotSpec, Policy
 from icp.places import Places, check_host, places
 
 __all__ = [
-    "KEYS", "NAME", "CacheSpec", "Config", "Key", "Places", "Site", "Ssh", "add_table", "explain", "find_key", "load", "places", "remove_table", "set_value",
-    "table_text", "values",
+    "KEYS", "NAME", "CacheSpec", "Config", "Key", "Notify", "Places", "Site", "Ssh", "add_table", "explain", "find_key", "load", "places", "remove_table",
+    "set_value", "table_text", "values",
 ]  # fmt: skip
 
 WALLTIME = 7200
@@ -79,6 +79,15 @@ class Ssh:
 
 
 @dataclass(frozen=True, slots=True)
+class Notify:
+    """How a person is told of events; ``timeout`` in seconds."""
+
+    command: str | None = None
+    events: tuple[str, ...] = EVENTS
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     places: Places
     ledger: Path
@@ -87,6 +96,7 @@ class Config:
     pause_local: float
     pause: float
     ssh: Ssh = Ssh()
+    notify: Notify = Notify()
 
 
 def load(environ: Mapping[str, str] | None = None) -> Config:
@@ -108,6 +118,7 @@ def load(environ: Mapping[str, str] | None = None) -> Config:
         pause_local=float(said.get("run.pause_local", 1.0)),
         pause=float(said.get("run.pause", 30.0)),
         ssh=Ssh(ssh.get("config"), max(1, round(ssh.get("connect_timeout", 15))), max(1, int(ssh.get("persist", 600)))),
+        notify=Notify(**_table(said, "notify.")),
     )
 
 

@@ -18,6 +18,9 @@ __all__ = ["KEYS", "NAME", "Key", "checked", "explain", "find_key", "nearest"]
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 MODES = ("pilots", "direct")
+EVENTS = ("complete", "stop-loss", "paused", "login", "no-tick")
+"""What a person can be told of: a dataset is complete, or suspended by its stop-loss; the engine paused a site; a site needs a person's login;
+nobody ticked for an hour."""
 SCHEDULERS = ("none", "slurm", "sge", "condor", "pbs", "torque", "lsf")
 # batch systems and Parsl quote nothing: variables of the site's own are all that may be expanded
 _PLACE = re.compile(r"(?:~|[/$][\w./${}+@:,=-]*)\Z|~/[\w./+@:,=-]*\Z")
@@ -31,7 +34,7 @@ class Key:
     kind: str
     """``text``, ``path``, ``number``, ``count``, ``bool``, ``size`` (bytes or "2 GB"), ``time`` (seconds or "2 h"), ``any``, ``times``,
     ``texts``, ``command`` (a command line), ``ways``, ``repositories``, ``shipments``, ``sha256``, ``host``, ``scheduler``, ``mode``, ``place`` (an
-    absolute path at the site)"""
+    absolute path at the site), ``events``"""
     default: Any
     doc: str
 
@@ -78,6 +81,9 @@ KEYS: tuple[Key, ...] = (
     Key("ssh.config", "path", None, "an ssh_config to use instead of ~/.ssh/config"),
     Key("ssh.connect_timeout", "number", 15.0, "seconds that a host has to accept a connection"),
     Key("ssh.persist", "time", 600.0, "seconds that the shared connection to a host stays open without work"),
+    Key("notify.command", "text", None, "a command of sh that tells you of an event; it gets that as JSON on stdin, once (docs/unattended.md)"),
+    Key("notify.events", "events", EVENTS, f"the events that it is called for, of {', '.join(EVENTS)}"),
+    Key("notify.timeout", "time", 30.0, "seconds after which it is ended"),
     Key("site.*.host", "host", None, "what you type after `ssh`: an alias of ~/.ssh/config, or user@host (default: this machine)"),
     Key("site.*.scheduler", "scheduler", "none", f"the batch system there: {', '.join(SCHEDULERS)}, or a plug-in's; none: pilots run on the host itself"),
     Key("site.*.mode", "mode", "pilots", "pilots, or direct where the centre forbids them: each batch job runs one card and leaves (docs/sites.md)"),
@@ -188,6 +194,8 @@ def checked(kind: str, value: Any) -> Any:
         return value
     if kind == "texts" and isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
+    if kind == "events" and isinstance(value, list) and set(value) <= set(EVENTS):
+        return tuple(value)
     if kind == "host" and isinstance(value, str) and HOST.match(value):
         return value
     if kind == "command" and isinstance(value, str):
@@ -205,7 +213,8 @@ def checked(kind: str, value: Any) -> Any:
     expected = {"sha256": "64 hexadecimal digits", "ways": f"a list of some of {', '.join(WAYS)}",
                 "repositories": 'a list of "REPOSITORY:url=URL1;URL2,pubkey=/path/at/the/site"',
                 "shipments": 'a list of "MACHINE URL SHA256", where MACHINE is what `uname -m` says',
-                "texts": "a list of texts", "host": "what you would type after `ssh`: an alias, or user@host",
+                "texts": "a list of texts", "events": f"a list of some of {', '.join(EVENTS)}",
+                "host": "what you would type after `ssh`: an alias, or user@host",
                 "scheduler": f"one of {', '.join(SCHEDULERS)}",
                 "mode": f"one of {', '.join(MODES)}", "place": "an absolute path without blanks, quotes or characters of the shell",
                 "text": "text", "path": "a path as text", "number": "a number", "count": "a whole number", "bool": "true or false",

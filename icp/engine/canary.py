@@ -55,6 +55,13 @@ class Step:
     ok: bool | None = True
 
 
+HAS = {
+    "namespaces": "user namespaces can be made", "fuse": "/dev/fuse can be opened", "containers": "containers can be run",
+    "egress": "hosts outside are reached",
+}  # fmt: skip
+"""What is said of a node that has it."""
+
+
 class Stopped(Exception):
     """The check is over: something is not as pilots need it. ``args``: sentence, what mends it."""
 
@@ -246,6 +253,8 @@ class Check:
             self._say("software", f"{way}: {lacks}" if lacks else f"{way}: can be tried there", None if lacks else True)
         if found.get("why"):
             self._say("software", f"ways to it could not be looked for: {found['why']}", None)
+        for name, why in (found.get("has") or {}).items():
+            self._say(str(name), str(why) or HAS.get(name, "there"), None if why else True)
 
     def _watcher(self, seen: Mapping[str, Any]) -> None:
         """What became of the process at the login node. Where it ended, this conversation takes its part."""

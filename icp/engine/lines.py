@@ -89,6 +89,11 @@ class Lines:
             self._transports[key] = transport(self.config, site)
         return self._transports[key]
 
+    def needs_login(self, site: Site) -> bool:
+        """Whether the site's host lets only a person in."""
+        way = self._transports.get(f"host {site.host}")
+        return isinstance(way, OpenSSH) and way.needs_login
+
     def close(self) -> None:
         """Hang up: conversations that are under way are cut, and no process of ours stays. What they order is ordered again."""
         for one in self._transports.values():

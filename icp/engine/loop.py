@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from icp.config import Config
+from icp.engine.messenger import Messenger
 from icp.engine.tick import Engine, Ticked
 from icp.errors import Refused
 from icp.ledger import cached, datasets, pilots
@@ -61,14 +62,14 @@ def _holder(config: Config) -> str:
         return ""
 
 
-def _engine(ledger: Ledger, config: Config) -> Engine:
-    ledger.take_lease(time.time())
+def _engine(ledger: Ledger, config: Config, by: str | None = None) -> Engine:
+    ledger.take_lease(time.time(), by)
     return Engine(ledger, config)
 
 
-def run_once(ledger: Ledger, config: Config) -> Ticked:
-    """One pass: what cron calls. The caller holds the lock."""
-    engine = _engine(ledger, config)
+def run_once(ledger: Ledger, config: Config, by: str | None = None) -> Ticked:
+    """One pass; ``by``: what calls again in some minutes, if that is no person. The caller holds the lock."""
+    engine = _engine(ledger, config, by)
     try:
         ticked = engine.tick()
         end = time.monotonic() + TRANSFER
@@ -86,23 +87,30 @@ def run(
     *,
     until: Callable[[Ledger], bool] | None = None,
     seen: Callable[[Ticked], None] | None = None,
+    messenger: Messenger | None = None,
 ) -> None:
-    """Tick until ``until`` says so (never without it). The caller holds the lock and handles Ctrl-C."""
+    """Tick until ``until`` says so (never without it); after each tick ``messenger`` tells. The caller holds the lock and handles Ctrl-C."""
     engine = _engine(ledger, config)
+
+    def after(ticked: Ticked) -> None:
+        if messenger is not None:
+            ticked.untold += messenger.tell()
+        if seen is not None:
+            seen(ticked)
+
     try:
-        _loop(engine, ledger, config, until, seen)
+        _loop(engine, ledger, config, until, after)
     finally:
         engine.close()
 
 
 def _loop(
-    engine: Engine, ledger: Ledger, config: Config, until: Callable[[Ledger], bool] | None, seen: Callable[[Ticked], None] | None
+    engine: Engine, ledger: Ledger, config: Config, until: Callable[[Ledger], bool] | None, seen: Callable[[Ticked], None]
 ) -> None:
     while True:
         begin = time.monotonic()
         ticked = engine.tick(PATIENCE)
-        if seen is not None:
-            seen(ticked)
+        seen(ticked)
         if until is not None and until(ledger):
             if cached.left(ledger.db) or pilots.waiting(ledger.db):
                 engine.hurry()

@@ -20,7 +20,7 @@ from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.ledger import cached, cards, files, pilots, sites, upkeep
+from icp.ledger import cached, cards, files, notices, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -60,6 +60,8 @@ class Ticked:
     """site -> why it could not be talked to"""
     refused: dict[str, str] = field(default_factory=dict)
     """site -> why its spool refuses this ledger"""
+    untold: list[str] = field(default_factory=list)
+    """Events of which the person could not be told, and why."""
     alone: bool = False
     """No site but those that refuse: there is nothing that this engine could do."""
 
@@ -169,6 +171,7 @@ class Engine:
     def _prepare(self, now: float) -> None:
         """What does not need a plan: groups counted, final tasks made, needs rendered anew, sums corrected."""
         with self.ledger.write() as db:
+            notices.silence(db, now)
             self.ledger.set_meta("last_tick", now)
             for dataset in upkeep.ungrouped(db):
                 self.dealer(self.fold(now), now).groups(dataset, GROUPS_AT_ONCE)
@@ -247,7 +250,7 @@ class Engine:
         if isinstance(answer, Unknown):
             result.troubles[site.config.name] = answer.why
             with self.ledger.write() as db:
-                sites.unreachable(db, site.id, answer.why, now)
+                sites.unreachable(db, site.id, answer.why, now, login=self.lines.needs_login(site.config))
             return False
         if answer.refused is not None:
             (result.troubles if answer.refused in PASSING else result.refused)[site.config.name] = answer.refused

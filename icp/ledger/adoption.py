@@ -20,7 +20,7 @@ __all__ = ["forget_unseen", "order_away", "raise_epoch", "remake"]
 
 def raise_epoch(db: sqlite3.Connection, site: int) -> tuple[int, int]:
     """The next epoch of a site's spool: orders that were not answered are forgotten, all journals will be read anew. (serial, epoch)"""
-    db.execute("UPDATE site SET epoch = epoch + 1, unreachable = NULL, reason = NULL WHERE id = ?", (site,))
+    db.execute("UPDATE site SET epoch = epoch + 1, unreachable = NULL, login = NULL, reason = NULL WHERE id = ?", (site,))
     db.execute("DELETE FROM outbox WHERE site = ?", (site,))
     db.execute("DELETE FROM cached WHERE site = ?", (site,))
     db.execute("UPDATE stream SET segment = 0, offset = 0, seq = 0 WHERE agent IN (SELECT id FROM agent WHERE site = ?)", (site,))

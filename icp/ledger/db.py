@@ -18,7 +18,7 @@ from typing import Any
 from icp import states
 from icp.errors import BadInput, NotFound, Refused
 
-__all__ = ["VERSION", "Ledger", "backup", "file_system", "is_network", "open_ledger"]
+__all__ = ["VERSION", "Ledger", "backup", "file_system", "is_network", "open_ledger", "sqlite_version"]
 
 VERSION = 2
 _HERE = Path(__file__).parent
@@ -87,13 +87,13 @@ class Ledger:
         finally:
             self.db.execute("ROLLBACK")
 
-    def take_lease(self, now: float) -> int:
-        """Become the engine of this ledger (the caller holds the lock file): earlier engines can write no more."""
+    def take_lease(self, now: float, by: str | None = None) -> int:
+        """Become the engine of this ledger (the caller holds the lock file): earlier engines can write no more. ``by``: what started it, if no person."""
         self.term = None
         with self.write() as db:
             term = int(self.meta("term", 0)) + 1
             self.set_meta("term", term)
-            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "by": by}
             self.set_meta("engine", json.dumps(holder))
             del db
         self.term = term
@@ -139,6 +139,12 @@ def file_system(path: Path) -> str:
         return kind
     except OSError:
         return ""
+
+
+def sqlite_version() -> tuple[int, int, int]:
+    """Of the library that this Python has."""
+    major, minor, patch = sqlite3.sqlite_version_info[:3]
+    return major, minor, patch
 
 
 def is_network(path: Path) -> bool:

@@ -99,7 +99,8 @@ class Ingest:
             gap = min(max(0.0, float(remote) - float(row[2])), self.policy.gap)
         self.observed += gap
         self.db.execute(
-            "UPDATE site SET host = ?, boot = ?, remote = ?, observed = ?, answered = ?, unreachable = NULL, failures = 0, reason = NULL WHERE id = ?",
+            "UPDATE site SET host = ?, boot = ?, remote = ?, observed = ?, answered = ?, unreachable = NULL, login = NULL, failures = 0, reason = NULL "
+            "WHERE id = ?",
             (host, boot, remote, self.observed, self.now, self.site),
         )
         sites.silence(self.db, self.site, gap, self.policy)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icp.ledger.sites import agent_event, pause
+from icp.ledger.sites import agent_event, stop
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear
 from icp.model.plan import PilotSpec
 from icp.states import PILOT, Agent, Attempt, Pilot
@@ -109,7 +109,7 @@ def receipt(db: sqlite3.Connection, site: int, key: str, meaning: Submitted | No
         if meaning.again:
             _young(db, site, now, why)
         else:
-            pause(db, site, f"no pilot can be submitted: {why}")
+            stop(db, site, f"no pilot can be submitted: {why}")
     else:
         db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (meaning.why, row[0]))
 
@@ -121,7 +121,7 @@ def _young(db: sqlite3.Connection, site: int, now: float, why: str, most: int = 
     )
     young, paused = db.execute("SELECT young, paused FROM site WHERE id = ?", (site,)).fetchone()
     if young >= most and paused is None:
-        pause(db, site, f"its last {young} pilots ended before an agent started: {why}")
+        stop(db, site, f"its last {young} pilots ended before an agent started: {why}")
 
 
 def settle_pilots(
@@ -221,7 +221,7 @@ def _give_up(db: sqlite3.Connection, site: int, pilot: int, known: Known, observ
     why = f"its pilots would wait for ever ({known.reason}): {known.never.replace('site.NAME', f'site.{name}')}"
     db.execute("UPDATE pilot SET stopping = 1, reason = ? WHERE id = ? AND stopping = 0", (why, pilot))
     if paused is None:
-        pause(db, site, why)
+        stop(db, site, why)
 
 
 def _strangers(db: sqlite3.Connection, site: int, batch: Mapping[str, Known], now: float) -> None:
@@ -482,7 +482,7 @@ def not_ended(db: sqlite3.Connection, site: int, key: str) -> None:
 
 def refuse(db: sqlite3.Connection, site: int, reason: str) -> None:
     """No pilot can be rendered for this site: a person must mend its configuration."""
-    pause(db, site, f"no pilot can be submitted: {reason}")
+    stop(db, site, f"no pilot can be submitted: {reason}")
 
 
 def over(db: sqlite3.Connection, site: int, before: float, limit: int = 500) -> list[str]:

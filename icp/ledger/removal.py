@@ -86,7 +86,7 @@ def forget(ledger: Ledger, site: int, name: str, now: float, *, kept: bool) -> N
     db = ledger.db
     db.execute(
         "UPDATE site SET gone = ?, paused = 'it was removed', draining = 0, "
-        "young = 0, hold = 0, unreachable = NULL, failures = 0, reason = NULL WHERE id = ?",
+        "young = 0, hold = 0, unreachable = NULL, login = NULL, failures = 0, reason = NULL WHERE id = ?",
         (now, site),
     )
     if not kept:

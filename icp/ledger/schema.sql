@@ -22,7 +22,8 @@ CREATE TABLE site (
   draining INTEGER NOT NULL DEFAULT 0,       -- its pilots were told to end
   logs INTEGER NOT NULL DEFAULT 0,           -- logs of cards up to this one were removed there
   gone REAL,                                  -- since when it is no site any more: the row stays for what was done there
-  vain INTEGER NOT NULL DEFAULT 0            -- agents in a row that left without having found a card, though some wait there
+  vain INTEGER NOT NULL DEFAULT 0,           -- agents in a row that left without having found a card, though some wait there
+  login REAL                                 -- since when it lets only a person in (`icp login`)
 );
 
 CREATE TABLE dataset (
@@ -335,3 +336,14 @@ CREATE TABLE transferred (
   bytes INTEGER NOT NULL, ms INTEGER NOT NULL, sha256 BLOB NOT NULL,
   PRIMARY KEY (attempt, idx)
 ) WITHOUT ROWID;
+-- What a person wants to be told (docs/unattended.md).
+CREATE TABLE notice (
+  id INTEGER PRIMARY KEY,
+  event TEXT NOT NULL,                       -- one of icp.config.keys.EVENTS
+  dataset INTEGER, site INTEGER,
+  at REAL NOT NULL,                          -- the tick in which it happened
+  text TEXT NOT NULL,                        -- one sentence
+  state TEXT NOT NULL DEFAULT 'new',         -- new, begun (handed to the command; nobody knows how that ended), told, failed, unasked
+  told REAL, said TEXT
+);
+CREATE INDEX notice_new ON notice (id) WHERE state = 'new';

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
+from icp.ledger import notices
 from icp.ledger.db import Ledger
 from icp.ledger.facts import text
 from icp.model.plan import Policy
@@ -33,6 +34,7 @@ __all__ = [
     "sought",
     "standing",
     "started",
+    "stop",
     "unreachable",
 ]
 
@@ -205,8 +207,13 @@ def sought(db: sqlite3.Connection, attempt: int) -> int:
     return int(db.execute("SELECT sought FROM attempt WHERE id = ?", (attempt,)).fetchone()[0])
 
 
-def unreachable(db: sqlite3.Connection, site: int, why: str, now: float) -> None:
-    """A site did not answer: nothing else changes, nothing ages."""
+def unreachable(db: sqlite3.Connection, site: int, why: str, now: float, *, login: bool = False) -> None:
+    """A site did not answer: nothing else changes, nothing ages. ``login``: it lets only a person in."""
+    name, known = db.execute("SELECT name, login FROM site WHERE id = ?", (site,)).fetchone()
+    if login and known is None:
+        notices.add(db, "login", f"site {name} needs a login: `icp login {name}`", site=site, at=now)
+        # until it answers: one event, whatever else fails meanwhile
+        db.execute("UPDATE site SET login = ? WHERE id = ?", (now, site))
     db.execute(
         "UPDATE site SET tried = ?, unreachable = coalesce(unreachable, ?), failures = failures + 1, reason = ? WHERE id = ?", (now, now, why, site)
     )
@@ -278,6 +285,14 @@ def pause(db: sqlite3.Connection, site: int, reason: str, *, drain: bool = False
     if drain:
         db.execute("UPDATE attempt SET stop = 1 WHERE site = ? AND live = 1 AND state = ? AND stop = 0", (site, int(Attempt.QUEUED)))
         db.execute("UPDATE pilot SET stopping = 1 WHERE site = ? AND live = 1 AND stopping = 0", (site,))
+
+
+def stop(db: sqlite3.Connection, site: int, why: str) -> None:
+    """The engine pauses a site: somebody has to look at it."""
+    name, paused = db.execute("SELECT name, paused FROM site WHERE id = ?", (site,)).fetchone()
+    pause(db, site, why)
+    if paused is None:
+        notices.add(db, "paused", f"site {name} is paused: {why}; then `icp site resume {name}`", site=site)
 
 
 def resume(db: sqlite3.Connection, site: int) -> None:

@@ -32,7 +32,7 @@ def median_seconds(db: sqlite3.Connection, task_defs: Iterable[int]) -> dict[int
 def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: bool = False) -> SiteView | None:
     """One site with its live agents and pilots; None while the ledger has never met it."""
     name, attributes, spec = config
-    row = db.execute("SELECT id, zone, unreachable, hold, paused, observed, remote, answered FROM site WHERE name = ?", (name,)).fetchone()
+    row = db.execute("SELECT id, zone, unreachable, hold, paused, observed, remote, answered, login FROM site WHERE name = ?", (name,)).fetchone()
     if row is None:
         return None
     site, observed = int(row[0]), float(row[5])
@@ -62,7 +62,8 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
     recent = db.execute("SELECT count(*) FROM pilot INDEXED BY pilot_made WHERE site = ? AND made > ?", (site, now - 3600)).fetchone()[0]
     return SiteView(
         id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
-        reachable=row[2] is None, paused=row[4], hold=float(row[3]), busy=busy, recent=int(recent), node=None if last is None else _agent(last, remote),
+        reachable=row[2] is None, login=row[8] is not None,
+        paused=row[4], hold=float(row[3]), busy=busy, recent=int(recent), node=None if last is None else _agent(last, remote),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 import sqlite3
 
+from icp.ledger import notices
 from icp.ledger.definitions import Definitions
 from icp.states import DATASET, Dataset, Task
 
@@ -55,10 +56,10 @@ class StopLoss:
             state, bar = self.db.execute("SELECT state, stop_loss FROM dataset WHERE id = ?", (dataset,)).fetchone()
             if bar and n >= bar and DATASET.knows(Dataset(state), "stop_loss"):
                 name = self.definitions.task_def(task_def).name
-                self.db.execute(
-                    "UPDATE dataset SET state = ?, reason = ? WHERE id = ?",
-                    (int(Dataset.SUSPENDED), f"stop-loss: the last {n} errors of task {name} are the same and none was ok since", dataset),
-                )
+                why = f"stop-loss: the last {n} errors of task {name} are the same and none was ok since"
+                self.db.execute("UPDATE dataset SET state = ?, reason = ? WHERE id = ?", (int(Dataset.SUSPENDED), why, dataset))
+                called = self.db.execute("SELECT name FROM dataset WHERE id = ?", (dataset,)).fetchone()[0]
+                notices.add(self.db, "stop-loss", f"dataset {called} is suspended by {why}; `icp why {called}`", dataset=dataset)
                 self.db.execute(
                     "UPDATE attempt SET stop = 1 WHERE live = 1 AND state = 0 AND stop = 0 AND task IN "
                     "(SELECT id FROM task WHERE dataset = ? AND live = 1 AND state = ?)",

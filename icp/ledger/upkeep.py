@@ -6,6 +6,7 @@ import json
 import math
 import sqlite3
 
+from icp.ledger import notices
 from icp.ledger.definitions import Definitions
 from icp.states import DATASET, Dataset, Task
 
@@ -49,6 +50,8 @@ def complete(db: sqlite3.Connection, definitions: Definitions, now: float) -> li
         if tally.get(int(Task.OK), 0) + tally.get(int(Task.CANCELLED), 0) == expected:
             after = DATASET.step(Dataset(state), "finished")
             db.execute("UPDATE dataset SET state = ?, finished = ? WHERE id = ?", (int(after), now, dataset))
+            name, directory = db.execute("SELECT name, outputs FROM dataset WHERE id = ?", (dataset,)).fetchone()
+            notices.add(db, "complete", f"dataset {name} is complete; outputs are in {directory}", dataset=dataset, at=now)
             done.append(dataset)
     return done
 

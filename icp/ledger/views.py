@@ -85,6 +85,8 @@ class SiteView:
     """No pilot is submitted before this moment."""
     direct: bool = False
     """Its pilots are batch jobs that are there for one card each."""
+    login: float | None = None
+    """Since when it lets only a person in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,8 @@ class EngineView:
     pid: int | None
     host: str | None
     last_tick: float | None
+    by: str | None = None
+    """``cron``: what calls it every few minutes; None: a person started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +255,8 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
             sums[1] += n
             sums[2] += n * (max(1, int(json.loads(body)["cpus"])) if body else 1)
     views = []
-    for number, name, since, reason, answered, strange, paused, draining, hold in db.execute(
-        "SELECT id, name, unreachable, reason, answered, strange, paused, draining, hold FROM site WHERE gone IS NULL ORDER BY name"
+    for number, name, since, reason, answered, strange, paused, draining, hold, login in db.execute(
+        "SELECT id, name, unreachable, reason, answered, strange, paused, draining, hold, login FROM site WHERE gone IS NULL ORDER BY name"
     ).fetchall():
         pilots = {
             Pilot(state).name.lower(): n
@@ -269,6 +273,7 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
         views.append(SiteView(
             name, since is None, since, reason, answered, pilots, slots, min(slots, cpus), processing, queued, strange, waits, paused, bool(draining), hold,
             bool(db.execute("SELECT coalesce((SELECT card IS NOT NULL FROM pilot WHERE site = ? ORDER BY id DESC LIMIT 1), 0)", (number,)).fetchone()[0]),
+            login,
         ))  # fmt: skip
     return views
 
@@ -303,7 +308,7 @@ def engine(db: sqlite3.Connection) -> EngineView:
     """What the engine writes at each tick."""
     said = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('engine', 'last_tick')").fetchall())
     holder = json.loads(said.get("engine") or "{}")
-    return EngineView(holder.get("pid"), holder.get("host"), said.get("last_tick"))
+    return EngineView(holder.get("pid"), holder.get("host"), said.get("last_tick"), holder.get("by"))
 
 
 def last_errors(db: sqlite3.Connection, numbers: Iterable[int], limit: int = 3) -> list[ErrorView]:

@@ -135,6 +135,8 @@ class SiteView:
     agents: tuple[AgentView, ...] = ()
     pilots: tuple[PilotView, ...] = ()
     reachable: bool = True
+    login: bool = False
+    """It is not reachable as it lets only a person in."""
     paused: str | None = None
     hold: float = 0.0
     """No pilot is submitted before this moment."""

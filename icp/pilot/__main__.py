@@ -1,4 +1,4 @@
-"""The pilot's command line: exchange, send, receive, run, submit, alone, launch, ps, kill, probe, canary, clear (hides which
+"""The pilot's command line: exchange, send, receive, run, submit, alone, launch, ps, kill, probe, checkup, canary, clear (hides which
 room does what).
 """
 
@@ -16,6 +16,7 @@ usage: pilot.pyz exchange --root SPOOL [--root SPOOL ...] [--ledger UUID]
        pilot.pyz ps ROOT
        pilot.pyz kill DIR [--now]
        pilot.pyz probe [--root SPOOL]
+       pilot.pyz checkup [--root DIR] [--scratch DIR] [--software JSON]
        pilot.pyz canary watch|meet|work|carried|look --spool SPOOL [--pilot ID] [--node-index N] [--seconds N] [--software JSON]
        pilot.pyz clear --root DIR --ledger UUID [--dry-run] [--check]
 """
@@ -104,6 +105,15 @@ def _main(words: "list[str]") -> int:
         from . import offer
 
         return offer.probe(given.get("--root"))
+    if command == "checkup":
+        given, rest = options(words[1:], ("--root", "--scratch", "--software"))
+        if rest:
+            raise Usage("checkup takes options alone")
+        import json
+
+        from . import checkup
+
+        return checkup.main(given.get("--root"), given.get("--scratch"), json.loads(given.get("--software", "{}")))
     if command == "canary":
         return _canary(words[1:])
     if command == "clear":

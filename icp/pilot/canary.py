@@ -107,11 +107,12 @@ def carried(root: str, software: "dict[str, Any] | None" = None) -> int:
 
 
 def _survey(software: "dict[str, Any] | None") -> "dict[str, Any]":
-    """Which ways to software this node has."""
+    """Which ways to software this node has, and what else work may want of it."""
+    from .checkup import has
     from .software import survey
 
     try:
-        return survey(software or {})
+        return dict(survey(software or {}), has=has())
     except OSError as error:
         return {"platform": "?", "ways": [], "why": str(error)}
 

@@ -50,6 +50,8 @@ def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:
     where = f"site {site.name}"
     if site.paused is not None:
         return Reason(f"{where} is paused: {site.paused}", f"icp site resume {site.name}")
+    if not site.reachable and site.login:
+        return Reason(f"{where} needs a person's login", f"icp login {site.name}")
     if not site.reachable:
         return Reason(f"{where} does not answer")
     if not fold_attributes(need.any, site_attributes(site)):

@@ -20,6 +20,7 @@ def site(**more):
     [
         ({"paused": "work on the roof"}, Need(), "paused: work on the roof"),
         ({"reachable": False}, Need(), "does not answer"),
+        ({"reachable": False, "login": True}, Need(), "needs a person's login"),
         (
             {"attributes": {"os": "el7"}},
             Need(any=((("os", "==", "el9"),),)),

@@ -26,7 +26,7 @@ def sockets() -> Iterator[Path]:
 
 
 SAID = [
-    ("alice@10.0.0.1: Permission denied (publickey,password).", "auth", "refuses the login"),
+    ("alice@10.0.0.1: Permission denied (publickey,password).", "login", "refuses the login"),
     ("Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures", "auth", "too many keys"),
     ("@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@\nHost key verification failed.", "hostkey", "is not the one in known_hosts"),
     ("No ED25519 host key is known for nsa and you have requested strict checking.\nHost key verification failed.", "hostkey", "is not in known_hosts"),

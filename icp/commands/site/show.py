@@ -72,6 +72,8 @@ def _state(view: Any) -> str:
         return "not asked yet"
     if view.paused is not None:
         return "draining" if view.draining else "paused"
+    if view.login is not None:
+        return "needs login"
     if not view.reachable:
         return "does not answer"
     return "well" if view.answered is not None else "not asked yet"
@@ -136,7 +138,10 @@ def _story(story: SiteStory | None, name: str) -> None:
     if view.paused is not None:
         output.say(paint(f"{'draining' if view.draining else 'paused'}: {clean(view.paused)}; `icp site resume {clean(name)}`", "yellow"))
     login = f" ({clean(story.login)})" if story.login else ""
-    if not view.reachable:
+    if view.login is not None:
+        output.say(paint(f"needs login since {output.clock(view.login)}: `icp login {clean(name)}`; last answer {output.ago(view.answered, now)}", "red"))
+        output.say(f"  {clean(view.reason or '')}")
+    elif not view.reachable:
         why = f": {clean(view.reason)}" if view.reason else ""
         output.say(paint(f"does not answer since {output.clock(view.unreachable_since)}{why}; last answer {output.ago(view.answered, now)}", "red"))
     else:

@@ -83,3 +83,15 @@ CREATE TABLE revision (
 ALTER TABLE attempt ADD COLUMN had INTEGER;
 ALTER TABLE agent ADD COLUMN software TEXT;
 CREATE INDEX agent_site ON agent (site);
+-- What a person wants to be told (docs/unattended.md), and sites that only let a person in.
+ALTER TABLE site ADD COLUMN login REAL;
+CREATE TABLE notice (
+  id INTEGER PRIMARY KEY,
+  event TEXT NOT NULL,                       -- one of icp.config.keys.EVENTS
+  dataset INTEGER, site INTEGER,
+  at REAL NOT NULL,                          -- the tick in which it happened
+  text TEXT NOT NULL,                        -- one sentence
+  state TEXT NOT NULL DEFAULT 'new',         -- new, begun (handed to the command; nobody knows how that ended), told, failed, unasked
+  told REAL, said TEXT
+);
+CREATE INDEX notice_new ON notice (id) WHERE state = 'new';
