@@ -46,9 +46,9 @@ def install(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the environment, and print what would be installed.")] = False,
 ) -> None:
-    """Let ticks go on while nobody is logged in: the same again changes nothing, other options replace what is there.
+    """Let ticks go on while nobody is logged in.
 
-    Each site over ssh is tried as cron will see it, without a key agent.
+    The same again changes nothing, other options replace what is there. Each site over ssh is tried as cron will see it, without a key agent.
 
     Examples:
 
@@ -90,7 +90,9 @@ def install(
 
 @app.command("show")
 def show(as_json: AsJson = False) -> None:
-    """Show what ticks here, how it sees the sites, when it ticked last, the end of its log, and what you were told.
+    """Show what ticks here, and what it did last.
+
+    The last tick, the end of the log, and the events that you were told, or were not.
 
     Example:
 
@@ -127,7 +129,9 @@ def show(as_json: AsJson = False) -> None:
 def remove(
     way: With = None, dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go, and change nothing.")] = False
 ) -> None:  # fmt: skip
-    """Take away what ticks for this home, and nothing else; without --with wherever it is.
+    """Take away what ticks for this home, and nothing else.
+
+    Without --with wherever it is.
 
     Example:
 

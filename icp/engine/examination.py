@@ -9,7 +9,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,21 +62,29 @@ def examine(config: Config, site: Site, known: str | None = None) -> list[Findin
     place = _place(config, site)
     if isinstance(place, Finding):
         return [*said, place]
+    try:
+        seen = look(way, scheduler=None if site.scheduler != "none" else "none", root=str(site.root) if site.root else None)
+    except BadInput as error:
+        seen = Unknown(error.message)
+    named = [(one.name, one.path) for one in seen.disks if one.name not in ("home", "root")] if not isinstance(seen, Unknown) else []
+    scratch = site.scratch or next((path for _, path in named), None)
     words = ["checkup", "--root", str(place.program.parent.parent), "--software", json.dumps(site.software, sort_keys=True)]
-    words += ["--scratch", site.scratch] if site.scratch else []
+    words += ["--scratch", scratch] if scratch else []
     sent = time.time()
     outcome = PilotProgram(way, place, site.env).run(words, _AWAKE)
     back = time.time()
     if isinstance(outcome, Result) and outcome.code == 0:
         told = json.loads(outcome.out)
-        said += _host(site, told, sent, back, known)
+        said += _host(site, told, sent, back, known, _seen(config, site))
     else:
         why = outcome.why if isinstance(outcome, Unknown) else (outcome.err.decode("utf-8", "replace").strip().splitlines() or ["no answer"])[-1]
         said.append(Finding("program", f"the pilot's program does not run there: {why}", f"nothing can run there: `icp site check {site.name}`", ok=False))
-    try:
-        seen = look(way, scheduler=None if site.scheduler != "none" else "none", root=str(site.root) if site.root else None)
-    except BadInput as error:
-        seen = Unknown(error.message)
+    if scratch is None:
+        said.append(Finding("scratch", "none is set, and no variable of the login shell names one", "tasks work in $TMPDIR or /tmp of their node"))
+    elif site.scratch is None:
+        where = ", ".join(f"${name} is {path}" for name, path in named)
+        means = f"tasks work in $TMPDIR or /tmp of their node; if that is small, set site.{site.name}.scratch"
+        said.append(Finding("scratch", f"none is set, and {where}", means, None))
     said += _batch(site, seen)
     return [*said, *_checked(config, site)]
 
@@ -98,33 +106,44 @@ def _place(config: Config, site: Site) -> SpoolPlace | Finding:
 # -- what a host says of itself -------------------------------------------------------------------------------------
 
 
-def _host(site: Site, told: Mapping[str, Any], sent: float, back: float, known: str | None) -> Iterable[Finding]:
+def _host(site: Site, told: Mapping[str, Any], sent: float, back: float, known: str | None, seen: Collection[str]) -> Iterable[Finding]:
     if site.host is not None:
         yield _nodes(site, str(told["host"]), known)
         yield _clock(float(told["now"]), sent, back)
     yield Finding("python", f"{told['python']} ({told['executable']})", "exchanges run on it at the login node; pilots look for their own on the worker")
     for disk in told["disks"]:
-        yield from _disk(site, disk)
+        yield from _disk(site, disk, checked="sees" in seen)
     proxies = f" (proxies are set: {', '.join(told['proxies'])})" if told["proxies"] else ""
     for name, why in told["has"].items():
-        good, bad = _WANTED[name]
+        if name in seen:
+            continue  # the worker's counts
         found = (why or HAS[name]) + (proxies if name == "egress" else "")
-        yield Finding(name, f"at the login node: {found}", bad if why else good, None if why else True)
-    for way, lacks in told["ways"]:
-        lacks = lacks.replace("site.NAME", f"site.{site.name}")
-        yield Finding(_WAYS.get(way, way), f"at the login node: {lacks or 'can be tried'}", _WAY.format(way=way), None if lacks else True)
+        yield Finding(name, f"at the login node: {found}", _meaning(name, well=not why), None if why else True)
+    for way, lacks in told["ways"] if "software" not in seen else ():
+        text = lacks.replace("site.NAME", f"site.{site.name}") or "can be tried"
+        yield Finding(_CALLED.get(way, way), f"at the login node: {text}", _meaning(way, well=not lacks), None if lacks else True)
 
 
 _WANTED = {
     "namespaces": ("cvmfsexec and bwrap can give tasks /cvmfs or a copy of it", "of the ways to software, cvmfsexec and bwrap are closed"),
     "fuse": ("cvmfsexec can mount CVMFS for tasks", "cvmfsexec cannot mount CVMFS"),
     "containers": ("steps may run them by themselves", "steps that run them would fail"),
+    "mounted": ("tasks use /cvmfs as it is", "tasks get /cvmfs another way, or have tarballs and copies"),
+    "cvmfsexec": ("tasks can be given /cvmfs, mounted for them alone", "it gives no task /cvmfs"),
+    "parrot": ("tasks can be given /cvmfs by it", "it gives no task /cvmfs"),
+    "bwrap": ("a copy can stand where /cvmfs would", "it shows no copies"),
+    "proot": ("a copy can stand where /cvmfs would", "it shows no copies"),
+    "parrot-copy": ("a copy can stand where /cvmfs would", "it shows no copies"),
+    "tarball": ("software from tarballs is unpacked there", "software from tarballs cannot be had"),
     "egress": ("what is fetched by URL can come from there", "inputs and software by URL have to travel through this machine"),
 }
 """What it means that a host has something, and that it lacks it."""
-_WAYS = {"mounted": "cvmfs"}
-"""Ways to software by the names under which people look for them."""
-_WAY = "software: the way `{way}` of docs/software.md; workers decide for themselves, see `worker: software`"
+_CALLED = {"mounted": "cvmfs", "tarball": "tarballs"}
+"""Ways to software (docs/software.md) by the names under which people look for them."""
+
+
+def _meaning(name: str, *, well: bool) -> str:
+    return _WANTED.get(name, ("a way to software", "no way to software"))[0 if well else 1]
 
 
 def _nodes(site: Site, host: str, known: str | None) -> Finding:
@@ -160,7 +179,7 @@ def _clock(remote: float, sent: float, back: float) -> Finding:
     return Finding("clock", found, "results are safe, as times are never compared between hosts; tickets and certificates may not be", None)
 
 
-def _disk(site: Site, disk: Mapping[str, Any]) -> Iterable[Finding]:
+def _disk(site: Site, disk: Mapping[str, Any], *, checked: bool) -> Iterable[Finding]:
     name, kind, path = str(disk["name"]), str(disk["kind"]), str(disk["path"])
     free, inodes = disk.get("free"), disk.get("inodes")
     spool = name == "root"
@@ -175,7 +194,7 @@ def _disk(site: Site, disk: Mapping[str, Any]) -> Iterable[Finding]:
         little = (isinstance(free, int) and free < LITTLE) or (bool(inodes) and int(inodes or 0) < FEW)
         means = "the spool: room for outputs until they are home" if not little else "too little for a spool: outputs wait here until they are home"
         yield Finding(name, found, means, not little)
-        if site.host is not None and site.scheduler != "none":
+        if site.host is not None and site.scheduler != "none" and site.shared and not checked:
             yield Finding("shared", f"{path} is on {kind or 'an unknown file system'}",
                           "of a kind that workers can see too" if shared else "often a node's own: only `icp site check` shows whether workers see it",
                           True if shared else None)  # fmt: skip
@@ -252,11 +271,16 @@ _MEANS = {
     "locks": "exchanges by several login nodes do not get in each other's way",
     "lag": "how late what one host wrote is seen by another: nothing is believed lost sooner",
     "clock": "times of workers and login node are never compared; large differences confuse logs alone",
-    "logout": "what a login leaves behind",
     "platform": "which tarballs of software fit",
     "software": "a way to software, or why it is none",
     "carried": "files travel with the jobs",
 }
+
+
+def _seen(config: Config, site: Site) -> set[str]:
+    """What the last check found out about a worker."""
+    checked = last_check(config, site.name)
+    return {str(one["name"]) for one in checked["steps"]} - {"egress"} if checked else set()
 
 
 def _checked(config: Config, site: Site) -> Iterable[Finding]:
@@ -267,9 +291,12 @@ def _checked(config: Config, site: Site) -> Iterable[Finding]:
         return
     for one in checked["steps"]:
         name, at = str(one["name"]), float(one.get("t") or checked["begun"])
-        means = _WANTED[name][0 if one["ok"] else 1] if name in _WANTED else _MEANS.get(name)
+        text = str(one["text"]).replace("site.NAME", f"site.{site.name}")
+        if name == "software" and text.partition(": ")[0] in _WANTED:
+            name, _, text = text.partition(": ")
+        means = _meaning(name, well=bool(one["ok"])) if name in _WANTED else _MEANS.get(name)
         if means is not None:
-            yield Finding(f"worker: {name}", str(one["text"]).replace("site.NAME", f"site.{site.name}"), means, one["ok"], at)
+            yield Finding(f"worker: {_CALLED.get(name, name)}", text, means, one["ok"], at)
     if checked["state"] == "failed":
         yield Finding("worker", f"the last check failed: {checked['why']}", checked.get("hint") or "pilots would not work", False, checked["ended"])
     elif checked["state"] == "running":
