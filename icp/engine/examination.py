@@ -6,6 +6,7 @@ Nothing is submitted. What only a worker can tell comes from the last check of t
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -30,6 +31,8 @@ LITTLE = 2 * 10**9
 FEW = 20_000
 PURGE = 30.0
 """Days for which centres keep untouched scratch at the least, as a rule."""
+_FULL = 0.9
+"""Share of a quota from which on it is to be told."""
 SHARED = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "panfs", "afs", "cifs", "fuse.sshfs", "glusterfs", "9p")
 """Beginnings of the names of file systems that several hosts see."""
 _AWAKE = 90.0
@@ -232,7 +235,9 @@ def _batch(site: Site, seen: Survey | Unknown) -> Iterable[Finding]:
         yield Finding("scheduler", f"it could not be looked at: {seen.why}", "nothing is known of it now", None)
         return
     for text in seen.quotas:
-        yield Finding("quota", text, "a full quota stops the spool, and nothing is lost by that")
+        match = re.search(r"([0-9.]+) of ([0-9.]+)", text)
+        full = match is not None and float(match[1]) > _FULL * float(match[2])
+        yield Finding("quota", text, "a full quota stops the spool, and nothing is lost by that" + (": make room" if full else ""), None if full else True)
     if site.scheduler == "none":
         yield Finding("scheduler", "none is used", "pilots run on the host itself" + ("; is that allowed at a login node?" if seen.scheduler != "none" else ""),
                       None if seen.scheduler != "none" and site.host is not None else True)  # fmt: skip

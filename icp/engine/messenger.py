@@ -18,6 +18,7 @@ from icp.config import Notify
 from icp.ledger import notices
 from icp.ledger.db import Ledger
 from icp.ledger.notices import Notice
+from icp.pilot import faults
 
 __all__ = ["Messenger"]
 
@@ -52,8 +53,10 @@ class Messenger:
             notices.take(self.ledger, (), 0, self.clock())
             return untold
         for one in notices.take(self.ledger, self.how.events, AT_ONCE - len(self._calls), self.clock()):
+            faults.visit("engine.notice_taken")
             try:
                 self._calls.append(self._call(one))
+                faults.visit("engine.notice_begun")
             except OSError as error:
                 untold.append(self._ended(one, f"it cannot be started: {error.strerror}"))
         return untold

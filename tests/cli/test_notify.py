@@ -134,6 +134,29 @@ def test_no_tick_for_long_is_told_once_and_also_while_another_engine_holds_the_l
     assert sorted(one["event"] for one in told()) == ["complete", "no-tick"]
 
 
+@pytest.mark.parametrize(("point", "times"), [("engine.notice_taken", 0), ("engine.notice_begun", 1)])
+def test_killed_around_the_command_it_is_told_at_most_once(
+    icp: Icp, tmp_path: Path, told: Callable[[], list[dict[str, Any]]], point: str, times: int
+) -> None:
+    submit(icp, tmp_path, GOOD)
+    token = tmp_path / "token"
+    token.write_text("")
+    killed = 0
+    deadline = time.monotonic() + 60
+    while not killed:
+        ran = icp("run", "--once", "--log", places().state / "cron.log", ICP_FAULT=f"{point}:1:{token}:kill")
+        killed += ran.rc == -9
+        assert time.monotonic() < deadline
+    for _ in range(3):
+        assert icp("run", "--once", "--log", places().state / "cron.log").rc == 0
+    while len(told()) < times:
+        assert time.monotonic() < deadline, "the command goes on when the one that began it is gone"
+        time.sleep(0.1)
+    assert len(told()) == times
+    assert "nobody saw how that ended" in icp("cron", "show").out
+    assert icp("ledger", "check").rc == 0
+
+
 def test_what_is_handed_to_the_command_is_never_handed_again(icp: Icp, tmp_path: Path) -> None:
     """A kill between the note in the ledger and the command's start leaves it untold; that is said, and it is not told late."""
     submit(icp, tmp_path, GOOD)
