@@ -122,7 +122,10 @@ class Teller:
     def _sites(self) -> list[Answer]:
         answers = []
         for one in views.sites(self.db):
-            if not one.reachable:
+            if one.login is not None:
+                sentence = f"it needs a person's login since {output.clock(one.login)}; what runs there goes on, and nothing is believed lost"
+                answers.append(Answer(f"site {one.name}", "needs login", sentence, (one.reason,) if one.reason else (), f"icp login {shlex.quote(one.name)}"))
+            elif not one.reachable:
                 why = (one.reason,) if one.reason else ()
                 sentence = f"it does not answer since {output.clock(one.unreachable_since)}; what runs there goes on, and nothing is believed lost"
                 answers.append(Answer(f"site {one.name}", "unreachable", sentence, why))

@@ -172,7 +172,8 @@ class _Report:
         refusals(ticked, whole=False)
         refused = {site: f"it refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
         for site, why in {**ticked.troubles, **refused}.items():
-            if self.troubles.get(site) != why:
+            # when it is tried next is no news
+            if self.troubles.get(site, "").partition(" (next try in ")[0] != why.partition(" (next try in ")[0]:
                 typer.secho(f"{_clock()} site {site}{'' if site in refused else ' does not answer'}: {why}", fg="yellow", err=True)
         for site in self.troubles.keys() - ticked.troubles.keys() - refused.keys():
             if site in ticked.answered:

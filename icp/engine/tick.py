@@ -248,9 +248,10 @@ class Engine:
         """Whether there was news in it; None if it had more to say."""
         now = self.clock()
         if isinstance(answer, Unknown):
-            result.troubles[site.config.name] = answer.why
+            login = self.lines.needs_login(site.config)
+            result.troubles[site.config.name] = f"it needs a login: `icp login {site.config.name}`" if login else answer.why
             with self.ledger.write() as db:
-                sites.unreachable(db, site.id, answer.why, now, login=self.lines.needs_login(site.config))
+                sites.unreachable(db, site.id, answer.why, now, login=login)
             return False
         if answer.refused is not None:
             (result.troubles if answer.refused in PASSING else result.refused)[site.config.name] = answer.refused
