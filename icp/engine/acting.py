@@ -9,7 +9,7 @@ from icp.backends.spool_client import order
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Direct, Orders
-from icp.engine.place import Place
+from icp.engine.place import Place, provide
 from icp.errors import BadInput, IcpError
 from icp.ledger import cached, cards, files, pilots, sites, upkeep
 from icp.ledger.fold import Fold
@@ -47,6 +47,9 @@ class Acting:
 
     def act(self, actions: list[Deal | Submit | Withdraw | Recall], snapshot: Snapshot, now: float, result: Ticked) -> None:
         """Intent and outbox in one transaction; a dataset that cannot be rendered is set aside and the rest done again."""
+        for site in self.engine.turn:
+            if site.refused and site.view is not None and site.view.paused is None:
+                provide(site, self.engine.config)  # somebody said that it can be had now
         while True:
             try:
                 with self.engine.ledger.write():
@@ -120,7 +123,9 @@ class Acting:
     def _ship(self, site: Place, dealer: Dealer) -> bool:
         """Whether the site has all that its pilots may look for, or gets it with these orders."""
         if site.unshipped:
-            pilots.refuse(self.engine.db, site.id, site.unshipped)
+            if not site.refused:
+                pilots.refuse(self.engine.db, site.id, site.unshipped)
+                site.refused = True
             return False
         there = True
         try:

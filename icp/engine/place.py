@@ -17,7 +17,7 @@ from icp.ledger.db import Ledger
 from icp.ledger.files import Coming
 from icp.model.plan import SiteView
 
-__all__ = ["Place", "found"]
+__all__ = ["Place", "found", "provide"]
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Place:
     shipped: tuple[tuple[bytes, Path], ...] = ()
     """(sha256, path) of what its pilots may look for in the spool's cache."""
     unshipped: str = ""
-    """Why some of it cannot be had."""
+    """Why some of it cannot be had, and whether the site was paused for that."""
+    refused: bool = False
 
 
 def found(ledger: Ledger, config: Config, site: Site) -> Place:
@@ -69,8 +70,14 @@ def found(ledger: Ledger, config: Config, site: Site) -> Place:
     root = Path(base)
     spool = SpoolPlace.install(root, ledger.uuid) if site.host is None else SpoolPlace.away(root, ledger.uuid, site.python)
     place = Place(site, number, spool, system(site.scheduler))
+    provide(place, config)
+    return place
+
+
+def provide(place: Place, config: Config) -> None:
+    """Fetch what the site's pilots may look for, if it is not here yet; may take as long as that."""
+    place.unshipped, place.refused = "", False
     try:
-        place.shipped = provided(stock(config.places), site.shipped, f"site.{site.name}")
+        place.shipped = provided(stock(config.places), place.config.shipped, f"site.{place.config.name}")
     except IcpError as error:
         place.unshipped = error.message
-    return place
