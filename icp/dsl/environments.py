@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -62,6 +64,13 @@ def check_used(drafts: list[Draft], software: Mapping[str, Software], mistakes: 
                 mistakes.add(path, f"there is no software {name!r}", expected, meant)
 
 
+def _mark(one: Software) -> str:
+    """The same for the same environment, in all datasets; before its expressions are evaluated."""
+    tarballs = [[tarball.platform, tarball.sha256] for tarball in one.tarballs]
+    whole = [list(one.cvmfs), tarballs, [[list(key), text] for key, text in texts_of(one)]]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def texts_of(one: Software) -> Iterator[tuple[KeyPath, str]]:
     """Every text of an environment that may hold expressions, and its key."""
     for key in ("shell", "setup", "container"):
@@ -83,6 +92,7 @@ class Environments:
                 self._compiled[name] = [
                     (key, compiler.compile(text, Place(task, ".".join(("software", name, *map(str, key)))))) for key, text in texts_of(steering.software[name])
                 ]
+        self.marks = tuple(sorted(_mark(steering.software[name]) for name in self._compiled))
         self._same: dict[str, Any] | None = None
         if all(compiled.constant for found in self._compiled.values() for _, compiled in found):
             self._same = self._render(None)

@@ -115,7 +115,7 @@ class Renderer:
                 self._needs.clear()
             growth = _GROWTH**tier
             need = Need(
-                clauses, cpus, math.ceil(memory * growth), math.ceil(disk * growth), gpus, math.ceil(time * growth)
+                clauses, cpus, math.ceil(memory * growth), math.ceil(disk * growth), gpus, math.ceil(time * growth), self._software.marks
             )
             self._needs[key] = need
         return need

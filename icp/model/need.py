@@ -31,10 +31,12 @@ class Need:
     disk: int = 1_000_000_000
     gpus: int = 0
     time: int = 3600
+    software: tuple[str, ...] = ()
+    """Marks of the environments that it runs in: an agent that has no way to them leaves it to others."""
 
     @cached_property
     def bytes(self) -> bytes:
-        value = {
+        value: dict[str, Any] = {
             "any": [[list(term) for term in clause] for clause in self.any],
             "cpus": self.cpus,
             "disk": self.disk,
@@ -42,6 +44,8 @@ class Need:
             "memory": self.memory,
             "time": self.time,
         }
+        if self.software:
+            value["software"] = list(self.software)
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @cached_property
@@ -53,7 +57,7 @@ def parse(data: bytes | str) -> Need:
     """The need that these canonical bytes describe."""
     value = json.loads(data)
     clauses = tuple(tuple((term[0], term[1], term[2]) for term in clause) for clause in value["any"])
-    return Need(clauses, value["cpus"], value["memory"], value["disk"], value["gpus"], value["time"])
+    return Need(clauses, value["cpus"], value["memory"], value["disk"], value["gpus"], value["time"], tuple(value.get("software", ())))
 
 
 def join(needs: Iterable[Need]) -> Need:
@@ -69,4 +73,5 @@ def join(needs: Iterable[Need]) -> Need:
         max(need.disk for need in members),
         max(need.gpus for need in members),
         sum(need.time for need in members),
+        tuple(sorted({one for need in members for one in need.software})),
     )

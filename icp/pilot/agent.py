@@ -13,6 +13,7 @@ from . import node, offer, spool, watch
 from .cache import Cache
 from .claims import Claims
 from .journal import Journal, Syncer
+from .problem import Unrun
 from .reaper import Reaper
 from .runner import Runner, returned
 from .slots import Room, Share
@@ -362,6 +363,8 @@ class Agent:
                 if lane.pack.dirty:
                     self._packs.append(lane.pack)
                 self.tell(fact)
+                if spec.get("software"):
+                    self.claims.shun(lane.name, self.runner.software.refused(spec["software"]))
                 if fact["r"] == "ok":
                     good.add(spec["a"])
                 self.watch.ended(spec["a"])
@@ -385,7 +388,7 @@ class Agent:
         """In a thread: something that may take long, and whose end wakes the loop."""
         try:
             self.done.append((lane, work(), None))
-        except (Problem, OSError) as error:
+        except (Problem, Unrun, OSError) as error:
             self.done.append((lane, None, error))
         except Exception as error:
             self.done.append((lane, None, Problem("node", f"{type(error).__name__}: {error}")))

@@ -33,6 +33,7 @@ class Claims:
         self.only: set[str] | None = None if only is None else set(only)
         """Names of the cards that may be claimed, and were not yet; None: all."""
         self._needs: dict[str, dict[str, Any]] = {}
+        self._shunned: dict[str, float] = {}
         self._names: list[str] = []
         self._listed = 0.0
         self._random = int.from_bytes(os.urandom(8), "big")
@@ -49,11 +50,24 @@ class Claims:
             self._listed = now
         if ahead:
             for name in self._names[:64]:
-                need = self.need(name)
+                need = self._open(name, now)
                 if need is not None and self._agent.room.suits(need, now):
                     return name
             return None
-        return self._agent.room.choose(self._names, self.need, self._pick, now)
+        return self._agent.room.choose(self._names, lambda name: self._open(name, now), self._pick, now)
+
+    def shun(self, name: str, until: float) -> None:
+        """Cards whose software is that of this one are left to other agents until then (Unix time)."""
+        need = self.need(name) or {}
+        if until and need.get("software"):
+            self._shunned[json.dumps(need["software"])] = until
+
+    def _open(self, name: str, now: float) -> "dict[str, Any] | None":
+        """The need of a card that may be claimed here, as far as its software goes."""
+        need = self.need(name)
+        if need is not None and self._shunned and need.get("software"):
+            return None if now < self._shunned.get(json.dumps(need["software"]), 0.0) else need
+        return need
 
     def _there(self, name: str) -> bool:
         # Asked for by name: a listing of NFS may be a minute old.

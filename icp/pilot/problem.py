@@ -1,6 +1,6 @@
 """Why an attempt ends with an error that is not its command's own (hides nothing: the kinds are those of the ledger)."""
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "Unrun"]
 
 
 class Problem(Exception):
@@ -11,3 +11,7 @@ class Problem(Exception):
         self.kind = kind
         self.gone = gone
         """What the site lacks, though it should have it: ["store", attempt, name] or ["cache", sha256]."""
+
+
+class Unrun(Exception):
+    """An attempt does not begin here, for a reason that is known already: another agent may run it."""

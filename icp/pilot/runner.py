@@ -16,6 +16,7 @@ import time
 
 from . import spool
 from .disk import remove_tree
+from .problem import Unrun
 from .python_start import PythonStart, settled
 from .software import Software
 from .stage import Problem, Stage, statistics
@@ -129,6 +130,8 @@ class Runner:
             problem = (error.kind, str(error))
             if error.gone:
                 fact["gone"] = error.gone
+        except Unrun as error:
+            task.verdict = task.verdict or ("returned", None, str(error))
         except OSError as error:
             problem = ("node", f"the task cannot be run in {slot.folder}: {error}")
         times[3] = round(time.time(), 3)
@@ -380,7 +383,7 @@ def _drive(
             if callable(wanted):
                 try:
                     step, value = life.send, wanted()
-                except (Problem, OSError) as error:
+                except (Problem, Unrun, OSError) as error:
                     step, value = life.throw, error
                 continue
             pid = 0

@@ -14,7 +14,7 @@ from . import platforms, spool, trial
 from .archives import unpack
 from .digest import digest_of
 from .disk import remove_tree
-from .stage import Problem
+from .problem import Problem, Unrun
 from .ways import WAYS, Kit, Step, Way
 
 TYPE_CHECKING = False
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Software", "survey"]
 
-FORGET = 300.0
-"""Seconds after which an environment that could not be had is tried again."""
+FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0
+"""Seconds after which an environment that could not be had is tried again: at first, and (twice as many each time) in the end."""
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU)
 
 # Run through the way by the pilot's own Python: what of the repositories and of the node is seen there.
@@ -81,7 +81,7 @@ class Software:
         self._kit = Kit(self._told, scratch, env, False, self._tool)
         self._lock = threading.Lock()
         self._chosen: "dict[str, Chosen]" = {}
-        self._refused: "dict[str, tuple[float, str]]" = {}
+        self._refused: "dict[str, tuple[float, float, str]]" = {}
         self._tools: "dict[str, tuple[str, str]]" = {}
         self._news: "list[dict[str, Any]]" = []
 
@@ -89,7 +89,7 @@ class Software:
 
     def prepare(self, wanted: "dict[str, Any]", slot: str) -> "dict[str, Any]":
         """Makes the environments of an attempt ready for the slot of this name: what it will have, by environment.
-        Problem where there is no way.
+        Problem where there is no way, Unrun where that was found a short while ago.
         """
         had = {}
         with self._lock:
@@ -112,19 +112,25 @@ class Software:
             self._tell(fact)
 
     def _choose(self, name: str, about: "dict[str, Any]", key: str) -> Chosen:
-        since, why = self._refused.get(key, (0.0, ""))
-        if why and time.time() - since < FORGET:
-            raise Problem("software", why)
+        until, pause, why = self._refused.get(key, (0.0, 0.0, ""))
+        if time.time() < until:
+            raise Unrun(why)
         vain: "list[list[str]]" = []
         try:
             chosen = self._find(name, about, vain)
         except Problem as error:
             if not error.gone:
-                self._refused[key] = (time.time(), str(error))
+                pause = min(2 * pause, LAST_PAUSE) or FIRST_PAUSE
+                self._refused[key] = (time.time() + pause, pause, str(error))
             self._news.append({"f": "software", "name": name, "why": str(error)[:2000], "vain": vain})
             raise
+        self._refused.pop(key, None)
         self._news.append({"f": "software", "name": name, "had": chosen.had, "vain": vain})
         return chosen
+
+    def refused(self, wanted: "dict[str, Any]") -> float:
+        """Until when (Unix time) one of these environments is not to be had here; 0: that is not known of any."""
+        return max([self._refused.get(json.dumps(about, sort_keys=True), (0.0,))[0] for about in wanted.values()] or [0.0])
 
     def _find(self, name: str, about: "dict[str, Any]", vain: "list[list[str]]") -> Chosen:
         wanted = about.get("cvmfs") or []

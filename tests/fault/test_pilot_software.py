@@ -155,17 +155,50 @@ def test_the_way_is_the_first_that_works_and_the_others_are_told_with_the_reason
     here.assert_clean()
 
 
+def needing(site: Site, mark: str) -> str:
+    """A need that says which environment it is about, as the engine writes it."""
+    about = {"any": [[["CPU", "==", True]]], "cpus": 1, "disk": 1000000, "gpus": 0, "memory": 1000000, "time": 3600, "software": [mark]}
+    return site.intern(about)
+
+
 def test_without_any_way_it_is_one_sentence_and_the_agent_goes_on(here: Site) -> None:
-    one, two = using(shell("true"), REPO), using(shell("true"), REPO)
-    other = shell("true")
-    pilot = here.start(*map(here.card, (one, two, other)), software={"ways": ["proot", "bwrap"], "forbid": ["proot"]})
+    wanting, other = [using(shell("true"), REPO) for _ in range(6)], shell("true")
+    need = needing(here, "repo")
+    cards = [here.card(one, need=need) for one in wanting]
+    pilot = here.start(*cards, here.card(other), software={"ways": ["proot", "bwrap"], "forbid": ["proot"]})
     here.finish(pilot)
-    for failed in (one, two):
-        fact = here.result(failed)
-        assert (fact["r"], fact["kind"], fact["exit"]) == ("error", "software", None)
-        assert fact["err"] == f"software it: there is no way to it on {os.uname().nodename} (bwrap: there is no copy)"
+    facts = [fact for fact in here.of("ended") if fact["a"] != other["a"]]
+    (failed,) = [fact for fact in facts if fact["r"] == "error"]
+    assert (failed["kind"], failed["exit"]) == ("software", None)
+    assert failed["err"] == f"software it: there is no way to it on {os.uname().nodename} (bwrap: there is no copy)"
+    # what was claimed by then goes back, with the reason; the others were left in the inbox
+    assert {(fact["r"], fact["err"]) for fact in facts if fact is not failed} <= {("returned", failed["err"])}
+    assert len(facts) <= 4 < len(wanting)
     assert here.result(other)["r"] == "ok"
     assert len(here.of("software")) == 1
+
+
+def test_an_agent_without_a_way_leaves_the_cards_to_one_that_has_it(here: Site, tmp_path: Path) -> None:
+    """A setup that one node has and the other has not: what tells them apart is a variable of the agent."""
+    (tmp_path / "good").mkdir()
+    (tmp_path / "good" / "setup.sh").write_text("export RELEASE=1\n")
+    need = needing(here, "setup")
+    about = {"setup": "$TEST_NODE/setup.sh"}
+    tasks = [using(shell('sleep 0.2; [ "$RELEASE" = 1 ]'), about) for _ in range(12)]
+    bad = here.start(*(here.card(one, need=need) for one in tasks), env={"TEST_NODE": str(tmp_path / "bad")}, idle=60, cpus=1)
+    fact = here.wait_fact("ended", r="error")
+    assert fact["kind"] == "software"
+    good = here.start(env={"TEST_NODE": str(tmp_path / "good")}, idle=3, cpus=1)
+    until(lambda: here.tick() and len(here.of("ended")) == len(tasks), "the end of all")
+    ends = here.of("ended")
+    assert sum(one["r"] == "ok" for one in ends) >= len(tasks) - 3  # the bad one tries again now and then
+    assert all(one["kind"] == "software" for one in ends if one["r"] == "error")
+    from icp.pilot import spool
+
+    here.order(spool.frame("drain", {"pilot": bad}), spool.frame("drain", {"pilot": good}))
+    here.finish(bad)
+    here.finish(good)
+    here.assert_clean()
 
 
 def test_an_environment_that_cannot_be_entered_is_no_fault_of_the_task(here: Site, tmp_path: Path) -> None:
