@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import tarfile
@@ -225,3 +226,42 @@ def test_a_library_that_kills_whoever_loads_it_is_loaded_by_its_tasks_alone(tmp_
     for one in attempts:
         assert (site.result(one)["r"], site.result(one)["stats"]["warm"]) == ("ok", 0)
     site.close()
+
+
+# --- in software environments
+
+
+def inside(about: dict[str, Any], *ones: dict[str, Any]) -> None:
+    for one in ones:
+        one["software"] = {"it": about}
+        one["steps"][0]["software"] = "it"
+
+
+@pytest.mark.parametrize("way", ["tarball", "bwrap", "proot"])
+def test_a_module_in_an_environment_finds_what_it_needs_and_runs_under_its_python(site: Site, way: str) -> None:
+    """The environment's ``bin/python3``, which the node's PATH does not have, says that it was there."""
+    if way != "tarball" and shutil.which(way) is None:
+        pytest.skip(f"no {way} here: no module was run through it")
+    if way == "proot" and os.access("/", os.W_OK):
+        pytest.skip("proot is for those who cannot write /: no module was run through it")
+    text = f'#!/bin/sh\necho "the environment\'s python"\nexec {site.python} "$@"\n'
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, mode, data in (("bin/python3", 0o755, text.encode()), ("data/file", 0o644, b"")):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), mode
+            tar.addfile(info, io.BytesIO(data))
+    digest = hashlib.sha256(target.getvalue()).hexdigest()
+    about: dict[str, Any] = {"tarballs": [["any", digest]], **({} if way == "tarball" else {"cvmfs": ["test.repo"]})}
+    ok, failed = module("show", n=3), module("fail")
+    inside(about, ok, failed)
+    card = site.card(ok)
+    site.finish(site.start(BLOB, spool.frame("blob", {"sha256": digest}, target.getvalue()), card, site.card(failed), software={"ways": [way]}))
+    first = site.result(ok)
+    assert (first["r"], first["exit"], first["stats"]["n"], first["stats"]["warm"]) == ("ok", 0, 3, 0), first
+    assert first["had"]["it"]["way"] == way
+    assert site.result(failed)["err"].endswith("ValueError: no such luck\n")
+    assert site.result(failed)["stats"]["n"] == 1
+    out, _ = site.log(ok, json.loads(spool.FrameParser().feed(card)[0].body)["card"])
+    assert out.startswith(b"the environment's python\ncuts {'a': 1} place  in work\n")
+    site.assert_clean()

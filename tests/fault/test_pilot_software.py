@@ -244,6 +244,25 @@ def test_a_tarball_whose_bytes_changed_is_not_used_and_asked_for_again(here: Sit
     assert here.result(two)["r"] == "ok"
 
 
+def test_agents_on_one_node_unpack_each_for_itself_and_leave_nothing(here: Site, tmp_path: Path, plain: str) -> None:
+    tree = tmp_path / "env"
+    (tree / "bin").mkdir(parents=True)
+    program(tree / "bin" / "simulate", "pwd > /dev/null; echo $ICP_SOFTWARE; sleep 0.3")
+    (tree / "large").write_bytes(os.urandom(3_000_000))
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tree)
+    need = needing(here, "tarball")
+    tasks = [using(shell("simulate > out", out=["out"]), {"tarballs": [["any", sha256]]}) for _ in range(8)]
+    cards = [here.card(one, need=need) for one in tasks]
+    pilots = [here.start(env={"TMPDIR": plain}, cpus=1, idle=2), here.start(blob(data, sha256), *cards, env={"TMPDIR": plain}, cpus=1, idle=2)]
+    for pilot in pilots:
+        here.finish(pilot)
+    assert [here.result(one)["r"] for one in tasks] == ["ok"] * 8
+    places = {here.stored(one, "out").decode().strip() for one in tasks}
+    assert all(place.startswith(f"{plain}/icp-") and f"packs/software-{sha256}" in place for place in places)
+    assert len(places) == len(here.of("software"))
+    here.assert_clean()
+
+
 def test_none_of_the_tarballs_is_for_this_platform(here: Site) -> None:
     one = using(shell("true"), {"tarballs": [["linux-sparc-glibc2.1", "0" * 64]]})
     here.finish(here.start(here.card(one)))
