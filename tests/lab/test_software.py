@@ -83,15 +83,20 @@ def test_a_copy_at_the_site_is_the_repository(home: Callable[..., Home], way: st
     one.until(one.quiet)
 
 
+def archive(folder: Path) -> tuple[Path, str]:
+    """A copy of the repository as a tarball."""
+    with tarfile.open(folder / "t.tar.gz", "w:gz") as made:
+        for name, text, mode in (("env-shell", '#!/bin/sh\nRELEASE=$1; export RELEASE; shift; exec "$@"\n', 0o755), ("data", "of the repository\n", 0o644)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(mode)
+            made.add(folder / name, name)
+    return folder / "t.tar.gz", hashlib.sha256((folder / "t.tar.gz").read_bytes()).hexdigest()
+
+
 def test_a_tarball_is_shipped_once_and_is_the_repository(home: Callable[..., Home]) -> None:
     one = home("")
-    with tarfile.open(one.folder / "t.tar.gz", "w:gz") as archive:
-        for name, text, mode in (("env-shell", '#!/bin/sh\nRELEASE=$1; export RELEASE; shift; exec "$@"\n', 0o755), ("data", "of the repository\n", 0o644)):
-            (one.folder / name).write_text(text)
-            (one.folder / name).chmod(mode)
-            archive.add(one.folder / name, name)
-    sha256 = hashlib.sha256((one.folder / "t.tar.gz").read_bytes()).hexdigest()
-    submitted(one, f'tarball = [{{ url = "t.tar.gz", sha256 = "{sha256}" }}, {{ platform = "linux-sparc", url = "t.tar.gz", sha256 = "{sha256}" }}]')
+    path, sha256 = archive(one.folder)
+    submitted(one, f'tarball = [{{ url = "{path.name}", sha256 = "{sha256}" }}, {{ platform = "linux-sparc", url = "t.tar.gz", sha256 = "{sha256}" }}]')
     one.until(one.done)
     assert outputs(one) == {"v1\nof the repository\nalice\n"}
     assert sha256 in had(one)
@@ -109,16 +114,24 @@ def test_where_there_is_no_way_the_reason_is_in_the_ledger(home: Callable[..., H
     assert "; cvmfsexec: there is no cvmfsexec" in text
 
 
-def test_a_node_whose_tmp_cannot_be_written_runs_it_all_the_same(home: Callable[..., Home], broken_nsa: LabSite) -> None:
-    one = home('[site.s.software]\nways = ["bwrap"]\ntree = "/home/alice/tree"')
-    assert broken_nsa.inside("mount", "-t", "tmpfs", "-o", "ro,size=4k", "tmpfs", "/tmp").returncode == 0
+@pytest.mark.parametrize(("quirk", "how"), [("tmp", "full"), ("tmp", "readonly"), ("nodisk", "on")])
+def test_a_node_without_room_of_its_own_runs_it_all_the_same(home: Callable[..., Home], broken_nsa: LabSite, quirk: str, how: str) -> None:
+    one = home('env.TMPDIR = "/tmp"\nscratch = "/var/tmp/nowhere"\n[site.s.software]\nways = ["bwrap", "tarball"]' if quirk == "nodisk"
+               else 'env.TMPDIR = "/tmp"\n[site.s.software]\nways = ["bwrap", "tarball"]')  # fmt: skip
+    path, sha256 = archive(one.folder)
+    broken_nsa.quirk(quirk, how)
     try:
-        submitted(one)
+        assert broken_nsa.ssh("echo data > /tmp/mine; sync /tmp/mine; [ -s /tmp/mine ]").returncode != 0
+        submitted(one, f'tarball = [{{ url = "{path.name}", sha256 = "{sha256}" }}]', "'echo $RELEASE > out; pwd -P >> out'")
         one.until(one.done)
-        assert outputs(one) == {"v1\nof the repository\nalice\n"}
+        assert '"way":"bwrap"' in had(one)
+        # what there was no place for is in the spool, and goes with the agent
+        (found,) = {text.partition(f"/.icp/{one.folder.name}")[0] for text in outputs(one)}
+        assert found == "v1\n/home/alice"
         one.until(one.quiet)
+        assert one.lab.ssh(f"ls .icp/{one.folder.name}-{os.getpid()}/*/work").stdout == ""
     finally:
-        assert broken_nsa.inside("umount", "/tmp").returncode == 0
+        broken_nsa.quirk(quirk, "off")
 
 
 def python_archive(folder: Path) -> tuple[Path, str]:
