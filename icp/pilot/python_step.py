@@ -9,7 +9,8 @@ import importlib.util
 import json
 import os
 import sys
-import traceback
+
+from . import module as base
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,12 +35,10 @@ def run(wanted: "dict[str, Any]", prepared: "tuple[ModuleType, CodeType] | None"
     """Imports the module's file (``prepared``: it was, but for running it), makes the class with its parameters, and
     executes it in the current directory. Its exit code; what is wrong is said on stderr.
     """
-    from . import module as base
-
     sys.argv[:] = [wanted.get("file") or wanted["module"]]
     stats = base.Stats()
     try:
-        cls = _class(wanted, prepared, base)
+        cls = _class(wanted, prepared)
         try:
             return base.exit_code(cls(**wanted["params"]).execute(stats), cls.__name__)
         finally:
@@ -59,7 +58,7 @@ def run(wanted: "dict[str, Any]", prepared: "tuple[ModuleType, CodeType] | None"
         return 1
 
 
-def _class(wanted: "dict[str, Any]", prepared: "tuple[ModuleType, CodeType] | None", base: "Any") -> "Any":
+def _class(wanted: "dict[str, Any]", prepared: "tuple[ModuleType, CodeType] | None") -> "Any":
     if wanted.get("module"):
         found = importlib.import_module(f"icp.pilot.modules.{wanted['module']}")
     else:
@@ -90,6 +89,8 @@ def prepare(path: str, folders: "list[str]") -> "tuple[ModuleType, CodeType]":
 
 def _tell(error: BaseException) -> None:
     """The traceback on stderr, from the user's own file on."""
+    import traceback
+
     trace = error.__traceback__
     own = [__file__, importlib.__file__]
     while trace is not None and (trace.tb_frame.f_code.co_filename in own or "<frozen" in trace.tb_frame.f_code.co_filename):

@@ -2,23 +2,22 @@
 libraries can be shared, and how a fork becomes a task).
 """
 
-import ast
+import _signal  # What ``signal`` wraps in enums.
 import atexit
 import gc
 import importlib
 import io
 import itertools
 import json
+import marshal
 import os
-import signal
 import socket
 import struct
 import sys
-import sysconfig
 import threading
 import warnings
 
-from . import python_step
+from . import python_step, warm_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ __all__ = ["main"]
 
 _THREADS_THAT_FORK = ("numpy",)
 """Libraries whose own threads end before a fork and come back after it (OpenBLAS, MKL)."""
+_ONLY_TREE = 0x400
+"""What ``ast`` calls PyCF_ONLY_AST."""
 _SPARE = 3
 """Forks that wait for a task: so many are at hand when several tasks end at once."""
 
@@ -49,14 +50,14 @@ def _plain_fork() -> "Any":
 
 _FORK = _plain_fork()
 _FILE: "Any" = io.IOBase.__bases__[0]
-_HOME = sysconfig.get_paths()["stdlib"] + os.sep
-_IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_IGNORED = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2)
 
 
 def main(text: str) -> int:
     """Hands over forks on the socket that is stdin, until that closes; in a fork: the task's exit code."""
     for number in _IGNORED:
-        signal.signal(number, signal.SIG_IGN)  # A batch system may signal all; it ends with the agent.
+        _signal.signal(number, _signal.SIG_IGN)  # A batch system may signal all; it ends with the agent.
+    warm_fork.listen()
     about = json.loads(text)
     # Not stdin's own number: that becomes the task's stdin.
     line = socket.fromfd(0, socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -70,14 +71,15 @@ def main(text: str) -> int:
         line.send(b"threads")
         return 1
     known = len(sys.modules)
-    compiled = _compiled(list(sys.modules))
+    compiled = warm_fork.machine_code(list(sys.modules))
     gc.collect()
     if hasattr(gc, "freeze"):
         gc.freeze()  # novm: Pages that nobody writes to stay shared.
+    sibling = warm_fork.sibling()
     wanted = _SPARE
     while wanted:
         for _ in range(wanted):
-            mine = _fork(line)
+            mine = _fork(line, sibling)
             if mine is not None:
                 return _spare(mine, prepared, known, compiled)
         wanted = len(line.recv(1))  # 1: another one; 0: the agent has ended
@@ -90,17 +92,17 @@ def _load(path: str, roots: "list[str]") -> "Prepared | None":
     What goes wrong here goes wrong in the task too, and is told there.
     """
     try:
-        with open(path, "rb") as stream:
-            source = stream.read()
-        tree = ast.parse(source)
         prepared = python_step.prepare(path, roots[1:])
+        with open(path, "rb") as stream:
+            tree = compile(stream.read(), path, "exec", _ONLY_TREE, True)
     except (OSError, SyntaxError, ValueError):
         return None
     for node in tree.body:
-        if isinstance(node, ast.Import):
+        kind = type(node).__name__
+        if kind == "Import":
             for alias in node.names:
                 _import(alias.name, (), roots)
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        elif kind == "ImportFrom" and not node.level and node.module:
             _import(node.module, [alias.name for alias in node.names], roots)
     return prepared
 
@@ -125,69 +127,74 @@ def _threads() -> int:
         return 1
 
 
-def _compiled(names: "Any") -> bool:
-    """Whether one of these modules is a library in machine code that does not belong to Python itself."""
-    files = [getattr(sys.modules.get(name), "__file__", None) or "" for name in names]
-    return any(one.endswith(".so") and (not one.startswith(_HOME) or "-packages" in one) for one in files)
-
-
-def _fork(line: "Any") -> "Any":
-    """In a fork: the socket on which it will be told what to be, after it was handed over on the line. Elsewhere None;
+def _fork(line: "Any", sibling: "Any") -> "int | None":
+    """In a fork: the descriptor on which it will be told what to be, after it was handed over on the line. Elsewhere None;
     where nothing can be forked, nothing is there to be used.
 
-    The fork is nobody's child but the agent's, as that takes in orphans: so it is waited for as any other task.
+    The fork is nobody's child but the agent's: so it is waited for as any other task.
     """
+    mine, agents = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    try:
+        doing = _fork_twice() if sibling is None else None if sibling() else -1
+    except OSError:
+        doing = None
+    if doing is None:
+        os.close(mine)
+        os.close(agents)
+        return None
+    os.setsid()  # Before it is handed over: who knows a task's number may signal its session.
+    line.sendmsg([b"%d" % os.getpid()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", agents))])
+    os.close(agents)
+    os.close(line.detach())
+    if doing >= 0:
+        os.close(doing)
+    return mine
+
+
+def _fork_twice() -> "int | None":
+    """In a fork that is the child of one that ends when the descriptor is closed, as the agent takes in orphans."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of threads, which were looked at
-        try:
-            middle = _FORK()
-        except OSError:
-            return None
-        if middle < 0:
-            return None
+        middle = _FORK()
         if middle:
-            os.waitpid(middle, 0)
+            if middle > 0:
+                os.waitpid(middle, 0)
             return None
-        done, doing = os.pipe()
         try:
+            done, doing = os.pipe()
             if os.fork():
                 os.close(doing)
                 os.read(done, 1)  # The agent must know it before it finds it among its children.
                 os._exit(0)
         except OSError:
             os._exit(1)
-    os.setsid()  # Before it is handed over: who knows a task's number may signal its session.
-    mine, agents = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line.sendmsg([b"%d" % os.getpid()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", agents.fileno()))])
-    line.close()
-    agents.close()
-    os.close(doing)
-    os.close(done)
-    return mine
+        os.close(done)
+        return doing
 
 
-def _spare(mine: "Any", prepared: "Prepared | None", known: int, compiled: bool) -> int:
-    said = mine.recv(1 << 20)
-    mine.close()
+def _spare(mine: int, prepared: "Prepared | None", known: int, compiled: bool) -> int:
+    said = os.read(mine, 1 << 20)
+    os.close(mine)
     if not said:
         os._exit(0)
-    return _task(json.loads(said.decode("ascii")), prepared, known, compiled)
+    return _task(marshal.loads(said), prepared, known, compiled)
 
 
 def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compiled: bool) -> int:
     """Becomes a task of its own, as if it had been started for it."""
     for number in _IGNORED:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _signal.signal(number, _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL)
     os.chdir(told["work"])
     for fd, name in ((1, "out"), (2, "err")):
         file = os.open(told[name], os.O_WRONLY | os.O_APPEND)
         os.dup2(file, fd)
         os.close(file)
-    os.environ.update(told["env"])
+    for name, value in told["env"].items():
+        os.environ[name] = value
     _reseed()
     result = python_step.run(told["wanted"], prepared)
     new = _since(known)
-    if compiled or _compiled(new):
+    if compiled or warm_fork.machine_code(new):
         return result  # Such libraries may have something to do at the end.
     _end(result, new)
     return result
