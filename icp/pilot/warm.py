@@ -101,7 +101,7 @@ class Warm:
     def _new(
         self, key: "Any", program: str, wanted: "dict[str, Any]", file: str, env: "dict[str, str]", slot: "Slot"
     ) -> "_Interpreter | None":
-        about: dict[str, Any] = {"module": wanted.get("module"), "file": file, "roots": []}
+        about: dict[str, Any] = {"names": _OWN, "module": wanted.get("module"), "file": file, "roots": []}
         if file:
             root = os.path.dirname(file)
             about["roots"] = [root] + ([os.path.realpath(f"{slot.work}/{wanted['root']}")] if wanted.get("root") else [])

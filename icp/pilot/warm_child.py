@@ -2,7 +2,8 @@
 libraries can be shared, and how a fork becomes a task).
 """
 
-import _signal  # What ``signal`` wraps in enums.
+import _signal  # What ``signal`` and ``socket`` wrap in enums.
+import _socket
 import atexit
 import gc
 import importlib
@@ -11,17 +12,17 @@ import itertools
 import json
 import marshal
 import os
-import socket
 import struct
 import sys
 import threading
 import warnings
+from types import ModuleType
 
 from . import python_step, warm_fork
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import CodeType
     from typing import Any, Tuple
 
     Prepared = Tuple[ModuleType, CodeType]
@@ -32,6 +33,14 @@ _THREADS_THAT_FORK = ("numpy",)
 """Libraries whose own threads end before a fork and come back after it (OpenBLAS, MKL)."""
 _ONLY_TREE = 0x400
 """What ``ast`` calls PyCF_ONLY_AST."""
+_REHEARSAL = """from icp.pilot.module import Module
+
+
+class Rehearsal(Module):
+    def execute(self, stats):
+        stats["one"] = 1
+"""
+_REHEARSALS = 20
 _SPARE = 3
 """Forks that wait for a task: so many are at hand when several tasks end at once."""
 
@@ -60,7 +69,7 @@ def main(text: str) -> int:
     warm_fork.listen()
     about = json.loads(text)
     # Not stdin's own number: that becomes the task's stdin.
-    line = socket.fromfd(0, socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     prepared: Prepared | None = None
     if about["module"]:
@@ -70,6 +79,7 @@ def main(text: str) -> int:
     if threading.active_count() > 1 or (_threads() > 1 and not any(one in sys.modules for one in _THREADS_THAT_FORK)):
         line.send(b"threads")
         return 1
+    _rehearse(about["names"])
     known = len(sys.modules)
     compiled = warm_fork.machine_code(list(sys.modules))
     gc.collect()
@@ -120,6 +130,26 @@ def _import(name: str, parts: "Any", roots: "list[str]") -> None:
         pass
 
 
+def _rehearse(names: "list[str]") -> None:
+    """Does what every task does, so that what Python remembers of that (its caches, and where attributes were found) is
+    in pages that forks share. Of a task itself nothing is run.
+    """
+    found = ModuleType("rehearsal")
+    code = compile(_REHEARSAL, "rehearsal", "exec", dont_inherit=True)
+    argv = sys.argv[:]
+    for _ in range(_REHEARSALS):
+        told = marshal.loads(marshal.dumps({"env": dict.fromkeys(names, os.devnull), "wanted": {"file": "rehearsal", "class": "Rehearsal", "params": {}}}))
+        for name, value in told["env"].items():
+            os.environ[name] = value
+        python_step.run(told["wanted"], (found, code))
+        for name in told["env"]:
+            del os.environ[name]
+        del sys.modules[found.__name__]
+        warm_fork.machine_code(_since(len(sys.modules)))
+        _flush()
+    sys.argv[:] = argv
+
+
 def _threads() -> int:
     try:
         return len(os.listdir("/proc/self/task"))
@@ -133,7 +163,7 @@ def _fork(line: "Any", sibling: "Any") -> "int | None":
 
     The fork is nobody's child but the agent's: so it is waited for as any other task.
     """
-    mine, agents = (one.detach() for one in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    mine, agents = (one.detach() for one in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET))
     try:
         doing = _fork_twice() if sibling is None else None if sibling() else -1
     except OSError:
@@ -143,7 +173,7 @@ def _fork(line: "Any", sibling: "Any") -> "int | None":
         os.close(agents)
         return None
     os.setsid()  # Before it is handed over: who knows a task's number may signal its session.
-    line.sendmsg([b"%d" % os.getpid()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", agents))])
+    line.sendmsg([b"%d" % os.getpid()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", agents))])
     os.close(agents)
     os.close(line.detach())
     if doing >= 0:
@@ -225,15 +255,20 @@ def _end(code: int, new: "list[str]") -> None:
     for name in new:
         sys.modules.pop(name, None)
     gc.collect()
-    for one in gc.get_objects():
-        if isinstance(one, _FILE):
-            try:
-                one.flush()
-            except (OSError, ValueError):
-                pass  # closed, or not for writing
+    _flush()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
             code = code or 120  # as Python has it
     os._exit(code)
+
+
+def _flush() -> None:
+    """Writes out what files have that were never closed."""
+    for one in gc.get_objects():
+        if isinstance(one, _FILE):
+            try:
+                one.flush()
+            except (OSError, ValueError):
+                pass  # closed, or not for writing
