@@ -85,7 +85,7 @@ class Agent:
         self.runner = Runner(
             stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame, told.get("software"), self.spool.blob, self.tell
         )
-        self.runner.warm = Warm(start.scratch + "/python", start.scratch + "/packs", self.reaper.own)
+        self.runner.warm = Warm(start.scratch + "/python", start.scratch + "/packs", self.reaper.own, self.reaper.killed)
         self.lanes: list[Lane] = []
         self.backlog: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = []
         self.finished: list[tuple[int, str]] = []

@@ -25,7 +25,9 @@ class Reaper:
         self.waiting: dict[int, Lane] = {}
         """The lanes whose task's main process has this pid."""
         self.own: set[int] = set()
-        """Children of the agent that are no task's: warm interpreters."""
+        """Children of the agent that are no task's: warm interpreters, and forks that wait for a task."""
+        self.killed: set[int] = set()
+        """Orphans that were killed, until they are waited for."""
         self._orphans: dict[int, set[str]] = {}
 
     def ended(self) -> "Iterator[tuple[Lane, tuple[int, Any]]]":
@@ -53,16 +55,18 @@ class Reaper:
             else:
                 self._orphans.pop(pid, None)
                 self.own.discard(pid)
+                self.killed.discard(pid)
 
     def sweep(self, attempt: str) -> None:
         """Kills orphans when the last of the attempts ends that were running when they were first seen: one of
         them left it.
         """
-        found = node.children(os.getpid())
-        if self._agent.runner.warm is not None:
-            self._agent.runner.warm.look()  # After that: a fork is handed over before it becomes our child.
-        for pid in found:
-            if pid not in self.waiting and pid not in self._orphans and pid not in self.own:
+        new = [pid for pid in node.children(os.getpid()) if self._unknown(pid)]
+        if new and self._agent.runner.warm is not None:
+            self._agent.runner.warm.look()
+        for pid in new:
+            # What has not left a warm interpreter's session has yet to be handed over by it.
+            if self._unknown(pid) and _session(pid) not in self.own:
                 named = node.environment(pid, "ICP_ATTEMPT")
                 live = {lane.task.spec["a"] for lane in self._agent.lanes if lane.task is not None}
                 self._orphans[pid] = {named} if named is not None and named in live else live
@@ -75,5 +79,16 @@ class Reaper:
             if not owners:
                 try:
                     os.kill(pid, signal.SIGKILL)
+                    self.killed.add(pid)
                 except OSError:
                     self._orphans.pop(pid, None)
+
+    def _unknown(self, pid: int) -> bool:
+        return pid not in self.waiting and pid not in self._orphans and pid not in self.own
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

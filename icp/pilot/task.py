@@ -122,7 +122,10 @@ class Task:
             # What it was wrapped in may have sessions and namespaces of its own, whose first process ends all of them.
             nested = node.descendants(self.pid) if number == signal.SIGKILL and self.spec.get("software") else []
             try:
-                os.killpg(self.pid, number)
+                try:
+                    os.killpg(self.pid, number)
+                except ProcessLookupError:
+                    os.kill(self.pid, number)  # It was forked, and has yet to make its session.
             except OSError:
                 pass
             for pid in nested:

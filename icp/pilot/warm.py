@@ -30,6 +30,7 @@ _FIRST = 2
 """A module that is started so often is worth an interpreter."""
 _READY = 60.0
 _PATIENCE = 0.2
+_ROOM = socket.CMSG_SPACE(4)
 _MESSAGE = 100000
 """Bytes of one message on a socket, whatever the system's limits are."""
 _OWN = ("ICP_TMP", "TMPDIR", "ICP_STATS", "ICP_ATTEMPT", "ICP_DATASET", "ICP_JOB", "ICP_TASK", "CUDA_VISIBLE_DEVICES")
@@ -44,11 +45,12 @@ BOOT = (
 class Warm:
     """The warm interpreters of one agent."""
 
-    def __init__(self, folder: str, packs: str, own: "set[int]") -> None:
+    def __init__(self, folder: str, packs: str, own: "set[int]", killed: "set[int]") -> None:
         """``folder`` has the pilot's modules for tasks, ``packs`` shipped files, which nobody changes; ``own`` are the
-        children of the agent that are no task's.
+        children of the agent that are no task's, ``killed`` those that it killed and has not yet waited for.
         """
-        self._folder, self._packs, self._own = folder, packs + "/", own
+        self._folder, self._packs, self._own, self._killed = folder, packs + "/", own, killed
+        self._real: dict[str, str] = {}
         self._used: dict[Any, int] = {}
         self._kept: dict[Any, _Interpreter] = {}
 
@@ -60,8 +62,8 @@ class Warm:
             return 0  # What a driver has opened does not survive a fork.
         file = ""
         if not wanted.get("module"):
-            file = os.path.realpath(f"{slot.work}/{wanted['file']}")
-            if not file.startswith(self._packs):
+            file = self._shipped(slot.work, wanted["file"])
+            if not file:
                 return 0  # A task may have written it.
         kept = {name: value for name, value in env.items() if name not in _OWN}
         key = (program, wanted.get("module"), file, wanted.get("root"), frozenset(kept.items()))
@@ -81,6 +83,22 @@ class Warm:
         if found.dead:
             self._forget(key)
         return pid
+
+    def _shipped(self, work: str, name: str) -> str:
+        """The path of a shipped file to which this name leads, empty where it does not: shipped are links in the task's
+        directory, and what is below them.
+        """
+        first, slash, rest = name.partition("/")
+        try:
+            target = os.readlink(f"{work}/{first}") + slash + rest
+        except OSError:
+            return ""
+        if not target.startswith(self._packs):
+            return ""
+        if target not in self._real:
+            path = os.path.realpath(target)
+            self._real[target] = path if path.startswith(os.path.realpath(self._packs) + "/") else ""
+        return self._real[target]
 
     def look(self) -> None:
         """Gets to know of all forks that are there, so that they are nobody's orphans."""
@@ -106,7 +124,7 @@ class Warm:
             root = os.path.dirname(file)
             about["roots"] = [root] + ([os.path.realpath(f"{slot.work}/{wanted['root']}")] if wanted.get("root") else [])
         try:
-            found = _Interpreter([program, "-c", BOOT, self._folder, json.dumps(about)], env, self._folder, self._own)
+            found = _Interpreter([program, "-c", BOOT, self._folder, json.dumps(about)], env, self._folder, self._own, self._killed)
         except OSError:
             self._used[key] = -(10**9)
             return None
@@ -118,11 +136,11 @@ class Warm:
 
 
 class _Interpreter:
-    """One of them, from here: a line, on which it hands over spare forks as (pid, socket), each of which waits to be told
+    """One of them, from here: a line, on which it hands over spare forks as (pid, descriptor), each of which waits to be told
     what to be.
     """
 
-    def __init__(self, argv: "list[str]", env: "dict[str, str]", folder: str, own: "set[int]") -> None:
+    def __init__(self, argv: "list[str]", env: "dict[str, str]", folder: str, own: "set[int]", killed: "set[int]") -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             process = subprocess.Popen(
@@ -143,26 +161,27 @@ class _Interpreter:
         self.pid = process.pid
         own.add(self.pid)
         self.dead = False
-        self._own, self._spare = own, []  # type: set[int], list[tuple[int, socket.socket]]
+        self._own, self._killed = own, killed
+        self._spare: list[tuple[int, int]] = []
         self._ready = False
         self._since = time.time()
 
     def look(self, patience: float = 0.0) -> None:
         """Takes the spare forks that were handed over; waits so many seconds for the first."""
+        if patience:
+            select.select([self._line], [], [], patience)
         while not self.dead:
             try:
-                if not select.select([self._line], [], [], patience)[0]:
-                    break
-                said, more, _, _ = self._line.recvmsg(100, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+                said, more, _, _ = self._line.recvmsg(100, _ROOM, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
             except OSError:
                 said, more = b"", []
-            patience = 0.0
             if not more:
                 self.dead = True
                 break
             self._ready = True
-            spare = socket.socket(fileno=struct.unpack("i", more[0][2])[0])
-            self._spare.append((int(said), spare))
+            self._spare.append((int(said), struct.unpack("i", more[0][2])[0]))
             self._own.add(int(said))
         if not self._ready and time.time() - self._since > _READY:
             self.dead = True
@@ -180,15 +199,15 @@ class _Interpreter:
         while self._spare:
             pid, spare = self._spare.pop(0)
             self._ask()
-            try:
-                spare.settimeout(_PATIENCE)
-                spare.send(message)
-            except OSError:
-                continue  # It was killed, and the reaper knows or will.
-            finally:
-                spare.close()
             self._own.discard(pid)
-            return pid
+            try:
+                if pid not in self._killed:
+                    os.write(spare, message)  # Nothing else is ever written to it: there is room.
+                    return pid
+            except OSError:
+                pass  # It was killed, and the reaper knows or will.
+            finally:
+                os.close(spare)
         return 0
 
     def _ask(self) -> None:
@@ -202,5 +221,5 @@ class _Interpreter:
         """It and its spare forks end when their sockets close."""
         self._line.close()
         for _, spare in self._spare:
-            spare.close()
+            os.close(spare)
         self._spare = []

@@ -2,7 +2,7 @@
 libraries can be shared, and how a fork becomes a task).
 """
 
-import _signal  # What ``signal`` and ``socket`` wrap in enums.
+import _signal  # type: ignore[import-not-found]  # what ``signal`` and ``socket`` wrap in enums
 import _socket
 import atexit
 import gc
@@ -41,7 +41,7 @@ class Rehearsal(Module):
         stats["one"] = 1
 """
 _REHEARSALS = 20
-_SPARE = 3
+_SPARE = 4
 """Forks that wait for a task: so many are at hand when several tasks end at once."""
 
 
@@ -136,9 +136,11 @@ def _rehearse(names: "list[str]") -> None:
     """
     found = ModuleType("rehearsal")
     code = compile(_REHEARSAL, "rehearsal", "exec", dont_inherit=True)
+    wanted = {"file": "rehearsal", "class": "Rehearsal", "params": {}}
+    message = marshal.dumps({"env": dict.fromkeys(names, os.devnull), "wanted": wanted}, 2)
     argv = sys.argv[:]
     for _ in range(_REHEARSALS):
-        told = marshal.loads(marshal.dumps({"env": dict.fromkeys(names, os.devnull), "wanted": {"file": "rehearsal", "class": "Rehearsal", "params": {}}}))
+        told = marshal.loads(message)  # noqa: S302 - our own
         for name, value in told["env"].items():
             os.environ[name] = value
         python_step.run(told["wanted"], (found, code))
@@ -172,7 +174,6 @@ def _fork(line: "Any", sibling: "Any") -> "int | None":
         os.close(mine)
         os.close(agents)
         return None
-    os.setsid()  # Before it is handed over: who knows a task's number may signal its session.
     line.sendmsg([b"%d" % os.getpid()], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", agents))])
     os.close(agents)
     os.close(line.detach())
@@ -207,7 +208,8 @@ def _spare(mine: int, prepared: "Prepared | None", known: int, compiled: bool) -
     os.close(mine)
     if not said:
         os._exit(0)
-    return _task(marshal.loads(said), prepared, known, compiled)
+    os.setsid()  # Until now its session told the agent what it was, should that meet it before it was handed over.
+    return _task(marshal.loads(said), prepared, known, compiled)  # noqa: S302 - the agent's
 
 
 def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compiled: bool) -> int:

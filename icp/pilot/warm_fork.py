@@ -58,7 +58,7 @@ def _foreign(path: str) -> bool:
 def sibling() -> "Callable[[], int] | None":
     """A function as ``os.fork`` whose child has this process's parent; None where it would not be as good."""
     if _register is not None:
-        os.register_at_fork = _register  # type: ignore[assignment]  # novm
+        os.register_at_fork = _register  # novm
     # Hooks of installed packages (their names begin with "_") have been there before this listened.
     unheard = [name for name in _early if name in _ASK[3:] or (name[:1] != "_" and name.partition(".")[0] != "icp"
                and _foreign(getattr(sys.modules.get(name), "__file__", None) or HOME))]  # fmt: skip
