@@ -94,7 +94,7 @@ def proportional(pid: int) -> "int | None":
 def children(pid: int) -> "list[int]":
     """The direct children of a process (zombies too, where the kernel lists them cheaply)."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as stream:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", 0) as stream:
             return [int(one) for one in stream.read().split()]
     except OSError:
         return [one for one, (parent, _, _) in processes().items() if parent == pid]

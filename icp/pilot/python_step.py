@@ -93,6 +93,8 @@ def _tell(error: BaseException) -> None:
 
     trace = error.__traceback__
     own = [__file__, importlib.__file__]
-    while trace is not None and (trace.tb_frame.f_code.co_filename in own or "<frozen" in trace.tb_frame.f_code.co_filename):
+    while trace is not None and (
+        trace.tb_frame.f_code.co_filename in own or "<frozen" in trace.tb_frame.f_code.co_filename
+    ):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)

@@ -122,9 +122,13 @@ class Warm:
         about: dict[str, Any] = {"names": _OWN, "module": wanted.get("module"), "file": file, "roots": []}
         if file:
             root = os.path.dirname(file)
-            about["roots"] = [root] + ([os.path.realpath(f"{slot.work}/{wanted['root']}")] if wanted.get("root") else [])
+            about["roots"] = [root] + (
+                [os.path.realpath(f"{slot.work}/{wanted['root']}")] if wanted.get("root") else []
+            )
         try:
-            found = _Interpreter([program, "-c", BOOT, self._folder, json.dumps(about)], env, self._folder, self._own, self._killed)
+            found = _Interpreter(
+                [program, "-c", BOOT, self._folder, json.dumps(about)], env, self._folder, self._own, self._killed
+            )
         except OSError:
             self._used[key] = -(10**9)
             return None
@@ -140,7 +144,9 @@ class _Interpreter:
     what to be.
     """
 
-    def __init__(self, argv: "list[str]", env: "dict[str, str]", folder: str, own: "set[int]", killed: "set[int]") -> None:
+    def __init__(
+        self, argv: "list[str]", env: "dict[str, str]", folder: str, own: "set[int]", killed: "set[int]"
+    ) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             process = subprocess.Popen(

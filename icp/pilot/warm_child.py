@@ -216,6 +216,8 @@ def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compi
     """Becomes a task of its own, as if it had been started for it."""
     for number in _IGNORED:
         _signal.signal(number, _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL)
+    if hasattr(threading.main_thread(), "_set_native_id"):
+        threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # noqa: SLF001 - 3.8; a fork leaves it
     os.chdir(told["work"])
     for fd, name in ((1, "out"), (2, "err")):
         file = os.open(told[name], os.O_WRONLY | os.O_APPEND)
@@ -252,7 +254,8 @@ def _end(code: int, new: "list[str]") -> None:
     """Ends at once, after all that Python does at its end which anybody could see: threads are waited for, exit
     functions called, objects of the task dropped, files flushed. Taking the interpreter apart would take longer than all the rest.
     """
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Python itself calls first
+    if threading.active_count() > 1 or getattr(threading, "_threading_atexits", True):
+        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - what Python itself calls first
     atexit._run_exitfuncs()  # noqa: SLF001
     for name in new:
         sys.modules.pop(name, None)

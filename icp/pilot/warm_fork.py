@@ -7,7 +7,6 @@ longer than a short task.
 
 import os
 import sys
-import threading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ def sibling() -> "Callable[[], int] | None":
     # Hooks of installed packages (their names begin with "_") have been there before this listened.
     unheard = [name for name in _early if name in _ASK[3:] or (name[:1] != "_" and name.partition(".")[0] != "icp"
                and _foreign(getattr(sys.modules.get(name), "__file__", None) or HOME))]  # fmt: skip
+    if sys.version_info < (3, 8):
+        return None  # It hears of signals only in the process that it believes to be.
     if unheard or any(name in sys.modules for name in _ASK[:3]) or machine_code(list(sys.modules)):
         return None
     try:
@@ -80,15 +81,11 @@ def sibling() -> "Callable[[], int] | None":
     call.argtypes, call.restype = [ctypes.c_long] + [ctypes.c_ulong] * 5, ctypes.c_long
     arguments = [number, _FLAGS, 0, 0, 0, 0]
     arguments[1 + place] = address.value
-    main = threading.main_thread()
-    renumber = getattr(main, "_set_native_id", lambda: None)  # 3.8
 
     def fork() -> int:
         for function in reversed(_heard["before"]):
             function()
         pid: int = call(*arguments)
-        if pid == 0:
-            renumber()
         for function in _heard["after_in_parent" if pid else "after_in_child"]:
             function()
         if pid < 0:

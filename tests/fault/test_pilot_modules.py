@@ -20,7 +20,7 @@ from pilot_site import Site, attempt, old_python, sites, until
 from icp.pilot import spool
 
 TEXT = '''
-import os, random, signal, sys, time
+import os, random, signal, sys, threading, time
 from icp.pilot.module import Module, Parameter
 
 drawn = random.random()
@@ -69,6 +69,32 @@ class One(Module):
     def wait(self):
         open(self.place, "w").close()
         time.sleep(100)
+
+    def identity(self):
+        main = threading.main_thread()
+        assert getattr(main, "native_id", os.getpid()) == os.getpid()
+        got = []
+        old = signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
+        assert old == signal.SIG_DFL
+        for sender in (lambda: signal.pthread_kill(main.ident, signal.SIGUSR1), lambda: os.kill(os.getpid(), signal.SIGUSR1)):
+            thread = threading.Thread(target=sender)
+            thread.start()
+            thread.join()
+        until = time.time() + 60
+        while len(got) < 2 and time.time() < until:
+            time.sleep(0.001)
+        assert len(got) == 2, got
+        assert os.getsid(0) == os.getpgrp() == os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(3)
+        assert os.waitpid(pid, 0) == (pid, 3 << 8)
+        assert not any(name in os.environ for name in ("LEFT", "CUDA")) and os.environ["ICP_ATTEMPT"]
+        threading.Thread(target=self.later).start()
+
+    def later(self):
+        time.sleep(0.05)
+        open("later.txt", "w").close()
 
     def child(self):
         if os.fork() == 0:
@@ -159,7 +185,15 @@ def warm_card(site: Site, *attempts: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_a_warm_interpreter_gives_each_task_what_a_new_one_would(site: Site) -> None:
-    results = warm_card(site, *many(12), module("leave_open", out=["left.txt"]), module("fail"), module("seven"), module("kill"), module("child"))
+    results = warm_card(
+        site,
+        *many(12),
+        module("leave_open", out=["left.txt"]),
+        module("fail"),
+        module("seven"),
+        module("kill"),
+        module("child"),
+    )
     assert [one["stats"]["warm"] for one in results[:12]] == [1] * 12
     assert all(one["r"] == "ok" for one in results[:13])
     # its file is run anew in each: nothing drawn at random is the same, and nobody is somebody else
@@ -173,6 +207,37 @@ def test_a_warm_interpreter_gives_each_task_what_a_new_one_would(site: Site) -> 
     assert seven["exit"] == 7
     assert killed["exit"] == -9
     assert child["r"] == "ok"  # assert_clean saw that nothing of it was left
+
+
+def test_a_warm_task_is_a_process_of_its_own(site: Site) -> None:
+    results = warm_card(site, *[module("identity", out=["later.txt"]) for _ in range(3)])
+    assert all(one["r"] == "ok" for one in results), results
+    # a thread that still ran was waited for
+    assert [len(one["out"]) for one in results] == [1] * 3
+    assert any(one["stats"]["warm"] for one in results)
+
+
+def test_what_a_library_wants_done_around_forks_is_done(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    (libraries / "forking.py").write_text(
+        "import os\nseen = []\n"
+        "os.register_at_fork(before=lambda: seen.append(1), after_in_child=lambda: seen.append(os.getpid()))\n"
+    )
+    data = pack(one="import logging\nimport forking\n" + TEXT.replace("def show(self):", "def show(self):\n"
+                "        logging.warning('of %s', forking.seen[-2:])\n        assert forking.seen[-2:] == [1, os.getpid()]"))  # fmt: skip
+    sha256 = hashlib.sha256(data).hexdigest()
+    steps = [{**one["steps"][0], "env": {"PYTHONPATH": str(libraries)}} for one in many(4) + many(6, "show")]
+    attempts = [attempt(files=[sha256], steps=[step]) for step in steps]
+    attempts.insert(4, attempt("sleep", "1.5"))
+    env = environment(site)
+    site.finish(site.start(spool.frame("blob", {"sha256": sha256}, data), site.card(*attempts), env=env, cpus=1))
+    results = [site.result(one) for one in attempts[5:]]
+    # a cold one never forked
+    assert all((one["r"] == "ok") == bool(one["stats"]["warm"]) for one in results), results
+    assert any(one["r"] == "ok" for one in results)
+    site.close()
 
 
 def test_interpreters_that_are_killed_cost_nothing_but_time(site: Site) -> None:
@@ -216,7 +281,9 @@ def test_a_library_that_kills_whoever_loads_it_is_loaded_by_its_tasks_alone(tmp_
     site = Site(tmp_path)
     libraries = tmp_path / "libraries"
     libraries.mkdir()
-    (libraries / "crashing.py").write_text("import os, sys\nif 'icp.pilot.warm_child' in sys.modules:\n    os.abort()\n")
+    (libraries / "crashing.py").write_text(
+        "import os, sys\nif 'icp.pilot.warm_child' in sys.modules:\n    os.abort()\n"
+    )
     text = "import crashing\n" + TEXT
     data = pack(one=text)
     sha256 = hashlib.sha256(data).hexdigest()
