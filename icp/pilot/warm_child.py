@@ -137,12 +137,18 @@ def _rehearse(names: "list[str]") -> None:
     found = ModuleType("rehearsal")
     code = compile(_REHEARSAL, "rehearsal", "exec", dont_inherit=True)
     wanted = {"file": "rehearsal", "class": "Rehearsal", "params": {}}
-    message = marshal.dumps({"env": dict.fromkeys(names, os.devnull), "wanted": wanted}, 2)
+    told = {
+        "wanted": wanted,
+        "work": ".",
+        "out": os.devnull,
+        "err": os.devnull,
+        "env": dict.fromkeys(names, os.devnull),
+    }
+    message = marshal.dumps(told, 2)
     argv = sys.argv[:]
     for _ in range(_REHEARSALS):
         told = marshal.loads(message)  # noqa: S302 - our own
-        for name, value in told["env"].items():
-            os.environ[name] = value
+        _enter(told)
         python_step.run(told["wanted"], (found, code))
         for name in told["env"]:
             del os.environ[name]
@@ -216,6 +222,18 @@ def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compi
     """Becomes a task of its own, as if it had been started for it."""
     for number in _IGNORED:
         _signal.signal(number, _signal.default_int_handler if number == _signal.SIGINT else _signal.SIG_DFL)
+    _enter(told)
+    _reseed()
+    result = python_step.run(told["wanted"], prepared)
+    new = _since(known)
+    if compiled or warm_fork.machine_code(new):
+        return result  # Such libraries may have something to do at the end.
+    _end(result, new)
+    return result
+
+
+def _enter(told: "dict[str, Any]") -> None:
+    """Takes a task's directory, output and environment."""
     if hasattr(threading.main_thread(), "_set_native_id"):
         threading.main_thread()._set_native_id()  # type: ignore[attr-defined]  # noqa: SLF001 - 3.8; a fork leaves it
     os.chdir(told["work"])
@@ -225,13 +243,6 @@ def _task(told: "dict[str, Any]", prepared: "Prepared | None", known: int, compi
         os.close(file)
     for name, value in told["env"].items():
         os.environ[name] = value
-    _reseed()
-    result = python_step.run(told["wanted"], prepared)
-    new = _since(known)
-    if compiled or warm_fork.machine_code(new):
-        return result  # Such libraries may have something to do at the end.
-    _end(result, new)
-    return result
 
 
 def _since(known: int) -> "list[str]":
