@@ -34,7 +34,7 @@ def replace_dataset(
     if name not in (row.name, str(number)):
         raise BadInput(f"{name!r} is only the beginning of a name", f"`icp submit {steering} --replace {row.name}`, in full")
     sites = config.sites.values()
-    prepared = submission.prepare(steering, jobs=jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed)
+    prepared = submission.prepare(steering, jobs=jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
     replacement = Replacement(ledger, number, prepared, sites, time.time(), ignore_files=ignore_files)
     redo = replacement.compare()
     revision = None

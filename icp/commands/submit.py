@@ -14,6 +14,7 @@ from icp.commands.complete import dataset_names, site_names
 
 if TYPE_CHECKING:
     from icp.config import Config, Site
+    from icp.ledger.db import Ledger
 
 __all__ = ["submit"]
 
@@ -84,7 +85,7 @@ def submit(
             raise BadInput("--unmonitored: nothing is watched, and nothing comes home", "leave --watch and --outputs out")
         _unmonitored(config, _site(config, site), steering, name, seed, jobs, plan, as_json)
         return
-    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values())
+    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values(), ledger=_there(config))
     try:
         ledger = open_ledger(config.ledger, create=not plan)
         check_name(ledger.db, prepared.steering.name)
@@ -125,6 +126,16 @@ def submit(
     except Refused as refused:
         if not as_json:
             typer.echo(f"{refused.message}; it will take the dataset up")
+
+
+def _there(config: Config) -> Ledger | None:
+    from icp.errors import NotFound
+    from icp.ledger.db import open_ledger
+
+    try:
+        return open_ledger(config.ledger)
+    except NotFound:
+        return None
 
 
 def _site(config: Config, name: str | None) -> Site:

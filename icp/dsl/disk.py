@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Disk", "predefined"]
+__all__ = ["Disk", "Outputs", "predefined"]
+
+Outputs = Callable[[str, str, str], Sequence[tuple[Any, ...]]]
+"""(dataset, task, output) -> a row for each file of it: name, dataset, job, sha256, path. BadInput, NotFound."""
 
 
 class Disk:
     """The folder of a steering file."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, outputs: Outputs | None = None) -> None:
+        self.folder, self.outputs = folder, outputs
 
     def read(self, name: str) -> bytes:
         """The content of a file; OSError when it cannot be read."""

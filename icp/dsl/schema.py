@@ -191,11 +191,16 @@ JOBS = OneOf(
                 "files": Key(
                     TEXT, "A pattern; one job for each file, its path is `$args(files)`.", examples=('"data/*.i3"',)
                 ),
+                "from": Key(
+                    TEXT,
+                    "An output of another dataset that is complete; one job for each of its files. Tasks without parents find it as `$args(files)`.",
+                    examples=('"dataset:level1/filter:level1.i3.zst"',),
+                ),
             },
-            "one of scan, csv and files",
+            "one of scan, csv, files and from",
         ),
     ),
-    "a number of jobs, or jobs.scan, jobs.csv or jobs.files",
+    "a number of jobs, or jobs.scan, jobs.csv, jobs.files or jobs.from",
 )
 
 TARBALL = Table(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from icp.dsl.check import Mistakes, check
-from icp.dsl.disk import Disk
+from icp.dsl.disk import Disk, Outputs
 from icp.dsl.environments import build_software, check_used
 from icp.dsl.foreign import Described, Reader, reader
 from icp.dsl.jobs import build_jobs
@@ -39,9 +39,9 @@ _HINT = "docs/steering.md has every key; `icp new` prints a file to start from."
 _FOREIGN_HINT = "docs/foreign.md has what is understood."
 
 
-def load(path: str | Path, fetch: Fetch | None = None) -> Steering:
+def load(path: str | Path, fetch: Fetch | None = None, outputs: Outputs | None = None) -> Steering:
     """The dataset that this file describes, with the CSV or list of files that it names read once; ``fetch`` brings the
-    modules that it names by URL (None: they are not looked at).
+    modules that it names by URL (None: they are not looked at), ``outputs`` finds those of other datasets (None: one job stands for them).
 
     NotFound when there is no such file; BadInput, with every mistake, when it is wrong.
     """
@@ -56,7 +56,7 @@ def load(path: str | Path, fetch: Fetch | None = None) -> Steering:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"The steering file {path} is not UTF-8 (byte {error.start}).") from None
-    return parse(text, str(path), Disk(file.parent), fetch)
+    return parse(text, str(path), Disk(file.parent, outputs), fetch)
 
 
 def parse(text: str, path: str = "steering.toml", disk: Disk | None = None, fetch: Fetch | None = None) -> Steering:

@@ -14,6 +14,7 @@ from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
 from icp.ledger import cached, cards, datasets, files, ranges, release, sites
+from icp.ledger.chaining import given
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
@@ -167,7 +168,8 @@ class Dealer:
         """Put up to ``action.n`` waiting tasks into cards; how many attempts that made."""
         if orders.size > OUTBOX_BYTES:
             return 0
-        reads = bool(self.definitions.task_def(action.task_def).inputs)
+        reader = self.definitions.task_def(action.task_def)
+        reads = bool(reader.inputs) or reader.given
         # those whose inputs travel are passed over: they must not hold up what could run
         more = self._on_the_way() + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
         tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
@@ -377,6 +379,10 @@ class Dealer:
                 accepted = job[one.parent].accepted
                 assert accepted is not None
                 self._outputs(dataset, accepted, one.output, job_folder(task.job, dataset.jobs), "", site, inputs, absent)
+        one_given = given(self.db, task.dataset, task.job) if definition.given else None
+        if one_given is not None:
+            source = ["cache", one_given.sha256.hex()]
+            inputs.append(_Input(one_given.name, source, one_given.sha256, one_given.path, one_given.bytes))
         return inputs, absent
 
     def _outputs(

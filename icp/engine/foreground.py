@@ -17,7 +17,7 @@ from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
 from icp.engine.modules import Fetcher
 from icp.engine.shipments import provide, used
-from icp.engine.submission import pack_files
+from icp.engine.submission import outputs_of, pack_files
 from icp.errors import BadInput, NotFound
 from icp.ledger import datasets
 from icp.ledger.db import Ledger
@@ -71,7 +71,7 @@ class Foreground:
         if isinstance(steering_file, Recorded):
             self.steering, self.directory = steering_file.steering, steering_file.directory
         else:
-            self.steering, self.directory = load(steering_file, self.fetch), steering_file.absolute().parent
+            self.steering, self.directory = load(steering_file, self.fetch, outputs_of(ledger)), steering_file.absolute().parent
         if not 0 <= job < self.steering.jobs.count:
             raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
         self.job, self.site, self.ledger, self.stock = job, site, ledger, stock
@@ -201,6 +201,14 @@ class Foreground:
             for name, path, digest in entries:
                 found.append({"name": name, "from": ["store", "0" * 16], "sha256": digest})
                 paths[name] = str(path)
+        if self.steering.jobs.source and not task.final and not task.after:
+            row = self.steering.jobs.row(self.job)
+            name, path, digest = str(row["files"]), Path(str(row["source_path"])), str(row["source_sha256"])
+            if not path.is_file():
+                said = f"it was made by job {row['source_job']} of dataset {row['source_dataset']}"
+                raise NotFound(f"{path}, from which job {self.job} is made, is not here", said)
+            found.append({"name": name, "from": ["store", "0" * 16], "sha256": digest})
+            paths[name] = str(path)
         return found, paths
 
     def _members(self, parent: str, output: str) -> list[tuple[str, Path, str]]:

@@ -75,6 +75,9 @@ class Replacement:
         if self.new.seed not in (None, self.row.seed):
             said = f"dataset {name} has the seed {self.row.seed}, and the file says {self.new.seed}"
             raise BadInput(said, "leave the seed, or submit the file under another name")
+        if self.old.jobs.source or self.new.jobs.source:
+            said = f"the jobs of dataset {name} are made from another dataset's outputs"
+            raise BadInput(said, "submit the file under another name: `icp submit --name OTHER ...`")
         change.check_growth(self.control, self.new.jobs.count)
 
     # -- what is done again -------------------------------------------------------------------------------------

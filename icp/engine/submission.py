@@ -10,13 +10,16 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from icp.config import NAME, Site
+from icp.dsl.disk import Outputs
 from icp.dsl.expand import JobContext, Rendered, Renderer, SiteContext
 from icp.dsl.foreign.described import packed_as
 from icp.dsl.steering import load
 from icp.engine.modules import Fetcher
-from icp.errors import BadInput
+from icp.errors import BadInput, NotFound
+from icp.ledger.chaining import outputs_as_jobs
 from icp.ledger.db import Ledger
 from icp.ledger.submit import record
 from icp.model.definition import Steering, TaskDef
@@ -42,6 +45,17 @@ class Submission:
     """(sha256, bytes) of the shipped files"""
     needs: tuple[tuple[TaskDef, Need], ...]
     """What each task of the first job asks for."""
+
+
+def outputs_of(ledger: Ledger | None) -> Outputs:
+    """Finds outputs of other datasets for a steering file."""
+
+    def found(dataset: str, task: str, output: str) -> list[tuple[Any, ...]]:
+        if ledger is None:
+            raise NotFound(f"there is no ledger in which dataset {dataset} could be")
+        return list(outputs_as_jobs(ledger.db, dataset, task, output))
+
+    return found
 
 
 def pack_files(directory: Path, names: tuple[str, ...], elsewhere: Mapping[str, Path] | None = None) -> bytes:
@@ -81,10 +95,14 @@ def prepare(
     outputs: Path | None = None,
     jobs: int | None = None,
     sites: Iterable[Site] = (),
+    ledger: Ledger | None = None,
 ) -> Submission:
-    """Read and check everything that can be wrong before a line is written; the first job is rendered for each of ``sites``."""
+    """Read and check everything that can be wrong before a line is written; the first job is rendered for each of ``sites``.
+
+    ``ledger`` has the datasets whose outputs jobs may be made from.
+    """
     fetch = Fetcher()
-    steering = load(steering_file, fetch)
+    steering = load(steering_file, fetch, outputs_of(ledger))
     if name is not None:
         if not NAME.match(name):
             raise BadInput(f"--name {name}: expected letters, digits, '.', '_' and '-'")

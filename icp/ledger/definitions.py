@@ -46,6 +46,8 @@ class TaskDefRow:
     """tasks of the same job that wait for it"""
     finals: list[int] = field(default_factory=list)
     """final tasks that wait for it"""
+    given: bool = False
+    """It begins a job that was made from a file of another dataset, and reads that."""
 
 
 @dataclass(slots=True)
@@ -124,4 +126,7 @@ class Definitions:
             for (parent,) in self.db.execute("SELECT parent FROM edge WHERE child = ? ORDER BY parent", (one.id,)).fetchall():
                 one.parents.append(parent)
                 (defs[parent].finals if one.final else defs[parent].children).append(one.id)
+        if self.db.execute("SELECT 1 FROM source WHERE dataset = ? LIMIT 1", (dataset,)).fetchone():
+            for one in defs.values():
+                one.given = not one.final and not one.parents
         return Graph(dataset, defs, [d for d in defs.values() if not d.final], [d for d in defs.values() if d.final])

@@ -311,7 +311,7 @@ class Fold(WorkingSet):
 
     def inputs_done(self, task: TaskRow, definition: TaskDefRow) -> None:
         """Outputs that this task read may have no reader left."""
-        if definition.inputs:
+        if definition.inputs or definition.given:
             self.read.add(task.id)
         if definition.final:
             self.kept.swept.add((task.dataset, task.task_def, -1 - task.job))

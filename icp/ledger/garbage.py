@@ -56,7 +56,8 @@ def outputs_of_deleted(db: sqlite3.Connection) -> list[Kept]:
             continue
         rows = db.execute(
             "SELECT f.id, f.name, f.bytes, f.sha256, t.job FROM task t INDEXED BY task_job JOIN file f ON f.attempt = t.accepted "
-            f"WHERE t.dataset = ? AND f.kept = 1 AND f.state IN ({int(File.HOME)}, {int(File.DROPPED)})",
+            "WHERE t.dataset = ? AND NOT EXISTS (SELECT 1 FROM source s JOIN dataset r ON r.id = s.dataset AND r.deleted IS NULL WHERE s.file = f.id) "
+            f"AND f.kept = 1 AND f.state IN ({int(File.HOME)}, {int(File.DROPPED)})",
             (dataset,),
         ).fetchall()
         found += [Kept(number, dataset, name, home_path(outputs, jobs, job, file), size, digest.hex()) for number, file, size, digest, job in rows]

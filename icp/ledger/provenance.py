@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icp.errors import BadInput
+from icp.ledger.chaining import given
 from icp.ledger.definitions import Definitions, InputRow, TaskDefRow
 from icp.ledger.files import final_folder, home_path, job_folder
 from icp.states import Attempt, File, Task
@@ -196,6 +197,10 @@ def inputs_of(db: sqlite3.Connection, definitions: Definitions, attempt: int) ->
         parent = mate or _parent(db, task[0], attempt)
         if parent is not None:
             yield from _outputs(db, definitions, one, parent, "")
+    if definition.given:
+        one_given = given(db, dataset, job, there=False)
+        if one_given is not None:
+            yield Read(one_given.name, one_given.sha256.hex(), one_given.bytes, one_given.attempt)
 
 
 def _parent(db: sqlite3.Connection, task: int, before: int) -> int | None:

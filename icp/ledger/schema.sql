@@ -54,6 +54,10 @@ CREATE TABLE dataset (
 CREATE UNIQUE INDEX dataset_name ON dataset (name) WHERE deleted IS NULL;
 CREATE INDEX dataset_active ON dataset (state) WHERE deleted IS NULL AND state IN (0, 1);
 
+-- Jobs of a dataset that were made from outputs of another one: which file each was given.
+CREATE TABLE source (dataset INTEGER NOT NULL, job INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
+CREATE INDEX source_file ON source (file);
+
 -- How a dataset was described before what describes it now.
 CREATE TABLE revision (
   dataset INTEGER NOT NULL, number INTEGER NOT NULL,

@@ -6,6 +6,7 @@ import json
 import sqlite3
 
 from icp.errors import BadInput
+from icp.ledger.chaining import record_sources
 from icp.ledger.db import Ledger
 from icp.model.definition import Steering, TaskDef, to_json
 
@@ -72,6 +73,8 @@ def record(
             "INSERT INTO job_list VALUES (?, ?, ?)",
             ((number, job, json.dumps(row, separators=(",", ":"))) for job, row in enumerate(steering.jobs.rows)),
         )
+    if steering.jobs.source:
+        record_sources(db, number, [(str(row[1]), int(row[2]), str(row[3])) for row in steering.jobs.rows])
     ledger.audit(now, "submit", number, steering.path)
     return number
 

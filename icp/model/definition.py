@@ -171,6 +171,8 @@ class JobSource:
     axes: tuple[tuple[str, int | tuple[Scalar, ...]], ...] = ()
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[Scalar, ...], ...] = ()
+    source: str = ""
+    """The output of another dataset that each job's file is of: ``dataset:NAME/task:output``; "" where they are made of nothing."""
 
     def row(self, job: int) -> dict[str, Scalar]:
         """The columns of this job; IndexError when there is no such job."""
@@ -231,6 +233,7 @@ def to_json(value: Steering | TaskDef) -> dict[str, Any]:
             "count": value.jobs.count,
             "axes": [[name, axis if isinstance(axis, int) else list(axis)] for name, axis in value.jobs.axes],
             "columns": list(value.jobs.columns),
+            "source": value.jobs.source,
         },
         "tasks": [_task_to_json(task) for task in value.tasks],
         "finals": [_task_to_json(task) for task in value.finals],
@@ -250,7 +253,7 @@ def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequenc
     """What :func:`to_json` made, with the text and the rows that were stored apart."""
     jobs = data["jobs"]
     axes = tuple((name, axis if isinstance(axis, int) else tuple(axis)) for name, axis in jobs["axes"])
-    source = JobSource(jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows))
+    source = JobSource(jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows), jobs.get("source", ""))
     return Steering(
         name=data["name"],
         jobs=source,
