@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,11 @@ from icp.output import clean, say
 if TYPE_CHECKING:
     from icp.config import Config
     from icp.engine.replacement import Redo
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 __all__ = ["replace_dataset"]
 
@@ -35,9 +41,15 @@ def replace_dataset(
         raise BadInput(f"{name!r} is only the beginning of a name", f"`icp submit {steering} --replace {row.name}`, in full")
     sites = config.sites.values()
     prepared = submission.prepare(steering, jobs=jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
+    if jobs is None and prepared.steering.jobs.kind == "count" and prepared.steering.jobs.count == _said(row.steering):
+        # the file says what it said: a number that was given beside it, or added since, stays
+        prepared = submission.prepare(steering, jobs=row.jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
     replacement = Replacement(ledger, number, prepared, sites, time.time(), ignore_files=ignore_files)
     redo = replacement.compare()
     revision = None
+    if replacement.nothing and not redo.changed and not as_json:
+        say(f"this file is what describes dataset {clean(row.name)}: there is nothing to do")
+        return
     if not plan:
         if redo.again and not as_json:
             _print(row.name, redo)
@@ -59,8 +71,17 @@ def replace_dataset(
         + ("" if goes_on else f"; it is suspended as before: `icp resume {clean(row.name)}`"))  # fmt: skip
 
 
+def _said(text: str) -> int | None:
+    """How many jobs a steering file asks for, if it says a number."""
+    try:
+        jobs = tomllib.loads(text).get("jobs", 1)
+    except tomllib.TOMLDecodeError:
+        return None
+    return jobs if isinstance(jobs, int) else None
+
+
 def _print(name: str, redo: Redo) -> None:
-    more = f", {plural(redo.more, 'job')} are new" if redo.more else ""
+    more = f", {plural(redo.more, 'new job')}" if redo.more else ""
     say(f"dataset {clean(name)}: {plural(redo.kept, 'task')} that are ok stay, {redo.again:,} are done again{more}")
     if redo.files:
         say("  the files that are shipped with it are other ones" + ("" if redo.changed else ", which is ignored"))

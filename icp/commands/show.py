@@ -84,6 +84,7 @@ def show(
 
 def _dataset(db: Any, graph: Graph, view: DatasetView, only: str | None) -> dict[str, Any]:
     from icp.ledger import views, views_jobs, views_results
+    from icp.ledger.change import limits
 
     _, seed, directory = views_jobs.steering_text(db, view.number)
     definitions = [one for one in views_jobs.definition_states(db, graph) if only in (None, one.task)]
@@ -91,8 +92,10 @@ def _dataset(db: Any, graph: Graph, view: DatasetView, only: str | None) -> dict
         {"first": low, "last": high, "state": word} for low, high, word in views_jobs.spans(db, view.number, 0, view.jobs - 1) if word != "rows"
     ]
     statistics = [one for one in views_results.statistics(db, graph) if only in (None, one.task)]
+    most, sites = limits(db, view.number)
     return {
-        "dataset": view, "seed": seed, "directory": directory, "definitions": definitions, "held": held, "statistics": statistics,
+        "dataset": view, "seed": seed, "directory": directory, "limits": {"max_running": most, "sites": sites},
+        "definitions": definitions, "held": held, "statistics": statistics,
         "errors": [one for one in views.last_errors(db, [view.number], 5) if only in (None, one.task)], "commands": views_jobs.commands(db, view.number),
     }  # fmt: skip
 
@@ -101,6 +104,7 @@ def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
     now = time.time()
     say(f"{view.number} {paint(clean(view.name), 'bold')} {paint(view.state, COLOURS[view.state])}" + (f": {clean(view.reason)}" if view.reason else ""))
     say(f"{dataset_bar(view, 40)} {output.number(view.ok)} of {plural(view.tasks, 'task')} ok, {output.number(view.failed)} failed")
+    limits = shown["limits"]
     facts = [
         ("jobs", f"{view.jobs:,}"),
         ("outputs", clean(view.outputs) + (f" ({plural(view.coming, 'file')} still to come)" if view.coming else "")),
@@ -108,6 +112,8 @@ def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
         ("seed", str(shown["seed"])),
         ("priority", str(view.priority)),
         ("category", clean(view.category) or "-"),
+        *([("at once", f"{limits['max_running']:,} tasks at the most")] if limits["max_running"] is not None else []),
+        *([("sites", clean(", ".join(limits["sites"])))] if limits["sites"] is not None else []),
         ("submitted", f"{output.clock(view.submitted)} ({output.ago(view.submitted, now)})"),
         ("finished", output.clock(view.finished)),
     ]

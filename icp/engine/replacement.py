@@ -170,6 +170,13 @@ class Replacement:
             return first != pair[1].render(after, context)
         return True
 
+    @property
+    def nothing(self) -> bool:
+        """Whether the file is what describes the dataset already."""
+        pack = self.submission.pack[0] if self.submission.pack else None
+        same = self.row.steering == self.new.text and self.row.pack == pack and self.row.reason != replacing.REASON
+        return same and self.new.jobs.count == self.row.jobs and self.new.jobs.kind != "rows"
+
     # -- doing it -----------------------------------------------------------------------------------------------
 
     def carry_out(self, redo: Redo) -> tuple[int, bool]:

@@ -49,8 +49,11 @@ def test_limits_are_set_shown_to_the_planner_and_taken_back(world, run):
     assert "max-running 3" in run("set", "muons", "max-running", "3")
     assert "sites nsa" in run("set", "muons", "sites", "nsa")
     assert (view_of(world, number).max_running, view_of(world, number).sites) == (3, frozenset(("nsa",)))
+    shown = run("show", "muons")
+    assert "3 tasks at the most" in shown and "sites      nsa" in shown
     run("set", "muons", "max-running", "none")
     run("set", "muons", "sites", "any")
+    assert "at the most" not in run("show", "muons")
     assert (view_of(world, number).max_running, view_of(world, number).sites) == (None, None)
     run("set", "muons", "stop-loss", "5")
     run("set", "muons", "max-tries", "7")

@@ -106,6 +106,17 @@ def test_what_is_the_same_in_other_words_is_not_done_again(icp, ran):
     assert (again, kept, changed) == (3, 4, {"make": [(2, 2)]}), "only job 2 is another"
 
 
+def test_a_number_of_jobs_that_was_given_beside_the_file_stays(icp, tmp_path):
+    write(tmp_path)
+    assert icp("submit", "chain.toml", "--jobs", 5).rc == 0
+    assert icp("extend", "chain", "--jobs", 2).rc == 0
+    write(tmp_path, OLD.format("new"))
+    assert icp("submit", "chain.toml", "--replace", "chain", "--yes").rc == 0
+    assert json.loads(icp("status", "--json").out)["datasets"][0]["jobs"] == 7
+    assert "there is nothing to do" in icp("submit", "chain.toml", "--replace", "chain", "--yes").out
+    assert clean() == []
+
+
 def test_other_files_do_all_again_unless_they_are_ignored_and_more_jobs_are_new(icp, ran):
     write(ran, tool='echo "another $1"\n')
     assert plan(icp)[:2] == (7, 0)
