@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,23 @@ def test_gc_says_what_it_would_free_and_takes_nothing_that_counts(world, run):
     assert world.db.execute("SELECT count(*) FROM file WHERE kept = 1 AND state = ?", (int(File.DROPPED),)).fetchone() == (len(left) - 1,)
     for path in (state / "relay").iterdir():
         path.unlink()
+
+
+def test_no_more_run_at_once_than_may(icp, tmp_path):
+    """With an engine and agents: of six jobs that note when they begin and end, no two are at work at the same moment."""
+    command = "date +%s.%N > span; sleep 0.2; date +%s.%N >> span"
+    (tmp_path / "one.toml").write_text(f'name = "one"\njobs = 6\ncommand = "{command}"\noutputs = ["span"]\n')
+    (Path(os.environ["ICP_HOME"]) / "config.toml").write_text("[site.local.pilot]\ncpus = 4\n")
+    prepared = icp("submit", "one.toml", "--plan")
+    assert prepared.rc == 0
+    from icp.engine import submission
+    from icp.ledger.db import open_ledger
+
+    ledger = open_ledger(Path(os.environ["ICP_HOME"]) / "ledger.sqlite", create=True)
+    submission.submit(ledger, submission.prepare(tmp_path / "one.toml"), 1.0)
+    ledger.close()
+    assert icp("set", "one", "max-running", "1").rc == 0
+    assert icp("run", "--until-done", timeout=100).rc == 0
+    spans = sorted(tuple(map(float, path.read_text().split())) for path in (tmp_path / "outputs/one").rglob("span"))
+    assert len(spans) == 6
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
