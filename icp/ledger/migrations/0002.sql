@@ -96,7 +96,6 @@ CREATE TABLE notice (
 );
 CREATE INDEX notice_new ON notice (id) WHERE state = 'new';
 
-
 -- Jobs of a dataset that were made from outputs of another one: which file each was given.
 CREATE TABLE source (dataset INTEGER NOT NULL, job INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
 CREATE INDEX source_file ON source (file);
