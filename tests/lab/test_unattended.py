@@ -201,11 +201,13 @@ def test_doctor_at_a_cluster(alone: Alone, broken_nsa: LabSite, nsb: LabSite) ->
     assert [one for one in found if one["ok"] is False] == []
     assert ran.rc == 0
     names = {(one["about"], one["name"]) for one in found}
-    here = {"python", "sqlite", "ledger", "disk", "ssh", "ticks", "notify"} - {"notify"}
-    site = {"reach", "login nodes", "clock", "python", "home", "root", "shared", "egress", "namespaces", "fuse", "cvmfs", "parrot", "scheduler", "accounting"}
+    here = {"python", "sqlite", "ledger", "disk", "ssh", "ticks"}
+    site = {"reach", "login nodes", "clock", "python", "home", "root", "scratch", "egress", "scheduler", "accounting"}
+    host = {"namespaces", "fuse", "cvmfs", "parrot"}
     assert {("this machine", name) for name in here} <= names
-    for name in ("site nsa", "site nsb"):
-        assert {(name, one) for one in site} <= names
+    assert {("site nsa", one) for one in site | host | {"shared"}} <= names
+    assert {("site nsb", one) for one in site} | {("site nsb", f"worker: {one}") for one in host | {"sees"}} <= names
+    assert not {("site nsb", one) for one in host | {"shared"}} & names, "what a worker said counts"
     by = {(one["about"], one["name"]): one for one in found}
     assert by["site nsa", "accounting"]["ok"] is None
     assert by["site nsb", "accounting"]["ok"] is True
