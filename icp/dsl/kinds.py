@@ -28,6 +28,7 @@ __all__ = [
     "TEXT",
     "VARIABLE",
     "VARIABLE_NAME",
+    "WRITTEN_SHA256",
     "Key",
     "Kind",
     "ListOf",
@@ -194,4 +195,4 @@ PLATFORM = _name(
     "any, or system-machine-libc such as linux-x86_64-glibc2.17",
     re.compile(r"(?:any|linux-[a-z0-9_]+(?:-(?:glibc|musl)(?:[0-9]+(?:\.[0-9]+)*)?)?)\Z"),
 )
-SHA256 = _name("64 hexadecimal digits", re.compile(r"[0-9a-f]{64}\Z"))
+WRITTEN_SHA256 = _name("64 hexadecimal digits", re.compile(r"[0-9a-f]{64}\Z"))

@@ -18,6 +18,7 @@ from icp.dsl.kinds import (
     TEXT,
     VARIABLE,
     VARIABLE_NAME,
+    WRITTEN_SHA256,
     Key,
     ListOf,
     MapOf,
@@ -216,7 +217,7 @@ TARBALL = Table(
             "Where it is: `https:`, `http:`, `file:`, or a path beside the steering file. It is fetched at submit, and shipped.",
             required=True,
         ),
-        "sha256": Key(SHA256, "Its checksum: verified when it is fetched, and again where it is used.", required=True),
+        "sha256": Key(WRITTEN_SHA256, "Its checksum: verified when it is fetched, and again where it is used.", required=True),
     },
     "a tarball",
 )
