@@ -8,15 +8,18 @@ TESTS  ?=
 # tests wait for real processes more than they compute
 WORKERS ?= 4
 LABS    ?= 3
+# strict: a link that leads nowhere is an error; the variable silences an advertisement
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs --quiet build --strict
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check docs torture lab lab-test lab-torture lab-down bench dist clean
+.PHONY: help demo test check docs site torture lab lab-test lab-torture lab-down bench dist clean
 
 help:
 	@echo "make demo      virtual environment, installation, a whole dataset on this machine, its result"
 	@echo "make test      all tests but the long ones (TESTS='tests/unit -k planner' for some of them)"
 	@echo "make check     ruff, mypy, imports, the pilot's Python, generated pages"
 	@echo "make docs      write the generated pages of docs/ anew"
+	@echo "make site      the documents as a web site, build/site/index.html"
 	@echo "make torture   hundreds of kills by the wall clock, new seeds each time"
 	@echo "make lab       two SLURM clusters to try things at (root, Debian): ssh -F /run/icp-lab/client/ssh_config nsa; make lab-down ends them"
 	@echo "make lab-test  the tests that need a lab; they bring up sites of their own (ICP_LAB=1 make test: all others before)"
@@ -66,10 +69,15 @@ check: $(VENV)/.installed-test
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin --quiet --no-tips --target=3.6- --violations icp/pilot
 	$(BIN)/python tools/generated.py --check
+	@$(MKDOCS) --site-dir build/site
 	@echo "check: clean"
 
 docs: $(VENV)/.installed-test
 	@$(BIN)/python tools/generated.py
+
+site: $(VENV)/.installed-test
+	@$(MKDOCS) --site-dir build/site
+	@echo "build/site/index.html"
 
 torture: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q -m 'torture and not lab' --timeout 3600 $(TESTS)

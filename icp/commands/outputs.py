@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -90,7 +91,7 @@ def outputs(
             "state": lambda row: paint(row.state, COLOURS.get(row.state, "")) if row.state == "home" else f"{row.state} at {clean(row.site)}",
             ">size": lambda row: output.plain_size(row.bytes),
             "sha256": lambda row: row.sha256[:16],
-            "file": lambda row: clean(row.path if row.path and row.state == "home" else row.name),
+            "file": lambda row: clean(_from_here(row.path) if row.path and row.state == "home" else row.name),
         },
         as_json=as_json,
         quiet=(lambda row: row.path) if quiet else None,
@@ -98,3 +99,9 @@ def outputs(
     )
     if len(found) == most and not as_json and not quiet:
         output.say(paint("there may be more: --limit N, or --all", "dim"))
+
+
+def _from_here(path: str) -> str:
+    """A path as one would type it here: below the working directory it begins there, and fits on the screen."""
+    here = os.path.join(os.getcwd(), "")
+    return path.removeprefix(here)

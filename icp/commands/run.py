@@ -66,6 +66,7 @@ def run(
             report = _Report(ledger, quiet)
             report.begin()
             loop(ledger, config, until=(lambda one: not datasets.something_to_do(one.db)) if until_done else None, seen=report, messenger=messenger)
+            report.end()
         ledger.term = None  # it is no engine any more
         for text in messenger.wait():
             typer.secho(f"{_clock()} {text}", fg="yellow", err=True)
@@ -163,8 +164,12 @@ class _Report:
         self.ledger, self.quiet, self.dataset = ledger, quiet, dataset
         self.troubles: dict[str, str] = {}
         self.last = ""
+        self.at_work = [] if dataset is None else [dataset]
 
     def begin(self) -> None:
+        from icp.ledger import datasets
+
+        self.at_work = datasets.at_work(self.ledger.db)
         if not self.quiet:
             typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
 
@@ -183,7 +188,7 @@ class _Report:
         for untold in ticked.untold:
             typer.secho(f"{_clock()} {untold}", fg="yellow", err=True)
         text = self._counts()
-        if not self.quiet and text != self.last:
+        if text and not self.quiet and text != self.last:
             typer.echo(f"{_clock()} {text}")
         self.last = text
 
@@ -193,22 +198,23 @@ class _Report:
 
         counts = datasets.counts(self.ledger.db, self.dataset)
         said = [f"{counts[state]} {state.name.lower()}" for state in Task if counts.get(state)]
-        return "tasks: " + (", ".join(said) or "none")
+        return f"tasks: {', '.join(said)}" if said else ""
 
     def end(self) -> None:
-        if self.quiet or self.dataset is None:
-            return
+        """How each dataset that was at work came out."""
+        for number in [] if self.quiet else self.at_work:
+            typer.echo(self._outcome(number))
+
+    def _outcome(self, number: int) -> str:
         from icp.ledger.datasets import read_dataset
         from icp.states import Dataset
 
-        row = read_dataset(self.ledger.db, self.dataset)
-        word = row.state.name.lower()
+        row = read_dataset(self.ledger.db, number)
         if row.state == Dataset.COMPLETE:
-            typer.echo(f"dataset {row.name} is complete; outputs are in {row.outputs}")
-        elif row.reason:
-            typer.echo(f"dataset {row.name} is {word}: {row.reason}; `icp why {row.name}`")
-        else:
-            typer.echo(f"dataset {row.name} has failed tasks; `icp why {row.name}`, then `icp retry {row.name}`")
+            return f"dataset {row.name} is complete; outputs are in {row.outputs}"
+        if row.reason or row.state != Dataset.PROCESSING:
+            return f"dataset {row.name} is {row.state.name.lower()}{f': {row.reason}' if row.reason else ''}; `icp why {row.name}`"
+        return f"dataset {row.name} has failed tasks; `icp why {row.name}`, then `icp retry {row.name}`"
 
 
 def _clock() -> str:

@@ -120,6 +120,12 @@ def something_to_do(db: sqlite3.Connection) -> bool:
     return db.execute(query).fetchone() is not None
 
 
+def at_work(db: sqlite3.Connection) -> list[int]:
+    """Datasets that are neither complete nor cancelled."""
+    query = "SELECT id FROM dataset INDEXED BY dataset_active WHERE deleted IS NULL AND state IN (0, 1) ORDER BY id"
+    return [number for (number,) in db.execute(query).fetchall()]
+
+
 def something_waits(db: sqlite3.Connection) -> bool:
     """Whether tasks wait to be dealt, or for a parent that may end any moment, or jobs to be released."""
     if db.execute("SELECT 1 FROM live_class WHERE n > 0 AND state IN (?, ?) LIMIT 1", (int(Task.IDLE), int(Task.WAITING))).fetchone():
