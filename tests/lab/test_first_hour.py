@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
+from tests.cli.test_cron import TABLE
 from tests.lab.sites import LabSite
 
 pytestmark = pytest.mark.lab
@@ -71,7 +75,9 @@ class Terminal:
         assert status in ((0, 130) if "^C" in shown else (0,)), f"{command}: exit {status}\n{screen}"
 
     def _here(self, line: str) -> str:
-        return line.replace("/home/me", str(self.home)).replace("nsa-login", f"{self.site}-login")
+        for shown, real in (("/home/me", str(self.home)), ("nsa-login", f"{self.site}-login"), ("lab1", os.uname().nodename)):
+            line = line.replace(shown, real)
+        return line
 
     def _wait(self, line: str) -> None:
         self.child.expect_exact(line.strip())
@@ -97,6 +103,9 @@ def terminal(tmp_path: Path, nsa: LabSite) -> Iterator[Terminal]:
     wrapper = home / "bin" / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F "{home}/ssh_config" "$@"\n')
     wrapper.chmod(0o755)
+    stand_in = home / "bin" / "crontab"  # the machine's own crontab is left alone
+    stand_in.write_text(TABLE)
+    stand_in.chmod(0o755)
     (home / "inputrc").write_text("set enable-bracketed-paste off\n")
     nsa.ssh("rm -rf ice .icp")
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ICP_", "XDG_", "VIRTUAL_ENV", "PYTHON", "COLUMNS"))}
@@ -122,3 +131,12 @@ def test_the_first_hour_is_as_the_page_says(terminal: Terminal) -> None:
     results = terminal.home / "outputs"
     assert [len(list(results.glob(f"{name}/*/*.txt"))) for name in ("first", "fit")] == [10, 4]
     assert (results / "fit" / "000002" / "used.txt").read_text() == "0.917\njob 2\n"
+    # as cron runs it: with next to no environment
+    line = (terminal.home / "crontab.table").read_text().splitlines()[-1].split(maxsplit=5)[5]
+    bare = {"HOME": str(terminal.home), "LOGNAME": "me", "PATH": "/usr/bin:/bin"}
+    begin = time.time()
+    for command, said in ((line, ""), (f"{terminal.home}/icp-venv/bin/icp status --json", None)):
+        ran = subprocess.run(["sh", "-c", command], env=bare, cwd=terminal.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert said is None or ran.stdout == said
+    assert json.loads(ran.stdout)["engine"]["last_tick"] >= begin
