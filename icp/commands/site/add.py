@@ -66,12 +66,18 @@ def add(
         _attributes(attribute or []),
     )  # fmt: skip
     survey = _survey(config, asked)
-    chosen = _chosen(survey, asked, choices(survey, asked), yes, as_json)
+    questions = [] if yes else choices(survey, asked)
+    asking = bool(questions) and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if asking:
+        _found(survey, asked)
+    chosen = _chosen(survey, asked, questions, asking)
     proposal = propose(survey, chosen)
     _check_apart(config, proposal)
     kept = _kept_local(config)
     if not as_json:
-        _screen(config, survey, chosen, proposal, kept)
+        if not asking:
+            _found(survey, asked)
+        _proposed(config, asked, proposal, kept)
     if not yes and not as_json and sys.stdin.isatty() and sys.stdout.isatty() and not typer.confirm(f"Write this to {config.places.config}?", default=True):
         output.say("nothing was written")
         return
@@ -152,33 +158,26 @@ def _survey(config: Config, asked: Asked) -> Survey:
     return found
 
 
-def _chosen(survey: Survey, asked: Asked, questions: list[Any], yes: bool, as_json: bool) -> Asked:
+def _chosen(survey: Survey, asked: Asked, questions: list[Any], asking: bool) -> Asked:
     """What several answers were possible to is asked; on no terminal, the option is named."""
     from dataclasses import replace
 
     from icp.errors import BadInput
 
-    terminal = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
     said: dict[str, Any] = {}
     for one in questions:
         answers = ", ".join(one.answers)
-        word = one.option.removeprefix("--")
-        if yes:
-            continue
-        if not terminal:
+        if not asking:
             raise BadInput(f"there is more than one {one.what} at {survey.host}: {answers}", f"{one.option} {one.default}, or --yes for the defaults")
-        if word == "partition":
-            for line in _partitions(survey):
-                output.say(line)
         text = ""
         while text not in one.answers:
             text = typer.prompt(f"Which {one.what} ({answers})?", default=one.default)
-        said[word] = text
+        said[one.option.removeprefix("--")] = text
     return replace(asked, **said)
 
 
-def _screen(config: Config, survey: Survey, asked: Asked, proposal: Proposal, kept: bool) -> None:
-    from icp.config import table_text
+def _found(survey: Survey, asked: Asked) -> None:
+    """What the host showed."""
 
     def row(word: str, text: str) -> None:
         output.say(f"  {word:<11} {clean(text)}")
@@ -204,6 +203,12 @@ def _screen(config: Config, survey: Survey, asked: Asked, proposal: Proposal, ke
     for quota in survey.quotas:
         row("quota", quota)
     output.say()
+
+
+def _proposed(config: Config, asked: Asked, proposal: Proposal, kept: bool) -> None:
+    """The table as it will be written."""
+    from icp.config import table_text
+
     for line in table_text(f"site.{asked.name}", proposal.keys).splitlines():
         output.say(clean(line))
     output.say()
