@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from icp.dsl.expand import CannotRender, JobContext, Renderer, SiteContext
 from icp.dsl.steering import parse
-from icp.model.need import Need
+from icp.model.need import Need, join
+from icp.model.need import parse as parse_need
 
 SITE = SiteContext("nsa", {"OS": "el9", "Big": True}, {"data": "/data/x y"})
 
@@ -143,6 +145,37 @@ def test_needs_follow_resources_and_tiers() -> None:
         ((("HasGPU", "==", True),),), 1, 4_500_000_000, int(2 * 2**30 * 2.25), 1, 4050
     )
     assert made.need(job(n=1, gpu=0)) is made.need(job(5, n=1, gpu=0))
+
+
+def test_a_need_bears_marks_of_its_environments_which_are_those_of_their_contents() -> None:
+    text = """
+[software.a]
+setup = "/sw/setup.sh"
+[software.b]
+setup = "/sw/setup.sh"
+[software.c]
+env.A = "$system(site)"
+[task.one]
+command = "true"
+software = "a"
+[task.two]
+command = "true"
+software = "b"
+[task.three]
+software = "a"
+[[task.three.tray]]
+module = [{ command = "true" }]
+[[task.three.tray]]
+software = "c"
+module = [{ command = "true" }]
+"""
+    one, two, three = (renderer(text, task).need(job()) for task in ("one", "two", "three"))
+    assert one == two and one.id == two.id
+    assert len(one.software) == 1
+    assert set(one.software) < set(three.software) and len(three.software) == 2
+    assert join([one, three]).software == three.software
+    assert parse_need(three.bytes) == three
+    assert one.id != replace(one, software=()).id
 
 
 def test_requirements_of_a_job_hold_its_constants() -> None:

@@ -23,6 +23,7 @@ NEEDS = st.builds(
     disk=SIZES,
     gpus=st.integers(0, 8),
     time=SIZES,
+    software=st.sampled_from([(), ("a",), ("a", "b")]),
 )
 LAWS = settings(deadline=None, max_examples=100)
 
