@@ -140,7 +140,7 @@ def environment(site: Site) -> dict[str, str]:
     if not (folder / "python3").exists():
         (folder / "python3").write_text(f'#!/bin/sh\nexec {site.python} "$@"\n')
         (folder / "python3").chmod(0o755)
-    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def run(site: Site, *attempts: dict[str, Any], **told: Any) -> list[dict[str, Any]]:
@@ -274,6 +274,17 @@ def test_a_warm_task_is_cancelled_like_any_other(site: Site, tmp_path: Path) -> 
     fact = site.result(long)
     assert fact["r"] == "cancelled"
     assert fact["stats"]["warm"] == 1 if fact.get("stats") else True
+    site.assert_clean()
+
+
+def test_nothing_is_left_of_warm_interpreters_and_tasks_when_the_agent_is_killed(site: Site, tmp_path: Path) -> None:
+    long = module("wait", place=str(tmp_path / "began"))
+    before = [attempt("sleep", "0.3"), *many(4), attempt("sleep", "1.5")]
+    pilot = site.start(BLOB, site.card(*before, long), env=environment(site), cpus=1)
+    until((tmp_path / "began").exists, "the task's begin")
+    os.kill(site.pids()[1], signal.SIGKILL)
+    site.finish(pilot)
+    assert len(site.of("agent_died")) == 1
     site.assert_clean()
 
 
