@@ -1,54 +1,27 @@
-"""The dashboard of `icp status --watch`, which people leave open (hides the terminal, and how rates are guessed)."""
+"""The dashboard of `icp status --watch`, which people leave open (hides the terminal)."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from icp import output
 from icp.commands.status import dataset_bar, engine_line, read, site_line
+from icp.commands.story import pace, to_go
 from icp.output import clean, number, paint
 
 if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.views import DatasetView, ErrorView
+    from icp.ledger.views_work import ProgressView
 
-__all__ = ["Rates", "frame", "line", "watch"]
+__all__ = ["frame", "line", "watch"]
 
 Ended = Callable[["list[DatasetView]"], bool]
 
-WINDOW = 600.0
-"""Seconds over which a rate is taken."""
 ERRORS = 3
-
-
-class Rates:
-    """Tasks that became ok, per second, from what was seen while watching."""
-
-    def __init__(self) -> None:
-        self.samples: dict[int, deque[tuple[float, int]]] = {}
-
-    def see(self, now: float, datasets: list[DatasetView]) -> None:
-        for one in datasets:
-            kept = self.samples.setdefault(one.number, deque())
-            kept.append((now, one.ok))
-            while len(kept) > 2 and (kept[-1][0] - kept[0][0] > WINDOW or kept[0][1] > kept[-1][1]):
-                kept.popleft()
-
-    def rate(self, dataset: int) -> float | None:
-        """Per second; None while nothing can be said."""
-        kept = self.samples.get(dataset)
-        if not kept or kept[-1][0] - kept[0][0] < 2:
-            return None
-        return max(0.0, (kept[-1][1] - kept[0][1]) / (kept[-1][0] - kept[0][0]))
-
-    def left(self, one: DatasetView) -> float | None:
-        """Seconds until the dataset is done at this rate."""
-        rate = self.rate(one.number)
-        return (one.tasks - one.ok - one.cancelled - one.failed - one.suspended) / rate if rate else None
 
 
 def done(datasets: list[DatasetView]) -> bool:
@@ -57,7 +30,14 @@ def done(datasets: list[DatasetView]) -> bool:
 
 
 def frame(
-    datasets: list[DatasetView], sites: list[str], engine: str, errors: list[ErrorView], rates: Rates, now: float, columns: int, rows: int
+    datasets: list[DatasetView],
+    sites: list[str],
+    engine: str,
+    errors: list[ErrorView],
+    pace_of: Callable[[DatasetView], ProgressView],
+    now: float,
+    columns: int,
+    rows: int,
 ) -> list[str]:
     """The lines of the dashboard, no wider and no higher than the terminal."""
     lines = [engine, ""]
@@ -65,10 +45,10 @@ def frame(
     # what moves is shown first; of the rest as many as there is room for
     order = sorted(datasets, key=lambda one: (one.state not in ("processing", "errors", "suspended"), -one.number))
     for one in order[:room]:
-        rate, left = rates.rate(one.number), rates.left(one)
-        speed = "" if rate is None else f"  {number(rate * 60)}/min"
-        if left is not None and one.state == "processing" and left > 0:
-            speed += f", {output.duration(left)} to go"
+        found = pace_of(one) if one.state == "processing" else None
+        speed = f"  {pace(found)}" if found is not None and found.rate else ""
+        if found is not None and found.to_go is not None:
+            speed += f", {to_go(found)} to go"
         share = 100 * one.ok // one.tasks if one.tasks else 0
         lines.append(f"{one.number} {clean(one.name)} {one.state}  {number(one.ok)}/{number(one.tasks)} ({share}%){speed}")
         waiting = one.waiting + one.idle + one.unreleased
@@ -109,19 +89,20 @@ def watch(
     dataset: str | None = None,
     category: str | None = None,
     site: str | None = None,
+    state: str | None = None,
     until_done: bool = False,
     pause: float = 1.0,
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
     """Show the ledger until Ctrl-C, until ``stop`` says so, or with ``until_done`` until nothing is left to do."""
     show = _live if sys.stdout.isatty() else _lines
-    show(ledger, dataset, category, site, lambda datasets: stop() or (until_done and done(datasets)), pause)
+    show(ledger, {"dataset": dataset, "category": category, "site": site, "state": state}, lambda datasets: stop() or (until_done and done(datasets)), pause)
 
 
-def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, ended: Ended, pause: float) -> None:
+def _lines(ledger: Ledger, chosen: dict[str, Any], ended: Ended, pause: float) -> None:
     last: dict[int, str] = {}
     while True:
-        datasets, _, _ = read(ledger, dataset=dataset, category=category, site=site)
+        datasets, _, _ = read(ledger, **chosen)
         for one in datasets:
             text = line(one)
             if last.get(one.number) != text:
@@ -133,25 +114,30 @@ def _lines(ledger: Ledger, dataset: str | None, category: str | None, site: str 
         time.sleep(pause)
 
 
-def _live(ledger: Ledger, dataset: str | None, category: str | None, site: str | None, ended: Ended, pause: float) -> None:
+def _live(ledger: Ledger, chosen: dict[str, Any], ended: Ended, pause: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    from icp.ledger import views
+    from icp.commands import story
+    from icp.ledger import views, views_work
 
     console = Console()
-    rates = Rates()
 
     def picture() -> tuple[Text, list[DatasetView]]:
         now = time.time()
-        datasets, sites, engine = read(ledger, dataset=dataset, category=category, site=site)
-        rates.see(now, datasets)
-        with ledger.read() as db:
-            errors = views.last_errors(db, [one.number for one in datasets if one.state in ("processing", "errors", "suspended")], ERRORS)
+        datasets, sites, engine = read(ledger, **chosen)
         head = engine_line(engine, any(one.state == "processing" for one in datasets), now)
         size = console.size
-        text = frame(datasets, [site_line(one) for one in sites], head, errors, rates, now, size.width, size.height - 1)
+        at_sites = [site_line(one) for one in sites]
+        with ledger.read() as db:
+            if chosen["dataset"] is not None and datasets:
+                told = story.whole(story.read(db, datasets[0], now))
+                lines = [head, "", *told[: max(3, size.height - 4 - len(at_sites))], "", *at_sites]
+                text = [_cut(one, size.width) for one in lines[: size.height - 1]]
+            else:
+                errors = views.last_errors(db, [one.number for one in datasets if one.state in ("processing", "errors", "suspended")], ERRORS)
+                text = frame(datasets, at_sites, head, errors, lambda one: views_work.progress(db, one, now), now, size.width, size.height - 1)
         return Text.from_ansi("\n".join(text), no_wrap=True, overflow="crop"), datasets
 
     # drawn only when it is new, in one write: no flicker; Live puts the cursor back however this ends

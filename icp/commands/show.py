@@ -21,14 +21,13 @@ from icp.commands.arguments import (
     the_dataset,
 )
 from icp.commands.jobs import JOB_COLOURS
-from icp.commands.status import COLOURS, dataset_bar
 from icp.errors import NotFound
 from icp.output import clean, paint, say
 
 if TYPE_CHECKING:
     from icp.ledger.definitions import Graph
     from icp.ledger.views import DatasetView
-    from icp.ledger.views_jobs import AttemptView, DefinitionView, TaskView
+    from icp.ledger.views_jobs import AttemptView, TaskView
     from icp.ledger.views_results import OutputView
 
 __all__ = ["show", "software_text"]
@@ -69,7 +68,7 @@ def show(
         if steering:
             pass
         elif at is None:
-            shown = _dataset(db, graph, view, definition.name if definition else None)
+            shown = _dataset(db, view, definition.name if definition else None)
         else:
             shown = _job(db, graph, view, at, definition.id if definition else None)
     if steering:
@@ -82,32 +81,36 @@ def show(
         _print_job(view, shown, wide=definition is None)
 
 
-def _dataset(db: Any, graph: Graph, view: DatasetView, only: str | None) -> dict[str, Any]:
-    from icp.ledger import views, views_jobs, views_results
-    from icp.ledger.change import limits
+def _dataset(db: Any, view: DatasetView, only: str | None) -> dict[str, Any]:
+    from icp.commands import story
+    from icp.ledger import views_jobs
 
+    told = story.read(db, view, time.time())
     _, seed, directory = views_jobs.steering_text(db, view.number)
-    definitions = [one for one in views_jobs.definition_states(db, graph) if only in (None, one.task)]
     held = [
         {"first": low, "last": high, "state": word} for low, high, word in views_jobs.spans(db, view.number, 0, view.jobs - 1) if word != "rows"
     ]
-    statistics = [one for one in views_results.statistics(db, graph) if only in (None, one.task)]
-    most, sites = limits(db, view.number)
     return {
-        "dataset": view, "seed": seed, "directory": directory, "limits": {"max_running": most, "sites": sites},
-        "definitions": definitions, "held": held, "statistics": statistics,
-        "errors": [one for one in views.last_errors(db, [view.number], 5) if only in (None, one.task)], "commands": views_jobs.commands(db, view.number),
+        "dataset": view, "seed": seed, "directory": directory, "definitions": _of(told.definitions, only), "held": held,
+        "statistics": _of(told.statistics, only), "errors": _of(told.errors, only), "commands": views_jobs.commands(db, view.number),
+        "progress": told.progress, "work": _of(told.work, only),
     }  # fmt: skip
 
 
+def _of(rows: list[Any], only: str | None) -> list[Any]:
+    return [one for one in rows if only in (None, one.task)]
+
+
 def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
+    from icp.commands import story
+    from icp.commands.stats import lines
+
     now = time.time()
-    say(f"{view.number} {paint(clean(view.name), 'bold')} {paint(view.state, COLOURS[view.state])}" + (f": {clean(view.reason)}" if view.reason else ""))
-    say(f"{dataset_bar(view, 40)} {output.number(view.ok)} of {plural(view.tasks, 'task')} ok, {output.number(view.failed)} failed")
-    limits = shown["limits"]
+    for text in story.facts(view, shown["progress"]):
+        say(text)
     facts = [
         ("jobs", f"{view.jobs:,}"),
-        ("outputs", clean(view.outputs) + (f" ({plural(view.coming, 'file')} still to come)" if view.coming else "")),
+        ("outputs", clean(view.outputs)),
         ("steering", f"from {clean(shown['directory'])}; `icp show {clean(view.name)} --steering`"),
         ("seed", str(shown["seed"])),
         ("priority", str(view.priority)),
@@ -119,40 +122,19 @@ def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
     ]
     for word, text in facts:
         say(f"  {word:<10} {text}")
-    say()
-    _definitions(shown["definitions"])
+    held = []
     for one in shown["held"]:
         span = str(one["first"]) if one["first"] == one["last"] else f"{one['first']}-{one['last']}"
-        say(f"jobs {span} are {one['state']}: no rows yet")
-    if shown["statistics"]:
-        from icp.commands.stats import lines
-
-        say()
-        for text in lines(shown["statistics"]):
+        held.append(f"jobs {span} are {one['state']}: no rows yet")
+    ordered = [f"  {output.clock(one.at)} {clean(one.who)}: {clean(one.what)} {clean(one.detail or '')}".rstrip() for one in shown["commands"]]
+    for part in (
+        [*story.definitions(shown["definitions"]), *held], story.shares(shown["work"], shown["definitions"]),
+        lines(shown["statistics"]) if shown["statistics"] else [], story.errors(shown["errors"])[1:], [paint("commands", "bold"), *ordered] if ordered else [],
+    ):  # fmt: skip
+        if part:
+            say()
+        for text in part:
             say(text)
-    for error in shown["errors"]:
-        say()
-        exit_ = "" if error.exit is None else f" exit {error.exit}"
-        say(paint(f"{plural(error.n, 'error')} like this: {error.kind}{exit_} in {clean(error.task)}, job {job_text(error.job)} at {clean(error.site)}", "red"))
-        _text(error.text, 5)
-    if shown["commands"]:
-        say()
-        say(paint("commands", "bold"))
-        for command in shown["commands"]:
-            say(f"  {output.clock(command.at)} {clean(command.who)}: {clean(command.what)} {clean(command.detail or '')}".rstrip())
-
-
-def _definitions(definitions: list[DefinitionView]) -> None:
-    words = ["ok", "processing", "queued", "waiting", "idle", "failed", "suspended", "cancelled"]
-    used = [word for word in words if any(word in one.states for one in definitions)]
-    rows = []
-    for one in definitions:
-        at = ", ".join(f"{clean(site)}: {' '.join(f'{n} {word}' for word, n in states.items())}" for site, states in one.sites.items())
-        counts = [output.number(one.states.get(word, 0)) for word in used]
-        median = "-" if one.median is None else output.duration(one.median)
-        rows.append([clean(one.task) + (" (final)" if one.final else ""), clean(", ".join(one.after)) or "-", *counts, median, at])
-    for line in output.table(["task", "after", *(f">{word}" for word in used), ">median", "sites"], rows):
-        say(line)
 
 
 def _job(db: Any, graph: Graph, view: DatasetView, job: int, definition: int | None) -> dict[str, Any]:
@@ -176,6 +158,7 @@ def _print_job(view: DatasetView, shown: dict[str, Any], *, wide: bool) -> None:
     say(paint(head, "bold") + (f": {paint(shown['state'], JOB_COLOURS.get(shown['state'], ''))}" if shown["state"] else ""))
     if not shown["tasks"]:
         say(f"it is no row yet; `icp why {clean(view.name)} --job {name}`")
+    _timeline(shown["tasks"])
     for entry in shown["tasks"]:
         task: TaskView = entry["task"]
         tries: list[AttemptView] = entry["attempts"]
@@ -188,6 +171,21 @@ def _print_job(view: DatasetView, shown: dict[str, Any], *, wide: bool) -> None:
         for file in shown["outputs"]:
             if file.task == task.task:
                 _output(file)
+
+
+def _timeline(entries: list[dict[str, Any]]) -> None:
+    from icp.commands.plots import timeline
+
+    rows = []
+    for entry in entries:
+        for one in entry["attempts"]:
+            if one.begun is not None and one.running is not None:
+                good = one.state == "ok" and not one.void
+                phases = [(one.copying_input or 0.0, "░", "blue"), (one.running, "█", "green" if good else "red"), (one.copying_output or 0.0, "▒", "blue")]
+                rows.append((f"{clean(entry['task'].task)} {one.number} {clean(one.site)}", one.begun, phases))
+    if rows:
+        for text in ["", *timeline(rows), paint("  ░ inputs  █ run  ▒ outputs", "dim")]:
+            say(text)
 
 
 def _attempt(one: AttemptView) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icp import output
 from icp.commands.arguments import AsJson, Category, Quiet, SiteName, choose, open_here, plural
 from icp.commands.complete import dataset_names
+from icp.errors import NotFound
 from icp.output import clean, paint
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ def status(
     ] = None,
     site: SiteName = None,
     category: Category = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Completion and cpus in use over time, as plots.")] = False,
     every: Annotated[bool, typer.Option("--all", help=f"All datasets that ended, not only the last {ENDED}.")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show datasets, sites and the engine.
+    """Show datasets, sites and the engine; of one dataset its tasks, sites, rate, time to go and cost.
 
     Costs the same on a ledger of a thousand tasks and of twenty million.
 
@@ -51,7 +53,11 @@ def status(
 
       icp status
 
-      icp status muons --watch
+      icp status muons --plot
+
+      icp status --watch --category simulation
+
+      icp status --site nsa
 
       icp status --state errors --quiet
     """
@@ -60,26 +66,67 @@ def status(
     if watch:
         from icp.commands.dashboard import watch as dashboard
 
-        dashboard(ledger, dataset=dataset, category=category, site=site, until_done=until_done)
+        dashboard(ledger, dataset=dataset, category=category, site=site, state=state, until_done=until_done)
         return
     now = time.time()
     datasets, sites, engine = read(ledger, dataset=dataset, state=state, site=site, category=category, every=every)
-    if as_json:
-        output.print_json({"engine": engine, "datasets": datasets, "sites": sites})
-    elif quiet:
+    if quiet and not as_json:
         for one in datasets:
             output.say(clean(one.name))
+        return
+    more = _more(ledger, datasets[0].number if dataset is not None and datasets else None, site, plot, now)
+    if as_json:
+        output.print_json({"engine": engine, "datasets": datasets, "sites": sites, **more})
+        return
+    output.say(engine_line(engine, any(one.state == "processing" for one in datasets), now))
+    output.say()
+    if "story" in more:
+        from icp.commands.story import whole
+
+        for text in whole(more["story"]):
+            output.say(text)
+    elif datasets:
+        _table(datasets, now)
     else:
-        output.say(engine_line(engine, any(one.state == "processing" for one in datasets), now))
-        if datasets:
-            output.say()
-            _table(datasets, now)
-        else:
-            output.say("no dataset" + (" like that" if state or site or category else " yet: `icp submit steering.toml`"))
-        if sites:
-            output.say()
+        output.say("no dataset" + (" like that" if state or site or category else " yet: `icp submit steering.toml`"))
+    if sites and "site" not in more:
+        output.say()
         for one_site in sites:
             output.say(site_line(one_site))
+    if "site" in more:
+        from icp.commands.site.show import story
+
+        output.say()
+        output.say(paint(f"site {clean(more['site'].view.name)}", "bold"))
+        story(more["site"], more["site"].view.name)
+    if "course" in more:
+        from icp.commands.plots import course
+
+        output.say()
+        for text in course(more["course"], datasets[0].tasks if "story" in more else None):
+            output.say(text)
+
+
+def _more(ledger: Ledger, dataset: int | None, site: str | None, plot: bool, now: float) -> dict[str, Any]:
+    """What is shown of one dataset, of one site, and for plots."""
+    more: dict[str, Any] = {}
+    if dataset is None and site is None and not plot:
+        return more
+    from icp.ledger import views, views_sites, views_work
+
+    with ledger.read() as db:
+        if dataset is not None:
+            from icp.commands.story import read as read_story
+
+            more["story"] = read_story(db, views.one_dataset(db, dataset), now)
+        elif site is not None:
+            found = views_sites.site_story(db, site)
+            if found is None:
+                raise NotFound(f"the ledger has met no site {site!r}", "`icp site list` lists them")
+            more["site"] = found
+        if plot:
+            more["course"] = views_work.course(db, dataset=dataset, site=site, now=now)
+    return more
 
 
 def read(

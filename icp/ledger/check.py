@@ -209,7 +209,7 @@ def check(ledger: Ledger, *, deep: bool = False) -> list[str]:
     found: list[str] = []
     with ledger.read() as db:
         found += [f"SQLite: {row[0]}" for row in db.execute("PRAGMA integrity_check(20)").fetchall() if row[0] != "ok"]
-        for part in (_tables, _counts, _jobs, _finals, _coming, _statistics):
+        for part in (_tables, _counts, _jobs, _finals, _coming, _statistics, _work):
             found += part(db)
         files = [*_home_files(db), *_relayed(db)]
     # the files are looked at outside of the transaction: it may take long
@@ -414,6 +414,32 @@ def _summaries(kept: dict[tuple[int, int, str], list[float]], real: dict[tuple[i
         same = same and math.isclose(mine[1], theirs[1], rel_tol=1e-9, abs_tol=1e-9 * scale) and math.isclose(mine[2], theirs[2], rel_tol=1e-9)
         if not same:
             yield f"{where} says n, sum, squares, min, max {mine}; accepted attempts say {theirs}"
+
+
+def _work(db: sqlite3.Connection) -> list[str]:
+    """What attempts made, as it is kept and as their rows say."""
+    real: Counter[tuple[int, ...]] = Counter()
+    for chunk in _chunks(db, "attempt"):
+        for dataset, task_def, site, *values in db.execute(
+            "SELECT t.dataset, t.task_def, a.site, coalesce(sum(t.accepted IS a.id), 0), coalesce(sum(t.accepted IS NOT a.id), 0), "
+            "coalesce(sum(a.cpu) FILTER (WHERE t.accepted = a.id), 0), "
+            "coalesce(sum((SELECT sum(f.bytes) FROM file f WHERE f.attempt = a.id)) FILTER (WHERE t.accepted = a.id), 0) "
+            "FROM attempt a JOIN task t ON t.id = a.task WHERE a.id BETWEEN ? AND ? AND a.live = 0 AND (a.begun IS NOT NULL OR t.accepted = a.id) "
+            "GROUP BY 1, 2, 3",
+            chunk,
+        ).fetchall():
+            for at, value in enumerate(values):
+                real[dataset, task_def, site, at] += value
+    kept: Counter[tuple[int, ...]] = Counter()
+    for dataset, task_def, site, *values in db.execute("SELECT dataset, task_def, site, ok, others, cpu, bytes FROM work").fetchall():
+        for at, value in enumerate(values):
+            kept[dataset, task_def, site, at] = value
+    words = ("accepted attempts", "other attempts", "ms of cpu", "bytes of outputs")
+    return _limited(
+        f"definition {key[1]} (dataset {key[0]}) has {kept[key]} {words[key[3]]} at site {key[2]}; its rows say {real[key]}"
+        for key in sorted({*kept, *real})
+        if kept[key] != real[key]
+    )
 
 
 def _home_files(db: sqlite3.Connection) -> Iterator[tuple[int, Path, int, bytes]]:

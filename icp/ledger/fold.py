@@ -18,6 +18,7 @@ from icp.ledger.kept import KeptCounts
 from icp.ledger.readers import drop_readerless
 from icp.ledger.rows import AttemptRow, TaskRow, read_attempts, write_attempts, write_tasks
 from icp.ledger.stop_loss import StopLoss, fingerprint
+from icp.ledger.work import KeptWork
 from icp.ledger.working_set import WorkingSet
 from icp.states import ATTEMPT, TASK, Attempt, File, Task
 
@@ -51,6 +52,7 @@ class Fold(WorkingSet):
         self.dirty_tasks: dict[int, TaskRow] = {}
         self.dirty_attempts: dict[int, AttemptRow] = {}
         self.kept = KeptCounts()
+        self.work = KeptWork(ledger.db, now)
         self.files: list[tuple[int, int, str, int, bytes, int, int]] = []
         self.replicas: list[tuple[int, int, int]] = []
         self.coming: Counter[int] = Counter()
@@ -96,6 +98,7 @@ class Fold(WorkingSet):
             return False
         self._no_longer_live(attempt)
         task = self.tasks[attempt.task]
+        self.work.ended(task, attempt)
         # It may have stored outputs before it ended. Those of a lost one wait: a late ok of it could still be accepted.
         if event in _MAY_HAVE_STORED or (event == "gone" and (attempt.void or task.accepted is not None)):
             self._forget_stored(attempt, task)
@@ -135,11 +138,13 @@ class Fold(WorkingSet):
         if attempt.void or task.accepted is not None or task.state == Task.CANCELLED:
             if outputs:
                 self.replicas.append((attempt.id, attempt.site, 1))
+            self.work.ended(task, attempt)
             return False
         self.task_event(task, "accepted")
         task.accepted, task.site, task.not_before = attempt.id, attempt.site, None
         self.accepted += 1
         self._void_others(task)
+        self.work.ended(task, attempt, accepted=True, size=sum(size for _, _, size, _ in outputs))
         for index, name, size, digest in outputs:
             kept = definition.outputs[index].kept
             self.files.append((attempt.id, index, name, size, digest, int(kept), int(File.PRODUCED)))
@@ -174,6 +179,7 @@ class Fold(WorkingSet):
             attempt.void = 1
             self.dirty_attempts[attempt.id] = attempt
             self.kept.stale.add((task.dataset, task.task_def))
+            self.work.taken_back(task, attempt)
             self._forget_files(task.dataset, attempt)
         task.accepted, task.site, task.not_before = None, 0, None
         self.sweep_again(task)
@@ -355,6 +361,7 @@ class Fold(WorkingSet):
         self.db.executemany("UPDATE dataset SET coming = coming + ? WHERE id = ?", [(n, one) for one, n in self.coming.items() if n])
         for row in changed:
             self.touched.add(row.dataset)
+        self.work.write()
         for final in self.kept.write(self.db, self.ledger.name_id, self.definitions):
             self.final_moved(*final)
         if self.maybe_drop:
@@ -378,6 +385,7 @@ class Fold(WorkingSet):
         self.maybe_drop.clear()
         self.read.clear()
         self.kept = KeptCounts()
+        self.work = KeptWork(self.db, self.now)
 
     def final_moved(self, dataset: int, task_def: int, group: int, left: int) -> None:
         """The kept count of a final task that is a row already changed: it waits again, or is ready."""

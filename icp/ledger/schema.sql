@@ -351,3 +351,18 @@ CREATE TABLE notice (
   told REAL, said TEXT
 );
 CREATE INDEX notice_new ON notice (id) WHERE state = 'new';
+
+-- What attempts cost and made, kept by task definition and site: cpus held (ms) by accepted attempts and by all others, and of the accepted
+-- ones cpu time (ms) and bytes of outputs; and by minute what became ok, and how many cpus were held (`edge`: ms in the minutes in which
+-- attempts began and ended; `whole`: in the minutes after this one, added up).
+CREATE TABLE work (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, site INTEGER NOT NULL,
+  ok INTEGER NOT NULL, others INTEGER NOT NULL, good INTEGER NOT NULL, wasted INTEGER NOT NULL, cpu INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  PRIMARY KEY (dataset, task_def, site)
+) WITHOUT ROWID;
+CREATE TABLE minute (
+  dataset INTEGER NOT NULL, minute INTEGER NOT NULL, site INTEGER NOT NULL,
+  ok INTEGER NOT NULL, edge INTEGER NOT NULL, whole INTEGER NOT NULL,
+  PRIMARY KEY (dataset, minute, site)
+) WITHOUT ROWID;
+CREATE INDEX minute_site ON minute (site, minute);

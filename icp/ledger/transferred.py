@@ -11,7 +11,7 @@ from typing import Any
 
 from icp.ledger.facts import text, whole
 
-__all__ = ["HOW", "TransferView", "of_attempts", "record", "sums"]
+__all__ = ["HOW", "TransferView", "of_attempts", "record"]
 
 HOW = ("fetched", "cache", "stored")
 """An input that came over the network, or from the site's cache; an output."""
@@ -52,14 +52,3 @@ def of_attempts(db: sqlite3.Connection, attempts: Iterable[int]) -> dict[int, li
         for how, name, url, size, ms, sha256 in rows:
             found[attempt].append(TransferView(HOW[how], name, url, size, ms / 1000, sha256.hex()))
     return found
-
-
-def sums(db: sqlite3.Connection, dataset: int) -> list[tuple[int, str, tuple[int, float, float, float, float]]]:
-    """(task_def, how, (n, sum, sum of squares, least, most)) of the bytes of each accepted attempt."""
-    rows = db.execute(
-        "SELECT task_def, how, count(*), sum(b), sum(1.0 * b * b), min(b), max(b) FROM ("
-        "SELECT t.task_def AS task_def, x.how AS how, sum(x.bytes) AS b FROM task t INDEXED BY task_job "
-        "JOIN transferred x ON x.attempt = t.accepted WHERE t.dataset = ? GROUP BY t.accepted, x.how) GROUP BY task_def, how",
-        (dataset,),
-    ).fetchall()
-    return [(row[0], HOW[row[1]], tuple(row[2:])) for row in rows]

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from icp.ledger import transferred
 from icp.ledger.definitions import Graph, TaskDefRow
 from icp.ledger.files import home_path
 from icp.states import File
 
-__all__ = ["OutputView", "StatView", "outputs", "spool_place", "statistics", "usage"]
+__all__ = ["OutputView", "StatView", "outputs", "spool_place", "stat_view", "statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ class StatView:
     """Of the sample; 0 for a single value."""
     min: float
     max: float
+    by: str | None = None
+    """The group: a task's, site's or host's name, or a job's number (negative: of a final task); None: the dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,12 @@ class OutputView:
     site: str
 
 
-def _view(task: str | None, name: str, sums: tuple[int, float, float, float, float]) -> StatView:
+def stat_view(task: str | None, name: str, sums: tuple[int, float, float, float, float], *, by: str | None = None) -> StatView:
+    """From n, sum, sum of squares, least and largest."""
     n, total, squares, low, high = sums
     mean = total / n
     variance = max(0.0, (squares - total * mean) / (n - 1)) if n > 1 else 0.0
-    return StatView(task, name, n, total, mean, math.sqrt(variance), low, high)
+    return StatView(task, name, n, total, mean, math.sqrt(variance), low, high, by)
 
 
 _Sums = tuple[int, float, float, float, float]
@@ -77,7 +79,7 @@ def statistics(db: sqlite3.Connection, graph: Graph, *, task: TaskDefRow | None 
         for name, *values in rows:
             key = (None if together else one.name, name)
             sums[key] = _add(sums.get(key), (values[0], values[1], values[2], values[3], values[4]))
-    return [_view(*key, values) for key, values in sorted(sums.items(), key=lambda item: (item[0][0] or "", item[0][1])) if values[0]]
+    return [stat_view(*key, values, by=key[0]) for key, values in sorted(sums.items(), key=lambda item: (item[0][0] or "", item[0][1])) if values[0]]
 
 
 def _recomputed(db: sqlite3.Connection, dataset: int, task_def: int) -> list[tuple[Any, ...]]:
@@ -87,32 +89,6 @@ def _recomputed(db: sqlite3.Connection, dataset: int, task_def: int) -> list[tup
         "WHERE t.dataset = ? AND t.task_def = ? AND a.stats IS NOT NULL GROUP BY j.key",
         (dataset, task_def),
     ).fetchall()
-
-
-def usage(db: sqlite3.Connection, graph: Graph, *, task: TaskDefRow | None = None, together: bool = False) -> list[StatView]:
-    """cpu and wall (seconds), memory, and what was fetched and stored by URL (bytes) of accepted attempts: read from the dataset's attempts, not kept."""
-    query = ", ".join(
-        f"count({x}), coalesce(sum({x}), 0), coalesce(sum(1.0 * {x} * {x}), 0), min({x}), max({x})"
-        for x in ("a.cpu / 1000.0", "(a.staging + a.running + a.storing) / 1000.0", "a.rss * 1024.0")
-    )
-    sums: dict[tuple[str | None, str], _Sums] = {}
-    rows = db.execute(
-        f"SELECT t.task_def, {query} FROM task t INDEXED BY task_job JOIN attempt a ON a.id = t.accepted WHERE t.dataset = ? GROUP BY t.task_def",
-        (graph.dataset,),
-    ).fetchall()
-    for task_def, *numbers in sorted(rows):
-        if task is not None and task_def != task.id:
-            continue
-        for at, name in enumerate(("cpu", "wall", "memory")):
-            n, total, squares, low, high = numbers[5 * at : 5 * at + 5]
-            if n:
-                key = (None if together else graph.defs[task_def].name, name)
-                sums[key] = _add(sums.get(key), (n, total, squares, low, high))
-    for task_def, name, values in transferred.sums(db, graph.dataset):
-        if task is None or task_def == task.id:
-            key = (None if together else graph.defs[task_def].name, name)
-            sums[key] = _add(sums.get(key), values)
-    return [_view(*key, values) for key, values in sums.items()]
 
 
 _FILE = (

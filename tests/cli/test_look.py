@@ -15,7 +15,7 @@ from icp import cli, output
 from icp.commands import dashboard
 from icp.commands.logs import Follower, Spool, Tail, read_log, read_tail
 from icp.errors import Unreachable
-from icp.ledger import views, views_jobs, views_results, views_sites
+from icp.ledger import views, views_jobs, views_results, views_sites, views_work
 from tests.ledger.build import World, task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -355,18 +355,13 @@ def test_following_ends_with_the_attempt_and_prints_what_was_left_out(world, run
 def test_the_dashboard_fits_its_terminal_and_shows_what_matters(world, muons, monkeypatch):
     monkeypatch.setattr(output, "coloured", lambda: False)
     (one,) = views.datasets(world.db)
-    rates = dashboard.Rates()
-    rates.see(0.0, [one])
-    import dataclasses
-
-    later = dataclasses.replace(one, ok=one.ok + 6)
-    rates.see(60.0, [later])
+    found = views_work.ProgressView(0.1, 0.01, 4, 40.0, 35.5, 46.5, 0.1, 0.0, 1.0, 0.1, 9)
     errors = views.last_errors(world.db, [one.number])
-    lines = dashboard.frame([later] * 30, ["site local: pilots none"], "engine: last tick 1 s ago", errors, rates, 1_790_000_100.0, 80, 24)
+    lines = dashboard.frame([one] * 30, ["site local: pilots none"], "engine: last tick 1 s ago", errors, lambda one: found, 1_790_000_100.0, 80, 24)
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    for part in ("6/min", "to go", "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):
+    for part in ("6 ± 0.6 tasks/min", "40 s (36 s to 46 s) to go", "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):
         assert part in text
 
 
@@ -436,7 +431,7 @@ def test_a_bar_has_its_width_whatever_is_in_it(cells):
 SHAPES = {
     "status": views.DatasetView, "sites": views.SiteView, "jobs": views_jobs.JobView, "tasks": views_jobs.TaskView, "attempts": views_jobs.AttemptView,
     "definitions": views_jobs.DefinitionView, "stats": views_results.StatView, "outputs": views_results.OutputView, "errors": views.ErrorView,
-    "site": views_sites.SiteStory,
+    "site": views_sites.SiteStory, "progress": views_work.ProgressView, "work": views_work.WorkView, "course": views_work.CourseView,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from icp.errors import BadInput, NotFound
-from icp.ledger import views, views_jobs, views_results
+from icp.ledger import views, views_jobs, views_results, views_stats, views_work
 from icp.ledger.files import sweep
 from icp.ledger.snapshot import read_snapshot
 from icp.model.plan import PilotSpec
@@ -269,7 +269,7 @@ def test_statistics_have_sample_deviation_and_follow_a_reset(world):
     (stat,) = views_results.statistics(world.db, graph)
     assert (stat.n, stat.max, stat.mean) == (2, 1, 0.5)
     assert views_results.statistics(world.db, graph, task=graph.by_name("b")) == []
-    usage = {row.name: row for row in views_results.usage(world.db, graph, together=True)}
+    usage = {row.name: row for row in views_stats.stats(world.db, graph, by="dataset")}
     assert usage["wall"].mean == pytest.approx(2.2)
     assert usage["cpu"].task is None
 
@@ -344,7 +344,13 @@ def test_no_query_of_views_control_or_ingest_scans_a_big_table(world, tmp_path):
     views_jobs.backing_off(world.db, graph, graph.tasks[0].id, 1, world.now)
     views_jobs.commands(world.db, dataset)
     views_results.statistics(world.db, graph)
-    views_results.usage(world.db, graph)
+    for by in views_stats.GROUPS:
+        views_stats.stats(world.db, graph, by=by, task=graph.tasks[0])
+    views_stats.histogram(world.db, graph, "cpu", 0, 1)
+    views_work.progress(world.db, one(world, dataset), world.now)
+    views_work.work(world.db, dataset)
+    views_work.course(world.db, site="local", now=world.now)
+    views_work.course(world.db, dataset=dataset, now=world.now)
     list(views_results.outputs(world.db, graph, first=0, last=5, task=graph.tasks[0], site="local", missing=True, limit=5))
     read_snapshot(world.db, world.definitions, [("local", {}, PilotSpec())], world.now)
     world.db.set_trace_callback(None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.views_sites import SiteStory
 
-__all__ = ["list_", "show"]
+__all__ = ["list_", "show", "story"]
 
 
 def list_(as_json: AsJson = False, quiet: Quiet = False) -> None:
@@ -93,9 +93,9 @@ def show(site: TheSite, as_json: AsJson = False) -> None:
 
     config = load()
     ledger = _ledger(config)
-    story = site_story(ledger.db, site) if ledger else None
+    known = site_story(ledger.db, site) if ledger else None
     configured: Site | None = config.sites.get(site)
-    if configured is None and story is None:
+    if configured is None and known is None:
         site_of(config, site)
         raise NotFound(f"there is no site {site!r}")
     checked = last_check(config, site)
@@ -105,15 +105,15 @@ def show(site: TheSite, as_json: AsJson = False) -> None:
     prefix = f"site.{site}."
     keys = {path[len(prefix):]: value for path, value in values(config.places).items() if path.startswith(prefix)}
     if as_json:
-        output.print_json({"site": site, "configured": keys if configured else None, "state": _state(story.view if story else None),
-                           "ledger": story, "check": checked})  # fmt: skip
+        output.print_json({"site": site, "configured": keys if configured else None, "state": _state(known.view if known else None),
+                           "ledger": known, "check": checked})  # fmt: skip
         return
     where = "not configured" if configured is None else f"ssh {configured.host}" if configured.host else "this machine"
     output.say(paint(f"site {clean(site)}", "bold") + f": {where}" + (f", {configured.scheduler}" if configured and configured.scheduler != "none" else ""))
     for path, value in keys.items():
         output.say(f"  {clean(path)} = {clean(value if not isinstance(value, tuple) else list(value))}")
     output.say()
-    _story(story, site)
+    story(known, site)
     _check(checked, site, trouble)
 
 
@@ -129,15 +129,16 @@ def _looked(config: Config, site: Site, known: dict[str, Any]) -> tuple[dict[str
     return check.record, None
 
 
-def _story(story: SiteStory | None, name: str) -> None:
+def story(known: SiteStory | None, name: str) -> None:
+    """What the ledger knows of a site."""
     now = time.time()
-    if story is None:
+    if known is None:
         output.say("the ledger has not met it yet")
         return
-    view = story.view
+    view = known.view
     if view.paused is not None:
         output.say(paint(f"{'draining' if view.draining else 'paused'}: {clean(view.paused)}; `icp site resume {clean(name)}`", "yellow"))
-    login = f" ({clean(story.login)})" if story.login else ""
+    login = f" ({clean(known.login)})" if known.login else ""
     if view.login is not None:
         output.say(paint(f"needs login since {output.clock(view.login)}: `icp login {clean(name)}`; last answer {output.ago(view.answered, now)}", "red"))
         output.say(f"  {clean(view.reason or '')}")
@@ -146,24 +147,24 @@ def _story(story: SiteStory | None, name: str) -> None:
         output.say(paint(f"does not answer since {output.clock(view.unreachable_since)}{why}; last answer {output.ago(view.answered, now)}", "red"))
     else:
         output.say(f"last answer {output.ago(view.answered, now)}{login}")
-    if story.hold > now:
-        output.say(f"no new pilot for {output.duration(story.hold - now)}: {plural(story.young, 'pilot')} in a row ended before an agent started")
+    if known.hold > now:
+        output.say(f"no new pilot for {output.duration(known.hold - now)}: {plural(known.young, 'pilot')} in a row ended before an agent started")
     counts = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
     output.say(f"pilots {counts}; {view.busy} of {plural(view.slots, 'cpu')} busy; {output.number(view.processing)} tasks claimed, "
-               f"{output.number(view.queued)} queued there, {output.number(story.ok)} done there")  # fmt: skip
-    if story.core_hours is not None:
-        silent = f"; it says nothing of {plural(story.unaccounted, 'pilot')} that ended" if story.unaccounted else ""
-        output.say(f"{story.core_hours:.3g} core-hours used, as the site's own accounting says{silent}")
-    for one in story.software:
+               f"{output.number(view.queued)} queued there, {output.number(known.ok)} done there")  # fmt: skip
+    if known.core_hours is not None:
+        silent = f"; it says nothing of {plural(known.unaccounted, 'pilot')} that ended" if known.unaccounted else ""
+        output.say(f"{known.core_hours:.3g} core-hours used, as the site's own accounting says{silent}")
+    for one in known.software:
         from icp.commands.show import software_text
 
         how = clean(software_text(one.had)) if one.had else paint(clean(one.why or ""), "red")
         output.say(f"software {clean(one.software)} on {clean(one.host or '?')}: {how}")
         for way, lacks in one.vain if one.had else ():
             output.say(f"  not {clean(way)}: {clean(lacks)}")
-    if story.pilots:
+    if known.pilots:
         rows = [
-            [one.pilot, one.state, clean(one.batch or "-"), clean(one.host or "-"), output.ago(one.made, now), clean(one.said or "")] for one in story.pilots
+            [one.pilot, one.state, clean(one.batch or "-"), clean(one.host or "-"), output.ago(one.made, now), clean(one.said or "")] for one in known.pilots
         ]
         for line in ["", *output.table(["pilot", "state", "batch", "host", ">made", "said"], rows)]:
             output.say(line)

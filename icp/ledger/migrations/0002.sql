@@ -99,3 +99,24 @@ CREATE INDEX notice_new ON notice (id) WHERE state = 'new';
 -- Jobs of a dataset that were made from outputs of another one: which file each was given.
 CREATE TABLE source (dataset INTEGER NOT NULL, job INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
 CREATE INDEX source_file ON source (file);
+-- What attempts cost and made, kept by task definition and site: cpus held (ms) by accepted attempts and by all others, and of the accepted
+-- ones cpu time (ms) and bytes of outputs; and by minute what became ok, and how many cpus were held (`edge`: ms in the minutes in which
+-- attempts began and ended; `whole`: in the minutes after this one, added up).
+CREATE TABLE work (
+  dataset INTEGER NOT NULL, task_def INTEGER NOT NULL, site INTEGER NOT NULL,
+  ok INTEGER NOT NULL, others INTEGER NOT NULL, good INTEGER NOT NULL, wasted INTEGER NOT NULL, cpu INTEGER NOT NULL, bytes INTEGER NOT NULL,
+  PRIMARY KEY (dataset, task_def, site)
+) WITHOUT ROWID;
+CREATE TABLE minute (
+  dataset INTEGER NOT NULL, minute INTEGER NOT NULL, site INTEGER NOT NULL,
+  ok INTEGER NOT NULL, edge INTEGER NOT NULL, whole INTEGER NOT NULL,
+  PRIMARY KEY (dataset, minute, site)
+) WITHOUT ROWID;
+CREATE INDEX minute_site ON minute (site, minute);
+INSERT INTO work
+  SELECT t.dataset, t.task_def, a.site, count(*) FILTER (WHERE t.accepted = a.id), count(*) FILTER (WHERE t.accepted IS NOT a.id),
+    coalesce(sum(a.staging + a.running + a.storing) FILTER (WHERE t.accepted = a.id), 0),
+    coalesce(sum(a.staging + a.running + a.storing) FILTER (WHERE t.accepted IS NOT a.id), 0),
+    coalesce(sum(a.cpu) FILTER (WHERE t.accepted = a.id), 0),
+    coalesce(sum((SELECT sum(f.bytes) FROM file f WHERE f.attempt = a.id)) FILTER (WHERE t.accepted = a.id), 0)
+  FROM attempt a JOIN task t ON t.id = a.task WHERE a.live = 0 AND (a.begun IS NOT NULL OR t.accepted = a.id) GROUP BY 1, 2, 3;
