@@ -48,6 +48,7 @@ PANELS = {
         "logs": ("icp.commands.logs:logs", "Print what a task wrote to stdout and stderr."),
         "why": ("icp.commands.why:why", "Say why something does not go on, and what mends it."),
         "stats": ("icp.commands.stats:stats", "Show the statistics that tasks returned."),
+        "report": ("icp.commands.report:report", "Write a page with pictures about a dataset."),
         "outputs": ("icp.commands.outputs:outputs", "Say where the results are."),
         "verify": ("icp.commands.verify:verify", "Compare outputs at home with what was recorded."),
         "provenance": ("icp.commands.provenance:provenance", "Say where a file came from, back to the first input."),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
-    "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "number", "paint", "plain_size", "print_json", "say",
+    "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "folded", "number", "paint", "plain_size", "print_json", "say",
     "show", "strip", "table", "warn", "width",
 ]  # fmt: skip
 
@@ -109,10 +109,10 @@ def show(
             say(line)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False) -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False, middle: str = "") -> list[str]:
     """Lines of a table. Cells are cleaned already and may be painted; the widest text column gives way on a narrow terminal.
 
-    ``tight``: one blank between columns of numbers instead of two.
+    ``tight``: one blank between columns of numbers instead of two. ``middle``: the column whose cells are cut in their middle: ends of names differ.
     """
     body = [list(row) for row in rows]
     right = [head.startswith(">") for head in heads]
@@ -132,7 +132,8 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = 
     def cell(text: str, i: int) -> str:
         bare = strip(text)
         if len(bare) > widths[i]:
-            return bare[: widths[i] - 1] + "…"
+            end = (widths[i] - 1) // 2 if names[i] == middle else 0
+            return bare[: widths[i] - 1 - end] + "…" + bare[len(bare) - end :]
         pad = " " * (widths[i] - len(bare))
         return pad + text if right[i] else text + pad
 
@@ -140,6 +141,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = 
         return "".join(gaps[i] + cell(text, i) for i, text in enumerate(cells)).rstrip()
 
     return [paint(line(names), "bold"), *(line(row) for row in body)]
+
+
+def folded(text: str, indent: str = "  ") -> list[str]:
+    """Lines of a sentence, broken between words where the terminal is narrower; those after the first are indented."""
+    import textwrap
+
+    if len(text) <= width():
+        return [text]
+    return textwrap.wrap(text, width(), subsequent_indent=indent, break_on_hyphens=False)
 
 
 def bar(parts: Sequence[tuple[int, str, str]], total: int, cells: int) -> str:

@@ -35,7 +35,7 @@ def _columns(heights: Sequence[float], top: float, rows: int, colour: str, said:
 
 
 def _stretched(values: Sequence[float], cells: int) -> list[float]:
-    """As many values as there are cells, each repeated as often as it takes."""
+    """As many values as there are cells."""
     return [values[at * len(values) // cells] for at in range(cells)]
 
 
@@ -46,8 +46,7 @@ def course(found: Sequence[CourseView], tasks: int | None, *, rows: int = 6) -> 
     top = max(one.ok for one in found) if tasks is None else tasks
     busiest = max(one.busy for one in found)
     edge = max(len(output.number(top)), len(_slots(busiest)), 1)
-    cells = min(output.width(), WIDEST) - edge - 5
-    cells = max(len(found), cells - cells % len(found)) if len(found) <= cells else cells
+    cells = max(10, min(output.width(), WIDEST) - edge - 5)
     ends = (found[0].at, found[-1].at + found[-1].seconds)
     lines = [paint(f"tasks ok: {output.number(found[-1].ok)}" + ("" if tasks is None else f" of {output.number(tasks)}"), "bold")]
     lines += _columns(_stretched([float(one.ok) for one in found], cells), float(top), rows, "green", lambda n: f"{output.number(n):>{edge}}")

@@ -197,8 +197,9 @@ def _attempt(one: AttemptView) -> None:
     if one.begun is not None:
         phases = [("inputs", one.copying_input), ("run", one.running), ("outputs", one.copying_output)]
         spent = ", ".join(f"{word} {output.duration(seconds)}" for word, seconds in phases if seconds is not None)
-        usage = f"; cpu {output.duration(one.cpu or 0)}, memory {output.plain_size(one.memory or 0)}"
-        say(f"    {output.clock(one.begun)}  {spent}{usage}")
+        usage = f"cpu {output.duration(one.cpu or 0)}, memory {output.plain_size(one.memory or 0)}"
+        for text in output.folded(f"    {output.clock(one.begun)}  {spent}; {usage}", " " * 25):
+            say(text)
     for moved in one.transfers:
         verb = {"fetched": "fetched", "cache": "from the site's cache:", "stored": "stored"}[moved.how]
         say(f"    {verb} {clean(moved.name)}  {output.plain_size(moved.bytes)} in {output.duration(moved.seconds)}  {clean(moved.url)}")

@@ -96,7 +96,7 @@ def stats(
 def lines(found: Sequence[StatView], by: str = "task") -> list[str]:
     """The table."""
     rows = [
-        [clean(one.by or "all"), clean(one.name), output.number(one.n), *(f"{value:.6g}" for value in (one.sum, one.mean, one.deviation, one.min, one.max))]
+        [clean(one.by or "all"), clean(one.name), output.number(one.n), *(f"{value:.5g}" for value in (one.sum, one.mean, one.deviation, one.min, one.max))]
         for one in found
     ]
-    return output.table([by, "statistic", ">n", ">sum", ">mean", ">deviation", ">min", ">max"], rows)
+    return output.table([by, "statistic", ">n", ">sum", ">mean", ">deviation", ">min", ">max"], rows, tight=True)

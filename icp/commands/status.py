@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["STALE", "STATES", "dataset_bar", "engine_line", "pid_lives", "read", "site_line", "status"]
 
 STATES = ("processing", "suspended", "errors", "complete", "cancelled")
+TROUBLES = 5
+"""Datasets, the newest, of which is said why they do not go on."""
 ENDED = 20
 """Datasets that ended, shown without --all."""
 STALE = 900.0
@@ -204,13 +206,21 @@ def _table(datasets: list[DatasetView], now: float) -> None:
             number(one.processing), number(one.queued), number(one.waiting + one.idle + one.unreleased),
             paint(number(one.failed), "red" if one.failed else ""), output.duration(now - one.submitted),
         ])  # fmt: skip
-    for line in output.table(heads, rows, tight=True):
+    for line in output.table(heads, rows, tight=True, middle="name"):
         output.say(line)
+    troubles = []
     for one in datasets:
         if one.reason and one.state == "suspended":
-            output.say(f"{clean(one.name)}: {clean(one.reason)}; `icp why {clean(one.name)}`")
+            troubles.append(f"{clean(one.name)}: {clean(one.reason)}; `icp why {clean(one.name)}`")
         elif one.state == "errors":
-            output.say(f"{clean(one.name)}: {plural(one.failed, 'task')} failed; `icp why {clean(one.name)}`")
+            troubles.append(f"{clean(one.name)}: {plural(one.failed, 'task')} failed; `icp why {clean(one.name)}`")
+    if troubles:
+        output.say()
+    for text in troubles[-TROUBLES:]:
+        for line in output.folded(text):
+            output.say(line)
+    if len(troubles) > TROUBLES:
+        output.say(f"and {len(troubles) - TROUBLES} more: `icp status --state errors`, `icp status --state suspended`")
 
 
 def site_line(site: SiteView) -> str:

@@ -76,7 +76,7 @@ def work(db: sqlite3.Connection, dataset: int) -> list[WorkView]:
         "JOIN site s ON s.id = w.site WHERE w.dataset = ? ORDER BY d.idx, s.name",
         (dataset,),
     ).fetchall()
-    return [WorkView(*row[:4], good=row[4] / 1000, wasted=row[5] / 1000, cpu=row[6] / 1000, bytes=row[7]) for row in rows]
+    return [WorkView(row[0], row[1], row[2], row[3], row[4] / 1000, row[5] / 1000, row[6] / 1000, row[7]) for row in rows]
 
 
 def progress(db: sqlite3.Connection, view: DatasetView, now: float) -> ProgressView:
@@ -174,8 +174,8 @@ def _where(dataset: int | None, site: str | None) -> tuple[str, list[Any]]:
 def _live(db: sqlite3.Connection, dataset: int | None, site: str | None, end: float) -> list[tuple[float, int]]:
     """(moment of its begin, cpus) of attempts that run: what is kept tells of those that ended."""
     rows = db.execute(
-        "SELECT s.observed - a.since, n.body, t.dataset, s.name FROM site s JOIN attempt a ON a.site = s.id AND a.live = 1 "
-        f"AND a.state IN ({int(Attempt.COPYING_INPUT)}, {int(Attempt.RUNNING)}, {int(Attempt.COPYING_OUTPUT)}) "
+        "SELECT s.observed - a.since, n.body, t.dataset, s.name FROM site s CROSS JOIN attempt a INDEXED BY attempt_live "
+        f"ON a.site = s.id AND a.live = 1 AND a.state IN ({int(Attempt.COPYING_INPUT)}, {int(Attempt.RUNNING)}, {int(Attempt.COPYING_OUTPUT)}) "
         "JOIN task t ON t.id = a.task JOIN need n ON n.id = t.need WHERE a.since IS NOT NULL"
     ).fetchall()
     return [

@@ -172,7 +172,9 @@ def test_show_tells_the_story_of_dataset_job_and_task(world, muons, run):
         (("logs", "muons", "--job", "0"), 2, "has 2 tasks: a, b"),
         (("logs", "muons", "--job", "7"), 3, "ever ran"),
         (("logs", "muons", "--job", "2", "--try", "9"), 3, "no try 9"),
-        (("stats", "muons", "--by", "job"), 2, "--by"),
+        (("stats", "muons", "--by", "jobs"), 2, "--by"),
+        (("stats", "muons", "--stat", "muon"), 3, "did you mean muons?"),
+        (("stats", "muons", "--by", "site", "--plot"), 2, "--plot"),
         (("stats", "muons", "--csv", "--json"), 2, "one of them"),
     ],
 )
@@ -261,9 +263,33 @@ def test_why_explains_stop_loss(world, run):
 def test_stats_in_three_forms(world, muons, run):
     assert re.search(r"a +muons +2 +6 +3 +0 +3 +3", run("stats", "muons"))
     rows = run("stats", "muons", "--csv").splitlines()
-    assert rows[0] == "task,name,n,sum,mean,deviation,min,max"
-    assert rows[1] == "a,muons,2,6.0,3.0,0.0,3.0,3.0"
-    assert {row["name"] for row in json.loads(run("stats", "muons", "--by", "dataset", "--json"))} == {"muons", "cpu", "wall", "memory"}
+    assert rows[0] == "task,name,n,sum,mean,deviation,min,max,by"
+    assert rows[1] == "a,muons,2,6.0,3.0,0.0,3.0,3.0,a"
+    assert {row["name"] for row in json.loads(run("stats", "muons", "--by", "dataset", "--json"))} == {"muons", "cpu", "wall", "memory", "output"}
+
+
+@pytest.mark.parametrize(("by", "groups"), [("site", {"local"}), ("host", {"node-1"}), ("job", {"0", "1"}), ("task", {"a", "b"}), ("dataset", {None})])
+def test_stats_by_whatever_one_asks_for_count_each_accepted_attempt_once(world, muons, run, by, groups):
+    rows = json.loads(run("stats", "muons", "--by", by, "--json"))
+    assert {row["by"] for row in rows} == groups
+    assert sum(row["n"] for row in rows if row["name"] == "wall") == 3
+    assert sum(row["sum"] for row in rows if row["name"] == "muons") == 6
+    assert sum(row["sum"] for row in rows if row["name"] == "output") == len("a.txt of a in job 0\n") * 3
+
+
+def test_a_histogram_has_every_value_once(world, run):
+    dataset = world.submit(30)
+    agent = world.agent()
+    world.release(dataset)
+    for value, one in enumerate(world.deal(dataset)):
+        world.claim(agent, one)
+        world.ended(agent, one, stats={"x": value})
+    said = run("stats", "d", "--stat", "x", "--plot").splitlines()
+    assert said[0] == "x of a: 30 values, mean 14.5, deviation 8.803"
+    counts = [int(re.match(r" *[\d.]+ to +[\d.]+ +(\d+) ", line)[1]) for line in said[1:]]
+    assert len(counts) == 20
+    assert sum(counts) == 30
+    assert set(counts) == {1, 2}
 
 
 def test_outputs_lists_paths_that_exist(world, muons, run):
@@ -361,7 +387,8 @@ def test_the_dashboard_fits_its_terminal_and_shows_what_matters(world, muons, mo
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    for part in ("6 ± 0.6 tasks/min", "40 s (36 s to 46 s) to go", "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):
+    for part in ("6 ± 0.6 tasks/min", "40 s (36 s to 46 s) to go",
+                 "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):  # fmt: skip
         assert part in text
 
 

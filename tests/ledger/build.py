@@ -270,6 +270,7 @@ class World:
         stats: dict[str, float] | None = None,
         outputs: Iterable[str] | None = None,
         log: Sequence[int] | None = None,
+        seconds: float = 2.0,
         send: bool = True,
     ) -> Ingested | None:
         """These attempts ended so; outputs are all declared ones unless named."""
@@ -277,7 +278,7 @@ class World:
             fact: dict[str, Any] = {"f": "ended", "a": one.key, "k": one.passkey, "r": result, "cpu": 1.5, "rss": 50_000_000}
             fact["exit"] = exit_ if exit_ is not None else (0 if result == "ok" else 1 if result == "error" else None)
             begun = self.now
-            fact["ph"] = [begun, begun + 0.1, begun + 2.1, begun + 2.2]
+            fact["ph"] = [begun, begun + 0.1, begun + 0.1 + seconds, begun + 0.2 + seconds]
             if log is not None:
                 fact["log"] = list(log)
             if result == "ok":

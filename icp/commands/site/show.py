@@ -150,8 +150,8 @@ def story(known: SiteStory | None, name: str) -> None:
     if known.hold > now:
         output.say(f"no new pilot for {output.duration(known.hold - now)}: {plural(known.young, 'pilot')} in a row ended before an agent started")
     counts = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
-    output.say(f"pilots {counts}; {view.busy} of {plural(view.slots, 'cpu')} busy; {output.number(view.processing)} tasks claimed, "
-               f"{output.number(view.queued)} queued there, {output.number(known.ok)} done there")  # fmt: skip
+    output.say(f"pilots {counts}; {view.busy} of {plural(view.slots, 'cpu')} busy")
+    output.say(f"{plural(view.processing, 'task')} claimed, {output.number(view.queued)} queued there, {output.number(known.ok)} done there")  # fmt: skip
     if known.core_hours is not None:
         silent = f"; it says nothing of {plural(known.unaccounted, 'pilot')} that ended" if known.unaccounted else ""
         output.say(f"{known.core_hours:.3g} core-hours used, as the site's own accounting says{silent}")

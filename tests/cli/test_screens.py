@@ -1,0 +1,151 @@
+"""What people look at, as it is printed: on terminals of 80 and 200 columns, with and without colours, in a pipe, with 1, 30 and 300 datasets.
+
+`ICP_GOLDEN=write` writes the files anew; look at each before it is committed.
+"""
+
+import importlib.util
+import io
+import os
+import re
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from icp import cli, output
+from tests.screens import CLOCK, fill
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "screens"
+SCREENS = {
+    "status": ("status",),
+    "status-dataset": ("status", "muons", "--plot"),
+    "status-site": ("status", "--site", "nsa", "--plot"),
+    "status-category": ("status", "--category", "ice", "--state", "processing"),
+    "show": ("show", "muons"),
+    "show-job": ("show", "muons", "--job", "3"),
+    "show-failed": ("show", "muons", "--job", "161"),
+    "stats": ("stats", "muons", "--by", "site"),
+    "stats-plot": ("stats", "muons", "--stat", "hits", "--task", "detect", "--plot"),
+}
+MODES = {"80": (80, False), "200": (200, False), "80-colours": (80, True), "pipe": (None, False)}
+CASES = [(1, name, mode) for name in SCREENS for mode in ("80", "200")]
+CASES += [(1, name, mode) for name in ("status-dataset", "show-job") for mode in ("80-colours", "pipe")]
+CASES += [(n, "status", mode) for n in (30, 300) for mode in MODES]
+WRITE = os.environ.get("ICP_GOLDEN") == "write"  # tests see nothing of ours in their environment
+
+
+class Screen(io.StringIO):
+    terminal = True
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory):
+    made = {}
+
+    def home(datasets):
+        if datasets not in made:
+            made[datasets] = tmp_path_factory.mktemp(f"screens{datasets}")
+            fill(made[datasets], datasets)
+        return made[datasets]
+
+    return home
+
+
+@pytest.fixture
+def look(homes, monkeypatch):
+    """``look(datasets, words, columns)`` -> what is on the screen."""
+
+    def call(datasets, words, columns=80, colours=False):
+        for key, value in {"ICP_HOME": str(homes(datasets)), "TZ": "UTC", "TERM": "xterm", "COLUMNS": str(columns or 80)}.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        if not colours:
+            monkeypatch.setenv("NO_COLOR", "1")
+        screen = Screen()
+        screen.terminal = columns is not None
+        monkeypatch.setattr(sys, "stdout", screen)
+        monkeypatch.setattr(time, "time", lambda: CLOCK)
+        time.tzset()
+        assert cli.main(list(words)) == 0
+        return screen.getvalue()
+
+    yield call
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(("datasets", "name", "mode"), CASES)
+def test_a_screen_is_as_it_was_looked_at(look, datasets, name, mode):
+    columns, colours = MODES[mode]
+    said = look(datasets, SCREENS[name], columns, colours)
+    path = GOLDEN / f"{name}-{datasets}.{mode}.txt"
+    if WRITE:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(said)
+    assert said == path.read_text()
+    assert ("\x1b" in said) == colours
+    if columns:
+        assert max(len(output.strip(line)) for line in said.splitlines()) <= columns
+
+
+class Tags(HTMLParser):
+    """Open elements, and what the page would load from elsewhere."""
+
+    VOID = ("meta", "br", "hr", "img", "input", "link")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.outside, self.wrong = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.outside += [value for key, value in attrs if key in ("src", "href", "xlink:href") and not value.startswith("#")]
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_a_report_is_one_page_that_needs_nothing_else(look, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "r.html"
+    look(1, ("report", "muons", "-o", str(path)))
+    text = path.read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert (tags.open, tags.outside, tags.wrong) == ([], [], [])
+    assert "@import" not in text
+    assert "url(http" not in text
+    for part in ("526 of 601", "detect", "126 of 200 ok", "14 &times;", "ValueError: no hits in event 12", "66.", "core-hours", "prefers-color-scheme:dark"):
+        assert part in text
+    pictures = re.findall(r'aria-label="([^"]*)"', text)
+    assert pictures == [
+        "tasks and what they wait for", "completion and cpus in use over time", "efficiency by site", "efficiency by task", "histograms of statistics",
+    ]  # fmt: skip
+    assert "#010203" not in text
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_report_of_a_dataset_of_which_nothing_is_done_yet(look, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "r.html"
+    look(30, ("report", "noise-studies-1", "-o", str(path)))
+    assert "Nothing has ended yet" in path.read_text()
+
+
+def test_a_report_says_what_is_missing_where_there_is_no_matplotlib(homes, monkeypatch, capsys):
+    monkeypatch.setenv("ICP_HOME", str(homes(1)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["report", "muons"]) == 4
+    said = capsys.readouterr().err
+    assert "matplotlib is not installed" in said
+    assert "icp-pool[plots]" in said
