@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icp import output
 from icp.commands.status import dataset_bar, engine_line, read, site_line
-from icp.commands.story import pace, to_go
+from icp.commands.story import pace
 from icp.output import clean, number, paint
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def frame(
     order = sorted(datasets, key=lambda one: (one.state not in ("processing", "errors", "suspended"), -one.number))
     for one in order[:room]:
         found = pace_of(one) if one.state == "processing" else None
-        speed = f"  {pace(found)}" if found is not None and found.rate else ""
+        speed = f"  {pace(found, spread=False)}" if found is not None and found.rate else ""
         if found is not None and found.to_go is not None:
-            speed += f", {to_go(found)} to go"
+            speed += f", {output.duration(found.to_go)} to go"
         share = 100 * one.ok // one.tasks if one.tasks else 0
         lines.append(f"{one.number} {clean(one.name)} {one.state}  {number(one.ok)}/{number(one.tasks)} ({share}%){speed}")
         waiting = one.waiting + one.idle + one.unreleased

@@ -67,15 +67,15 @@ def facts(view: DatasetView, found: ProgressView) -> list[str]:
     return lines
 
 
-def pace(found: ProgressView) -> str:
+def pace(found: ProgressView, *, spread: bool = True) -> str:
     """``12/min ± 3``."""
     if not found.rate:
         return "not known yet"
     for seconds, unit in ((60, "min"), (3600, "h"), (86400, "d")):
         if found.rate * seconds >= 2 or unit == "d":
             break
-    spread = "" if not found.deviation else f" ± {_short(found.deviation * seconds)}"
-    return f"{_short(found.rate * seconds)}{spread} tasks/{unit}"
+    deviation = f" ± {_short(found.deviation * seconds)}" if spread and found.deviation else ""
+    return f"{_short(found.rate * seconds)}{deviation} tasks/{unit}"
 
 
 def _short(n: float) -> str:

@@ -387,7 +387,7 @@ def test_the_dashboard_fits_its_terminal_and_shows_what_matters(world, muons, mo
     assert len(lines) <= 24
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
-    for part in ("6 ± 0.6 tasks/min", "40 s (36 s to 46 s) to go",
+    for part in ("6 tasks/min, 40 s to go",
                  "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):  # fmt: skip
         assert part in text
 
