@@ -31,7 +31,7 @@ from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import final_folder, job_folder
 from icp.ledger.views import DatasetView, one_dataset
-from icp.ledger.views_results import statistics, usage
+from icp.ledger.views_stats import stats
 from icp.model.definition import steering_from_json
 from icp.states import File
 
@@ -285,7 +285,7 @@ class _Writing:
         writer = csv.writer(sheet, lineterminator="\n")
         writer.writerow(STATISTICS)
         with self.ledger.read() as db:
-            for one in statistics(db, graph) + usage(db, graph):
+            for one in stats(db, graph):
                 writer.writerow([getattr(one, name) for name in STATISTICS])
         self.crate.file("statistics.csv", "what tasks reported and used, summed up", "text/csv", *self.out.add("statistics.csv", sheet.getvalue().encode()))
 
