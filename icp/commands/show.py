@@ -84,14 +84,17 @@ def show(
 def _dataset(db: Any, view: DatasetView, only: str | None) -> dict[str, Any]:
     from icp.commands import story
     from icp.ledger import views_jobs
+    from icp.ledger.change import limits
 
     told = story.read(db, view, time.time())
     _, seed, directory = views_jobs.steering_text(db, view.number)
     held = [
         {"first": low, "last": high, "state": word} for low, high, word in views_jobs.spans(db, view.number, 0, view.jobs - 1) if word != "rows"
     ]
+    most, sites = limits(db, view.number)
     return {
-        "dataset": view, "seed": seed, "directory": directory, "definitions": _of(told.definitions, only), "held": held,
+        "dataset": view, "seed": seed, "directory": directory, "limits": {"max_running": most, "sites": sites},
+        "definitions": _of(told.definitions, only), "held": held,
         "statistics": _of(told.statistics, only), "errors": _of(told.errors, only), "commands": views_jobs.commands(db, view.number),
         "progress": told.progress, "work": _of(told.work, only),
     }  # fmt: skip
@@ -108,12 +111,15 @@ def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
     now = time.time()
     for text in story.facts(view, shown["progress"]):
         say(text)
+    limits = shown["limits"]
     facts = [
         ("jobs", f"{view.jobs:,}"),
         ("outputs", clean(view.outputs)),
         ("steering", f"from {clean(shown['directory'])}; `icp show {clean(view.name)} --steering`"),
         ("seed", str(shown["seed"])),
         ("priority", str(view.priority)),
+        *([("at once", f"{limits['max_running']:,} tasks at the most")] if limits["max_running"] is not None else []),
+        *([("sites", clean(", ".join(limits["sites"])))] if limits["sites"] is not None else []),
         ("category", clean(view.category) or "-"),
         *([("at once", f"{limits['max_running']:,} tasks at the most")] if limits["max_running"] is not None else []),
         *([("sites", clean(", ".join(limits["sites"])))] if limits["sites"] is not None else []),
