@@ -118,8 +118,6 @@ def _print_dataset(view: DatasetView, shown: dict[str, Any]) -> None:
         ("steering", f"from {clean(shown['directory'])}; `icp show {clean(view.name)} --steering`"),
         ("seed", str(shown["seed"])),
         ("priority", str(view.priority)),
-        *([("at once", f"{limits['max_running']:,} tasks at the most")] if limits["max_running"] is not None else []),
-        *([("sites", clean(", ".join(limits["sites"])))] if limits["sites"] is not None else []),
         ("category", clean(view.category) or "-"),
         *([("at once", f"{limits['max_running']:,} tasks at the most")] if limits["max_running"] is not None else []),
         *([("sites", clean(", ".join(limits["sites"])))] if limits["sites"] is not None else []),
