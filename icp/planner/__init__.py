@@ -147,9 +147,10 @@ class _Plan:
                 continue
             cpus = max(1, self.snapshot.needs[one.need].cpus) if one.need else 1
             self.spare[one.site] -= one.n * min(self._seconds(one), self.policy.stay) * cpus
-            if one.state == Task.QUEUED and one.site not in self.jobs:
-                self.room[one.site] -= one.n * self._seconds(one) * cpus
+            if one.state == Task.QUEUED:
                 self.places[one.site] -= one.n
+                if one.site not in self.jobs:
+                    self.room[one.site] -= one.n * self._seconds(one) * cpus
         for site in sites:
             self.places[site.id] = min(self.places[site.id], self.policy.tick_tasks)
 
