@@ -55,9 +55,11 @@ demo: $(VENV)/.installed
 	@$(BIN)/icp demo
 	@echo "icp is $(CURDIR)/$(BIN)/icp here; type: source $(BIN)/activate"
 
+# LONG=1, or with a lab: those too that kill the main job at every point of its way
+LONG ?= $(ICP_LAB)
 # ICP_LAB=1: those that need a lab afterwards, each process with sites of its own; "no such tests" (5) is no failure of theirs
 test: $(VENV)/.installed-test
-	@rc=0; env -u ICP_LAB $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(TESTS) || rc=$$?; \
+	@rc=0; env -u ICP_LAB $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m 'not torture$(if $(LONG),, and not long)' $(TESTS) || rc=$$?; \
 	if [ "$${ICP_LAB:-}" = 1 ]; then \
 	  $(BIN)/python -m pytest -q -n $(LABS) --dist worksteal -m 'lab and not torture' $(TESTS); lab=$$?; \
 	  [ $$lab -eq 0 ] || [ $$lab -eq 5 ] || rc=$$lab; \

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import ceil
 
 from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
 from icp.planner.explain import Reason, explain, limit_reason, pilots_reason
@@ -162,7 +163,8 @@ class _Plan:
         if site.id in self.jobs:
             return self._direct(one, min(n, places), site)
         cost = seconds * max(1, self.snapshot.needs[one.need].cpus)
-        n = min(n, places, max(1, int(room / cost)))
+        # the last one may reach beyond: what is left of the room is no room for a lower priority
+        n = min(n, places, max(1, ceil(room / cost)))
         width = max(1, self._slots(one.need, site))
         per_card = 1
         if self._bundles(one):

@@ -16,6 +16,8 @@ from main_job import Home, Result, until
 from icp.ledger.control import Control
 from icp.ledger.definitions import Definitions
 
+pytestmark = pytest.mark.long
+
 NAP = "0.15"
 
 

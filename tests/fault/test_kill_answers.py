@@ -21,6 +21,8 @@ from icp.ledger.db import Ledger
 from icp.model.exchange import Answer
 from icp.states import Dataset
 
+pytestmark = pytest.mark.long
+
 Exchange = Callable[[Site, Hello, Query], Answer | Unknown]
 Line = Callable[[int, Engine, Exchange], Exchange]
 

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from main_job import Home, Result, until
 
 from icp.engine.adoption import adopt
 from icp.engine.loop import engine_lock
 from icp.ledger.db import backup
+
+pytestmark = pytest.mark.long
 
 NAP = "0.1"
 

@@ -13,6 +13,8 @@ from main_job import Home, Result, until
 from icp.ledger.control import Control
 from icp.ledger.definitions import Definitions
 
+pytestmark = pytest.mark.long
+
 
 def hold(home: Home) -> bool:
     """Stop the agent; True if something is still at work with it when the engine has looked again, otherwise it goes on."""

@@ -11,6 +11,8 @@ from main_job import STEERING, WORK, Home, Result
 
 from icp.ledger.check import check
 
+pytestmark = pytest.mark.long
+
 OTHER = """\
 [site.other]
 root = "{root}"

@@ -185,6 +185,16 @@ def test_data_become_inputs_and_outputs() -> None:
     assert argv(steering_of(found.text), "b")[0][1:] == ["x", "t.gz", "v", "y"]
 
 
+def test_files_of_one_name_do_not_come_home_into_one_folder() -> None:
+    data = [{"movement": "output", "local": "["}]
+    found = convert(json.dumps({
+        "version": 3.1, "description": "", "options": {}, "steering": {"data": data, "parameters": {}, "batchsys": {}},
+        "tasks": [{"name": name, "depends": [], "trays": [{"modules": [{"src": "/x/a.py"}]}]} for name in ("one", "two")],
+    }), "old.json", jobs=2)  # fmt: skip
+    assert steering_of(found.text).tasks
+    marked(found, "NOT CONVERTED", "that of one comes home")
+
+
 def test_what_moves_both_ways_is_marked() -> None:
     found = of({**module(), "data": [{"local": "x", "remote": "https://e.org/x", "movement": "both"}]})
     marked(found, "NOT CONVERTED", "input and an output")

@@ -167,8 +167,14 @@ class Transfers:
         if one.kind not in _TEMPORARY and about["name"] == one.local:
             about["url"] = one.where
         elif one.kind not in _TEMPORARY:
-            about.pop("keep")
-            one.scope.note("NOT CONVERTED", f"{one.local} is a pattern here, and goes to no single URL ({one.where}); it comes home")
+            what = f"{one.local} is a pattern here, and goes to no single URL ({one.where})"
+            about_home = (task for task, other in self._files.items() for given in other.outputs if given["name"] == about["name"] and "keep" not in given)
+            home = next(about_home, None)
+            if home in (None, one.task):
+                about.pop("keep")
+                one.scope.note("NOT CONVERTED", f"{what}; it comes home")
+            else:
+                one.scope.note("NOT CONVERTED", f"{what}; that of {home} comes home, in the same folder: give one of them another name and keep = true")
         same = [given for given in files.outputs if given["name"] == about["name"]]
         if same and "url" in about and "url" not in same[0]:
             same[0].update(url=one.where)
