@@ -9,6 +9,8 @@ import pytest
 from icp.ledger.check import check
 from icp.ledger.db import open_ledger
 
+pytestmark = pytest.mark.long
+
 LEVEL1 = """\
 name = "level1"
 seed = 1

@@ -12,6 +12,8 @@ from icp.ledger.control import Control
 from icp.ledger.db import open_ledger
 from icp.ledger.definitions import Definitions
 
+pytestmark = pytest.mark.long
+
 OLD = """\
 name = "chain"
 seed = 7

@@ -12,6 +12,8 @@ import pytest
 from icp.pilot.fetch import Limits, Transfers, Want
 from icp.pilot.problem import Problem
 
+pytestmark = pytest.mark.long
+
 DATA = b"two hands, ten fingers\n\0\xff!"
 NAME = "it's a \"file\" $HOME `id` \\ é%"
 

@@ -17,6 +17,8 @@ from pilot_site import LEDGER, Site, old_python, shell, sites, tree, until
 from icp.pilot import bag, spool
 from icp.pilot.disk import Disk
 
+pytestmark = pytest.mark.long
+
 PILOT = "0123456789abcdef"
 
 

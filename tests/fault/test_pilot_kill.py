@@ -14,6 +14,8 @@ from pilot_site import Site, attempt, shell, sites, until
 
 from icp.pilot import node, spool
 
+pytestmark = pytest.mark.long
+
 DAEMONS = "setsid sleep 1002 & (setsid sh -c 'sleep 1003 & sleep 1004' &) ; sleep 1001"
 
 

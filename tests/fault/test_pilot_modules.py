@@ -23,6 +23,8 @@ TEXT = '''
 import os, random, signal, sys, threading, time
 from icp.pilot.module import Module, Parameter
 
+pytestmark = pytest.mark.long
+
 drawn = random.random()
 kept = []
 

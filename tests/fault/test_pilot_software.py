@@ -19,6 +19,8 @@ from pilot_site import Site, attempt, old_python, shell, sites, until
 
 from icp.pilot import node, platforms
 
+pytestmark = pytest.mark.long
+
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bwrap here (Debian: bubblewrap): nothing was shown through it")
 needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here: cvmfsexec was not tried")
 

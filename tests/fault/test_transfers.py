@@ -17,6 +17,8 @@ from icp.ledger.check import check
 from icp.ledger.db import open_ledger
 from icp.places import places
 
+pytestmark = pytest.mark.long
+
 GCD, EVENTS = b"geometry\n" * 50, [b"events of job %d\n" % job for job in range(3)]
 
 STEERING = """\
