@@ -19,11 +19,12 @@ from pilot_site import Site, attempt, old_python, sites, until
 
 from icp.pilot import spool
 
+pytestmark = pytest.mark.long
+
 TEXT = '''
 import os, random, signal, sys, threading, time
 from icp.pilot.module import Module, Parameter
 
-pytestmark = pytest.mark.long
 
 drawn = random.random()
 kept = []
