@@ -93,9 +93,9 @@ def _digest_of(thing: str) -> tuple[Path | None, str]:
         return None, thing
     if path.is_dir():
         raise NotFound(f"{clean(thing)} is a directory", "name a file in it, or a sha256")
-    from icp.engine.verification import sha256_of
+    from icp.pilot.digest import digest_of
 
-    return path, sha256_of(path)
+    return path, digest_of(path)
 
 
 def _file(one: FileRecord) -> dict[str, Any]:

@@ -158,13 +158,9 @@ class _Texts:
     def _url(self, text: str, key: KeyPath, field: str) -> None:
         """A URL may ask for what the site knows, and not for what only the node does."""
         path = (*self.path, *key)
-        _strange(text, path, self.mistakes, certain=True)
-        try:
-            compiled = self.compiler.compile(text, Place(self.task.name, field))
-        except BadExpression as error:
-            self.mistakes.expression(path, error)
+        compiled, good = self._parsed(text, path, field, of_job=False)
+        if compiled is None:
             return
-        good = self._arguments(compiled.uses, path, of_job=False, in_command=False)
         for kind, name in sorted(compiled.uses):
             if kind == "system" and name in NODE_NAMES:
                 self.mistakes.add(path, f"$system({name}) has a value only in a command")
@@ -177,16 +173,22 @@ class _Texts:
         if compiled is not None:
             self._try(compiled, ("resources", kind), self.own, lambda got, text: quantity_of(kind, got, text))
 
-    def _compile(self, text: str, key: KeyPath, field: str, of_job: bool = False) -> Compiled | None:
-        """A text that is the same at every site."""
-        path = (*self.path, *key)
+    def _parsed(self, text: str, path: KeyPath, field: str, of_job: bool) -> tuple[Compiled | None, bool]:
+        """A text outside of commands, and whether all that it asks of a job is known; None where it cannot be understood."""
         _strange(text, path, self.mistakes, certain=True)
         try:
             compiled = self.compiler.compile(text, Place(self.task.name, field))
         except BadExpression as error:
             self.mistakes.expression(path, error)
+            return None, False
+        return compiled, self._arguments(compiled.uses, path, of_job, in_command=False)
+
+    def _compile(self, text: str, key: KeyPath, field: str, of_job: bool = False) -> Compiled | None:
+        """A text that is the same at every site."""
+        path = (*self.path, *key)
+        compiled, good = self._parsed(text, path, field, of_job)
+        if compiled is None:
             return None
-        good = self._arguments(compiled.uses, path, of_job, in_command=False)
         for kind, name in sorted(compiled.uses):
             if kind in ("system", "attr"):
                 where = "in a command" if kind == "system" else "in a command and in requirements"

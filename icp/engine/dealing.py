@@ -97,6 +97,8 @@ class Dealer:
     ) -> None:
         self.relay, self.large = relay, large
         self._travelling: int | None = None
+        self._platforms: dict[int, list[str]] = {}
+        """Of sites, looked up once."""
         self._ready: dict[int, list[_Input]] = {}
         """Inputs of tasks that were looked at: all are at the site, or go there with the same orders."""
         self.ledger, self.db = ledger, ledger.db
@@ -309,7 +311,9 @@ class Dealer:
 
     def _tarballs(self, dataset: int, software: Mapping[str, Any], site: SiteView, orders: Orders) -> None:
         """Send along the tarballs that some node there can use; _NotNow while they travel."""
-        there = sites.platforms(self.db, site.id) if software else []
+        if software and site.id not in self._platforms:
+            self._platforms[site.id] = sites.platforms(self.db, site.id)
+        there = self._platforms.get(site.id, [])
         for name, about in software.items():
             offered = dict(about.get("tarballs") or ())
             fitting = {platforms.best(offered, one) for one in there} if there else set(offered)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from icp.backends.spool_client import PIECE
 from icp.ledger.files import Coming
 from icp.model.exchange import Answer, Piece, Want
 from icp.pilot import faults
+from icp.pilot.digest import digest_of
 
 __all__ = ["BUDGET", "Home", "finish_part", "part_path"]
 
@@ -110,7 +110,7 @@ def finish_part(one: Coming, part: Path, folders: set[Path] | None = None) -> st
     """
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    if _digest(part) != one.sha256:
+    if digest_of(part) != one.sha256.hex():
         part.unlink()
         return "its sha256 is another than when it was made"
     one.target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def finish_part(one: Coming, part: Path, folders: set[Path] | None = None) -> st
 def _is_home(one: Coming) -> bool:
     """Whether these very bytes have their name at home; they are durable then."""
     try:
-        if one.target.stat().st_size != one.size or _digest(one.target) != one.sha256:
+        if one.target.stat().st_size != one.size or digest_of(one.target) != one.sha256.hex():
             return False
         with one.target.open("rb") as file:
             os.fsync(file.fileno())
@@ -135,14 +135,6 @@ def _is_home(one: Coming) -> bool:
     except OSError:
         return False
     return True
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.digest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.views_results import OutputView, outputs
+from icp.pilot.digest import digest_of
 
-__all__ = ["Verified", "final_files", "kept_files", "sha256_of", "verify", "what_is_wrong"]
+__all__ = ["Verified", "final_files", "kept_files", "verify", "what_is_wrong"]
 
 JOBS = 2000
 """Jobs whose files are read from the ledger at once."""
-BLOCK = 1 << 20
 
 
 @dataclass(slots=True)
@@ -29,23 +28,13 @@ class Verified:
     absent: list[OutputView]
 
 
-def sha256_of(path: Path, read: Callable[[int], Any] = lambda n: None) -> str:
-    """The sha256 of a file, in hex; ``read`` is told of each block. OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
-            digest.update(block)
-            read(len(block))
-    return digest.hexdigest()
-
-
 def what_is_wrong(path: Path, size: int, sha256: str, read: Callable[[int], Any] = lambda n: None) -> str:
     """Why a file is not what was recorded; "" if it is."""
     try:
         found = path.stat().st_size
         if found != size:
             return f"it has {found} bytes, and had {size}"
-        digest = sha256_of(path, read)
+        digest = digest_of(path, read=read)
     except FileNotFoundError:
         return "it is gone"
     except OSError as error:

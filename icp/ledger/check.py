@@ -5,15 +5,15 @@ The one reader that looks at the whole ledger: it costs as much as there is, in 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from icp.ledger.db import Ledger
 from icp.ledger.files import home_path, relay_path
+from icp.pilot.digest import digest_of
 from icp.states import Attempt, Dataset, File, Task
 
 __all__ = ["EACH", "check"]
@@ -466,21 +466,12 @@ def _relayed(db: sqlite3.Connection) -> Iterator[tuple[int, Path, int, bytes]]:
 
 
 def _missing(files: list[tuple[int, Path, int, bytes]], *, deep: bool) -> Found:
-    look: Callable[[Path], bytes] = _digest
     for number, path, size, digest in files:
         try:
             found = path.stat().st_size
             if found != size:
                 yield f"file {number} is home as {path}, with {found} bytes instead of {size}"
-            elif deep and look(path) != digest:
+            elif deep and digest_of(path) != digest.hex():
                 yield f"file {number} is home as {path}, with another sha256 than {digest.hex()}"
         except OSError as error:
             yield f"file {number} is home as {path}, which cannot be read: {error.strerror}"
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.digest()

@@ -3,17 +3,25 @@
 import hashlib
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
 __all__ = ["BLOCK", "copy", "digest_of"]
 
 BLOCK = 1 << 20
 
 
-def digest_of(path: str) -> str:
-    """The sha256 of a file in hex."""
-    digest = hashlib.sha256()
+def digest_of(
+    path: "str | os.PathLike[str]", kind: str = "sha256", read: "Callable[[int], Any]" = lambda n: None
+) -> str:
+    """The checksum of a file in hex; ``read`` is told the bytes of each block. OSError."""
+    digest = hashlib.new(kind)
     with open(path, "rb") as stream:
         for block in iter(lambda: stream.read(BLOCK), b""):
             digest.update(block)
+            read(len(block))
     return digest.hexdigest()
 
 

@@ -167,12 +167,9 @@ class Stage:
 
         temporary = f"{folder}.{threading.get_ident()}"
         os.makedirs(temporary)
-        digest = hashlib.sha256()
-        with open(path, "rb") as source:
-            for block in iter(lambda: source.read(BLOCK), b""):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            raise Problem("stage", f"the shipped files in {path} have sha256 {digest.hexdigest()}, expected {sha256}")
+        found = digest_of(path)
+        if found != sha256:
+            raise Problem("stage", f"the shipped files in {path} have sha256 {found}, expected {sha256}")
         folders = []
         with tarfile.open(path, "r:") as archive:
             for member in archive:

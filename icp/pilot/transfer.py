@@ -4,12 +4,12 @@ partial files).
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import sys
 
 from . import answers, faults, spool
+from .digest import digest_of
 from .disk import Disk
 
 TYPE_CHECKING = False
@@ -74,7 +74,7 @@ def receive(root: str, sha256: str, offset: int, size: int) -> int:
         if have < size:
             return _said(have, False)
         Disk().sync(fd)
-        if have > size or _digest(target + ".part") != sha256:
+        if have > size or digest_of(target + ".part") != sha256:
             os.ftruncate(fd, 0)
             return _said(0, False)
         faults.visit("receive.whole")
@@ -103,11 +103,3 @@ def _said(have: "int | None", done: bool) -> int:
     told: dict[str, Any] = {"have": have, "done": done}
     sys.stdout.write(json.dumps(told) + "\n")
     return 0
-
-
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

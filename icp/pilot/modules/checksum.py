@@ -1,7 +1,6 @@
 """Checksums of files written, or compared with those that were written (hides the lines of sha256sum and md5sum)."""
 
-import hashlib
-
+from icp.pilot.digest import digest_of
 from icp.pilot.module import Module, Parameter, Stats
 from icp.pilot.modules import chosen
 
@@ -22,7 +21,7 @@ class Checksum(Module):
         if self.files:
             with open(self.out, "w", encoding="utf-8") as stream:
                 for name in chosen(self.files):
-                    stream.write(f"{digest(name, self.kind)}  {name}\n")
+                    stream.write(f"{digest_of(name, self.kind)}  {name}\n")
                     stats.increment("checksum.files")
         elif not self.compare:
             raise ValueError("neither `files` nor `compare` is given")
@@ -35,18 +34,9 @@ class Checksum(Module):
                 if not name:
                     continue
                 name = name[1:] if name[0] in " *" else name
-                found = digest(name, self.kind)
+                found = digest_of(name, self.kind)
                 stats.increment("checksum.files")
                 if found != expected:
                     wrong.append(f"{name} has {self.kind} {found}, expected {expected}")
         if wrong:
             raise ValueError("; ".join(wrong))
-
-
-def digest(path: str, kind: str) -> str:
-    """The checksum of a file in hex."""
-    found = hashlib.new(kind)
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
