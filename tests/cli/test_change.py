@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from icp import cli
 from icp.ledger import upkeep
 from icp.ledger.check import check
 from icp.ledger.snapshot import read_snapshot
@@ -26,16 +25,6 @@ def world():
     yield one
     assert check(one.ledger, deep=True) == []
     one.close()
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*words, code=0):
-        assert cli.main(list(words)) == code, capsys.readouterr().err
-        said = capsys.readouterr()
-        return said.err if code else said.out
-
-    return call
 
 
 def view_of(world, dataset):

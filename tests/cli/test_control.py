@@ -5,22 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from icp import cli
 from icp.ledger.check import check
 from icp.ledger.views import one_dataset
 from icp.states import Task
-from tests.ledger.build import World, task
+from tests.ledger.build import task
 
 DEFS = (task("a", outputs=["a.txt"], max_tries=1), task("b", inputs=["a:a.txt"], outputs=["b.txt"]))
-
-
-@pytest.fixture
-def world():
-    home = Path(os.environ["ICP_HOME"])
-    one = World(home, path=home / "ledger.sqlite")
-    yield one
-    assert check(one.ledger) == []
-    one.close()
 
 
 @pytest.fixture
@@ -37,16 +27,6 @@ def dataset(world):
     world.claim(agent, second)
     world.ended(agent, second)
     return number
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*words, code=0):
-        assert cli.main(list(words)) == code, capsys.readouterr().err
-        said = capsys.readouterr()
-        return said.err if code else said.out
-
-    return call
 
 
 def test_suspend_and_resume_a_dataset(world, dataset, run):

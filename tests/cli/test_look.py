@@ -36,18 +36,6 @@ def world():
 
 
 @pytest.fixture
-def run(capsys):
-    """``run("status", code=0)`` -> what it printed."""
-
-    def call(*words, code=0):
-        assert cli.main(list(words)) == code, capsys.readouterr().err
-        said = capsys.readouterr()
-        return said.err if code else said.out
-
-    return call
-
-
-@pytest.fixture
 def muons(world):
     """Job 0 done, 1 with b processing, 2 failed, 3 queued, 4 waiting after an error, 5 suspended, 6-7 unreleased, 8-9 cancelled."""
     dataset = world.submit(10, *DEFS, name="muons", category="ice")

@@ -3,15 +3,12 @@
 import csv
 import hashlib
 import json
-import os
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from icp.ledger import provenance
-from icp.ledger.check import check
-from tests.ledger.build import World, task
+from tests.ledger.build import task
 
 STEERING = """\
 name = "chain"
@@ -193,15 +190,6 @@ def test_an_export_with_a_file_that_changed_is_refused_whole(icp, ran):
     (ran / "outputs/chain/000000/used file.txt").write_text("other")
     assert icp("export", "chain", "-o", "crate", "--with-files").rc == 1
     assert not (ran / "crate").exists() and not list(ran.glob(".crate*"))
-
-
-@pytest.fixture
-def world():
-    home = Path(os.environ["ICP_HOME"])
-    one = World(home, path=home / "ledger.sqlite")
-    yield one
-    assert check(one.ledger) == []
-    one.close()
 
 
 DEFS = (task("a", outputs=["a.txt"]), task("b", inputs=["a:a.txt"], outputs=["b.txt"]))

@@ -1,7 +1,8 @@
-"""What tests of the disturbed main job share: homes that leave no process behind, and the result of an undisturbed run."""
+"""What tests of the disturbed main job and of pilots share: homes and spools that leave no process behind, and the result of an undisturbed run."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from main_job import Home, Result
+from pilot_site import Site, old_python, sites
 
 
 @pytest.fixture
@@ -51,3 +53,18 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Result:
             finally:
                 one.close()
         return Result.from_json(kept.read_text())
+
+
+@pytest.fixture(params=["this", "3.6"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A spool whose pilots run under this Python, and one whose run under the oldest that there may be."""
+    python = sys.executable if request.param == "this" else old_python()
+    if python is None:
+        pytest.skip("no Python 3.6 was found in PATH or ~/.pyenv: the pilot was not tried under it")
+    yield from sites(tmp_path, python)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Site]:
+    """A spool whose pilots run under this Python."""
+    yield from sites(tmp_path)

@@ -8,14 +8,12 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pilot_site import Site, attempt, old_python, sites, until
+from pilot_site import Site, attempt, until
 
 from icp.pilot import spool
 
@@ -103,14 +101,6 @@ class One(Module):
         if os.fork() == 0:
             time.sleep(100)
 '''
-
-
-@pytest.fixture(params=["this", "3.6"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    python = sys.executable if request.param == "this" else old_python()
-    if python is None:
-        pytest.skip("no Python 3.6 was found in PATH or ~/.pyenv: modules were not tried under it")
-    yield from sites(tmp_path, python)
 
 
 def pack(**files: str) -> bytes:

@@ -9,27 +9,12 @@ import os
 import signal
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from pilot_site import Site, attempt, old_python, shell, sites, until
+from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, spool
-
-
-@pytest.fixture(params=["this", "3.6"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    python = sys.executable if request.param == "this" else old_python()
-    if python is None:
-        pytest.skip("no Python 3.6 was found in PATH or ~/.pyenv: the pilot was not tried under it")
-    yield from sites(tmp_path, python)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    yield from sites(tmp_path)
 
 
 def source(one: dict[str, Any], name: str, sha256: str | None = None) -> dict[str, Any]:

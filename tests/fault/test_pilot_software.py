@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilot_site import Site, attempt, old_python, shell, sites, until
+from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, platforms
 
@@ -23,19 +22,6 @@ pytestmark = pytest.mark.long
 
 needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="no bwrap here (Debian: bubblewrap): nothing was shown through it")
 needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened here: cvmfsexec was not tried")
-
-
-@pytest.fixture(params=["this", "3.6"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    python = sys.executable if request.param == "this" else old_python()
-    if python is None:
-        pytest.skip("no Python 3.6 was found in PATH or ~/.pyenv: the pilot was not tried under it")
-    yield from sites(tmp_path, python)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Site]:
-    yield from sites(tmp_path)
 
 
 @pytest.fixture
