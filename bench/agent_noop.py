@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import secrets
 import shutil
 import statistics
@@ -16,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from icp.backends import ship
 from icp.pilot import spool
@@ -39,8 +42,19 @@ def bare(tasks: int) -> float:
     return tasks / (time.perf_counter() - begin)
 
 
-def agent(tasks: int, per_card: int, python: str) -> float:
-    """Tasks per second between the first claim and the last fact of a pilot that finds all cards in its inbox."""
+@dataclass
+class Ran:
+    """What one pilot did. ``rate``: tasks per second between the first claim and the last fact; ``cpu``: seconds of
+    processor time of the whole pilot for each task; ``ended``: the facts.
+    """
+
+    rate: float
+    cpu: float
+    ended: list[dict[str, Any]]
+
+
+def agent(tasks: int, per_card: int, python: str, step: dict[str, object], files: bytes | None = None) -> Ran:
+    """A pilot that finds all cards in its inbox: so many tasks of one step (as in a card), with shipped files (a tar)."""
     root = tempfile.mkdtemp(prefix="icp-bench-")
     try:
         where = spool.Spool(root)
@@ -49,36 +63,43 @@ def agent(tasks: int, per_card: int, python: str) -> float:
         need = b'{"any":[[["CPU","==",true]]],"cpus":1,"disk":1000,"gpus":0,"memory":1000000,"time":60}'
         need_id = hashlib.sha256(need).hexdigest()[:16]
         Path(where.need(need_id)).write_bytes(need)
+        shipped = []
+        if files is not None:
+            shipped = [hashlib.sha256(files).hexdigest()]
+            Path(where.blob(shipped[0])).write_bytes(files)
         for first in range(0, tasks, per_card):
             card = {"card": secrets.token_hex(8), "format": 1, "need": need_id, "attempts": []}
-            card["attempts"] = [_attempt(number) for number in range(first, min(tasks, first + per_card))]
+            card["attempts"] = [_attempt(number, step, shipped) for number in range(first, min(tasks, first + per_card))]
             Path(where.inbox, spool.join_card_name(0, need_id, str(card["card"]))).write_text(json.dumps(card))
         pilot = Path(where.pilot("bench"))
         pilot.mkdir()
-        told = {"pilot": "bench", "ledger": LEDGER, "idle": 0.2, "cpus": 2, "heartbeat": 30}
-        (pilot / "pilot.json").write_text(json.dumps(told))
+        pilot.joinpath("pilot.json").write_text(json.dumps({"pilot": "bench", "ledger": LEDGER, "idle": 0.2, "cpus": 2, "heartbeat": 30}))
         program, _ = ship.cached(Path(root, "program"))
-        command = [python, "-I", "-S", str(program), "run", "--spool", root, "--pilot", "bench"]
-        subprocess.run(command, check=True)
+        # python3 is this one for both, not a starter of it that may come first in PATH.
+        env = {**os.environ, "PATH": str(Path(python).parent) + ":" + os.environ.get("PATH", "")}
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([python, "-I", "-S", str(program), "run", "--spool", root, "--pilot", "bench"], check=True, env=env)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         (home,) = Path(where.agents).iterdir()
         chunks = [(n, 0, (home / f"journal.{n}").read_bytes()) for n in range(1, 1 + len(list(home.glob("journal.*"))))]
         facts, _ = spool.take(spool.BEGIN, chunks)
         begin = next(fact["t"] for fact in facts if fact["f"] == "claimed")
         ended = [fact for fact in facts if fact["f"] == "ended"]
-        assert len(ended) == tasks and all(fact["r"] == "ok" for fact in ended)
-        return tasks / float(ended[-1]["t"] - begin)
+        assert len(ended) == tasks, len(ended)
+        assert all(fact["r"] == "ok" for fact in ended), [fact for fact in ended if fact["r"] != "ok"][:3]
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Ran(tasks / float(ended[-1]["t"] - begin), cpu / tasks, ended)
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _attempt(number: int) -> dict[str, object]:
-    step: dict[str, object] = {"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, "argv": ["/bin/true"]}
+def _attempt(number: int, step: dict[str, object], files: list[str]) -> dict[str, object]:
     return {
         "a": secrets.token_hex(8),
         "k": secrets.token_hex(8),
         "dataset": LEDGER,
         "job": number,
-        "task": "noop",
+        "task": "one",
         "try": 1,
         "after": [],
         "cpus": 1,
@@ -86,9 +107,9 @@ def _attempt(number: int) -> dict[str, object]:
         "disk": 1000,
         "gpus": 0,
         "time": 60,
-        "files": [],
+        "files": files,
         "in": [],
-        "steps": [step],
+        "steps": [{"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, **step}],
         "out": [],
     }
 
@@ -102,7 +123,7 @@ def main() -> None:
     given = options.parse_args()
     ratios = []
     for _ in range(given.rounds):
-        loop, rate = bare(given.tasks), agent(given.tasks, given.cards, given.python)
+        loop, rate = bare(given.tasks), agent(given.tasks, given.cards, given.python, {"argv": ["/bin/true"]}).rate
         ratios.append(rate / loop)
         print(f"bare posix_spawn {loop:7.0f} tasks/s   agent {rate:7.0f} tasks/s   ratio {rate / loop:.2f}", flush=True)
     print(f"median ratio {statistics.median(ratios):.2f}")

@@ -6,25 +6,14 @@ python bench/modules.py [--tasks 10000] [--commands 1000] [--rounds 3] [--python
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
-import json
-import os
-import resource
-import secrets
-import shutil
 import statistics
-import subprocess
 import sys
 import tarfile
-import tempfile
 import time
-from pathlib import Path
 
-from icp.backends import ship
-from icp.pilot import spool
+from agent_noop import agent
 
-LEDGER = "5a1e0000-0000-4000-8000-000000000000"
 TEXT = b"""from icp.pilot.module import Module
 
 
@@ -44,71 +33,6 @@ def pack() -> bytes:
     return target.getvalue()
 
 
-def agent(tasks: int, per_card: int, python: str, step: dict[str, object], files: bytes | None) -> tuple[float, float]:
-    """Tasks per second between the first claim and the last fact of a pilot that finds all cards in its inbox; and the
-    processor time of the whole pilot for each task, seconds.
-    """
-    root = tempfile.mkdtemp(prefix="icp-bench-")
-    try:
-        where = spool.Spool(root)
-        for folder in where.folders():
-            Path(folder).mkdir(mode=0o700)
-        need = b'{"any":[[["CPU","==",true]]],"cpus":1,"disk":1000,"gpus":0,"memory":1000000,"time":60}'
-        need_id = hashlib.sha256(need).hexdigest()[:16]
-        Path(where.need(need_id)).write_bytes(need)
-        shipped = []
-        if files is not None:
-            shipped = [hashlib.sha256(files).hexdigest()]
-            Path(where.blob(shipped[0])).write_bytes(files)
-        for first in range(0, tasks, per_card):
-            card = {"card": secrets.token_hex(8), "format": 1, "need": need_id, "attempts": []}
-            card["attempts"] = [_attempt(number, step, shipped) for number in range(first, min(tasks, first + per_card))]
-            Path(where.inbox, spool.join_card_name(0, need_id, str(card["card"]))).write_text(json.dumps(card))
-        pilot = Path(where.pilot("bench"))
-        pilot.mkdir()
-        pilot.joinpath("pilot.json").write_text(json.dumps({"pilot": "bench", "ledger": LEDGER, "idle": 0.2, "cpus": 2, "heartbeat": 30}))
-        program, _ = ship.cached(Path(root, "program"))
-        # python3 is this one for both, not a starter of it that may come first in PATH.
-        env = {**os.environ, "PATH": str(Path(python).parent) + ":" + os.environ.get("PATH", "")}
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([python, "-I", "-S", str(program), "run", "--spool", root, "--pilot", "bench"], check=True, env=env)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        (home,) = Path(where.agents).iterdir()
-        chunks = [(n, 0, (home / f"journal.{n}").read_bytes()) for n in range(1, 1 + len(list(home.glob("journal.*"))))]
-        facts, _ = spool.take(spool.BEGIN, chunks)
-        begin = next(fact["t"] for fact in facts if fact["f"] == "claimed")
-        ended = [fact for fact in facts if fact["f"] == "ended"]
-        assert len(ended) == tasks, len(ended)
-        assert all(fact["r"] == "ok" for fact in ended), [fact for fact in ended if fact["r"] != "ok"][:3]
-        if files is not None:
-            assert all(fact["stats"] == {"one": 1} for fact in ended)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return tasks / float(ended[-1]["t"] - begin), cpu / tasks
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def _attempt(number: int, step: dict[str, object], files: list[str]) -> dict[str, object]:
-    return {
-        "a": secrets.token_hex(8),
-        "k": secrets.token_hex(8),
-        "dataset": LEDGER,
-        "job": number,
-        "task": "one",
-        "try": 1,
-        "after": [],
-        "cpus": 1,
-        "memory": 1000000,
-        "disk": 1000,
-        "gpus": 0,
-        "time": 60,
-        "files": files,
-        "in": [],
-        "steps": [{"tray": 0, "iter": 0, "module": 0, "software": None, "env": {}, **step}],
-        "out": [],
-    }
-
-
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     options.add_argument("--tasks", type=int, default=10000)
@@ -123,13 +47,14 @@ def main() -> None:
     work: list[float] = []
     for _ in range(given.rounds):
         begin = time.perf_counter()
-        cold, cold_cpu = agent(given.commands, given.cards, given.python, command, None)
-        warm, warm_cpu = agent(given.tasks, given.cards, given.python, module, pack())
-        ratios.append(warm / cold)
-        work.append(cold_cpu / warm_cpu)
+        cold = agent(given.commands, given.cards, given.python, command)
+        warm = agent(given.tasks, given.cards, given.python, module, pack())
+        assert all(fact["stats"] == {"one": 1} for fact in warm.ended)
+        ratios.append(warm.rate / cold.rate)
+        work.append(cold.cpu / warm.cpu)
         print(
-            f"python3 -c pass {cold:6.0f} tasks/s {cold_cpu * 1e3:6.2f} ms   modules {warm:6.0f} tasks/s {warm_cpu * 1e3:6.2f} ms   "
-            f"ratio {warm / cold:.2f}, of processor time {cold_cpu / warm_cpu:.2f}   ({time.perf_counter() - begin:.0f} s)",
+            f"python3 -c pass {cold.rate:6.0f} tasks/s {cold.cpu * 1e3:6.2f} ms   modules {warm.rate:6.0f} tasks/s {warm.cpu * 1e3:6.2f} ms   "
+            f"ratio {ratios[-1]:.2f}, of processor time {work[-1]:.2f}   ({time.perf_counter() - begin:.0f} s)",
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f}, of processor time {statistics.median(work):.2f}")
