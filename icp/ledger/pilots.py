@@ -160,8 +160,9 @@ def settle_pilots(
         said = _last_line((tails or {}).get(key.hex(), ""))
         if known.word == "running":
             pilot_event(db, pilot, "batch_running", now, observed)
+        if known.word in _ALIVE:
             if ended and not live:
-                _hollow(db, pilot, ended, now, observed)
+                _hollow(db, pilot, ended, known.word, now, observed)
         elif known.word == "ended":
             # an agent's last fact, or its first, may have been written behind this answer's listing: the next one has it
             if missing >= 2 or (ended and not live):
@@ -179,15 +180,13 @@ def settle_pilots(
     _strays(db, site, batch)
 
 
-def _hollow(db: sqlite3.Connection, pilot: int, ended: int, now: float, observed: float) -> None:
-    """All agents of a pilot are over and its batch job is said to run: its node may have died, which the batch system sees late or never."""
+def _hollow(db: sqlite3.Connection, pilot: int, ended: int, word: str, now: float, observed: float) -> None:
+    """All agents of a pilot are over and its batch job lives: its node may have died, which the batch system sees late or never, or an operator
+    lets it begin again, and it may wait for that for days."""
     nodes = db.execute("SELECT nodes FROM pilot WHERE id = ?", (pilot,)).fetchone()[0]
     if ended >= nodes and pilot_event(db, pilot, "drain", now, observed):
-        db.execute(
-            "UPDATE pilot SET stopping = 1, reason = 'its agents ended, and its batch job went on' "
-            "WHERE id = ? AND stopping = 0 AND ? > since + ?",
-            (pilot, observed, HOLLOW),
-        )
+        reason = "its agents ended, and its batch job " + ("went on" if word == "running" else "waits to begin again")
+        db.execute("UPDATE pilot SET stopping = 1, reason = ? WHERE id = ? AND stopping = 0 AND ? > since + ?", (reason, pilot, observed, HOLLOW))
 
 
 _KEY = re.compile(r"[0-9a-f]{16}\Z")

@@ -14,6 +14,8 @@ from icp.ledger import notices
 from icp.ledger.db import Ledger, open_ledger
 from icp.places import places
 
+pytestmark = pytest.mark.long
+
 Icp = Callable[..., Any]
 GOOD = """name = "good"
 jobs = 2

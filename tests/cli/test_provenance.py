@@ -10,6 +10,8 @@ import pytest
 from icp.ledger import provenance
 from tests.ledger.build import task
 
+pytestmark = pytest.mark.long
+
 STEERING = """\
 name = "chain"
 seed = 42

@@ -12,9 +12,12 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, spool
+
+pytestmark = pytest.mark.long
 
 
 def source(one: dict[str, Any], name: str, sha256: str | None = None) -> dict[str, Any]:

@@ -84,7 +84,6 @@ class Failing:
         return [self.scheduler_dies, self.sshd_dies, self.link_is_down, self.disk_is_full, self.noise_is_printed, self.login_is_slow]
 
 
-@pytest.mark.torture  # Torque's commands over SLURM: a job that was begun again may stay pending for longer than this waits
 def test_every_system_fails_in_every_way_at_once(home: Muons, golden: Golden) -> None:
     for name in home.sites:
         home.small_disk(name)

@@ -195,6 +195,13 @@ def test_files_of_one_name_do_not_come_home_into_one_folder() -> None:
     marked(found, "NOT CONVERTED", "that of one comes home")
 
 
+def test_a_folder_that_is_to_be_fetched_is_marked() -> None:
+    found = of({**module(), "data": [{"local": "x", "remote": "//", "type": "permanent", "movement": "input"}]})
+    marked(found, "NOT CONVERTED", "is a folder")
+    assert "inputs" not in table(found)["task"]["t"]
+    assert steering_of(found.text).tasks
+
+
 def test_what_moves_both_ways_is_marked() -> None:
     found = of({**module(), "data": [{"local": "x", "remote": "https://e.org/x", "movement": "both"}]})
     marked(found, "NOT CONVERTED", "input and an output")

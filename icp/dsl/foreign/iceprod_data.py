@@ -108,7 +108,8 @@ class Transfers:
         if found is None:
             scope.note("NOT CONVERTED", f"{remote!r}: {base} is not known, so where it is cannot be said")
             return url
-        return (found.text if str(found.raw or "").endswith("/") else f"{found.text}/") + url.lstrip("/")
+        rest = url.lstrip("/")
+        return (found.text if rest and str(found.raw or "").endswith("/") else f"{found.text}/") + rest
 
     def of(self, task: str) -> Files:
         """The files of one task; what is found out is marked there."""
@@ -146,6 +147,9 @@ class Transfers:
                 files.inputs.append(text)
         elif temporary:
             one.scope.note("NOT CONVERTED", f"the temporary file {one.where} comes from no task before this one")
+            return
+        elif one.where.endswith("/"):
+            one.scope.note("NOT CONVERTED", f"{one.where} is a folder: an input is one file")
             return
         else:
             files.fetch(one.where, one.local)
