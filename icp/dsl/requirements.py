@@ -9,20 +9,33 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from icp.dsl.arithmetic import number_in
 from icp.dsl.expressions import Compiled, Compiler, Place
+from icp.dsl.normal_form import (
+    Attribute,
+    Constant,
+    Many,
+    Not,
+    Test,
+    Truth,
+    check_size,
+    fixed,
+    proposition,
+    push,
+    reduce,
+    simplest,
+    term,
+    unique,
+)
 from icp.dsl.syntax import START, BadExpression, call_at, nearest
 from icp.model.definition import Resources
 from icp.model.need import Comparison, Disjunction
 from icp.pilot.needs import compare
 
-__all__ = ["MAX_CLAUSES", "Requirement", "compile_", "compile_requirement", "fold"]
+__all__ = ["Requirement", "compile_", "compile_requirement", "fold"]
 
-MAX_CLAUSES = 64
-"""Alternatives that a requirement may reduce to."""
 MAX_TERMS = 64
 """Comparisons in one alternative."""
 MAX_DEPTH = 40
@@ -30,7 +43,6 @@ MAX_DEPTH = 40
 CPU: Comparison = ("CPU", "==", True)
 GPU: Comparison = ("HasGPU", "==", True)
 
-_NEGATED = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 _TURNED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -41,53 +53,6 @@ _TOKEN = re.compile(
 )
 _WORDS = {"and": "and", "or": "or", "not": "not", "true": True, "false": False, "True": True, "False": False}
 _SYMBOLS = {"&&": "and", "||": "or"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Attribute:
-    """``$attr(name)``, not compared yet."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Constant:
-    """A value that does not depend on the site; of each job, perhaps."""
-
-    value: Compiled
-
-
-@dataclass(frozen=True, slots=True)
-class _Test:
-    """An attribute compared with a constant; ``op`` "unless" is ``not $attr(X)``."""
-
-    name: str
-    op: str
-    value: Compiled
-
-
-@dataclass(frozen=True, slots=True)
-class _Truth:
-    """Something that is true or false without a site."""
-
-    run: Callable[[Any], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Many:
-    """All of (``every``) or one of the parts."""
-
-    every: bool
-    parts: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Not:
-    part: Any
-
-
-def _fixed(value: Any) -> Compiled:
-    return Compiled(repr(value), lambda scope: value, frozenset())
 
 
 class _Parser:
@@ -110,7 +75,7 @@ class _Parser:
         node = self._either(self.level)
         if self.at < len(self.tokens):
             raise BadExpression(self.whole, f"'and' or 'or' expected before {self._next()[1]!r}")
-        return _proposition(node)
+        return proposition(node)
 
     def _tokens(self, text: str) -> list[tuple[str, Any]]:
         tokens: list[tuple[str, Any]] = []
@@ -164,13 +129,13 @@ class _Parser:
         parts = [part()]
         while self._take(word):
             parts.append(part())
-        return parts[0] if len(parts) == 1 else _Many(word == "and", tuple(_proposition(p) for p in parts))
+        return parts[0] if len(parts) == 1 else Many(word == "and", tuple(proposition(p) for p in parts))
 
     def _negation(self, depth: int) -> Any:
         if self._take("not"):
             if depth > MAX_DEPTH:
                 raise BadExpression(self.whole[:40], "the requirement is nested too deeply")
-            return _Not(_proposition(self._negation(depth + 1)))
+            return Not(proposition(self._negation(depth + 1)))
         return self._comparison(depth)
 
     def _comparison(self, depth: int) -> Any:
@@ -182,7 +147,7 @@ class _Parser:
             left = right
         if not tests:
             return left
-        return tests[0] if len(tests) == 1 else _Many(True, tuple(tests))
+        return tests[0] if len(tests) == 1 else Many(True, tuple(tests))
 
     def _operand(self, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -192,7 +157,7 @@ class _Parser:
             kind, value = self._next()
             if kind == "op" and value in _COMPARE:
                 raise BadExpression(self.whole, "'!' before a comparison: put the comparison in brackets, !( ... )")
-            return _Not(_proposition(inner))
+            return Not(proposition(inner))
         if self._take("("):
             inner = self._either(depth + 1)
             if not self._take(")"):
@@ -202,7 +167,7 @@ class _Parser:
         kind, value = self._next()
         self.at += 1
         if kind == "value" and not (sign and (isinstance(value, bool) or not isinstance(value, int | float))):
-            return _Constant(_fixed(-value if sign == "-" else value))
+            return Constant(fixed(-value if sign == "-" else value))
         if kind == "call" and not sign:
             return self._call(value)
         raise BadExpression(
@@ -213,7 +178,7 @@ class _Parser:
         compiled = self.compiler.call(call, self.place)
         if call.name == "attr":
             (use,) = compiled.uses
-            return _Attribute(use[1])
+            return Attribute(use[1])
         if any(kind == "system" for kind, _ in compiled.uses):
             raise BadExpression(call.text, "$system is not known in requirements; use $attr")
         if any(kind == "attr" for kind, _ in compiled.uses):
@@ -223,7 +188,7 @@ class _Parser:
                 call.text, "it cannot be reduced to comparisons: compare $attr(NAME) itself with a constant"
             )
         self.uses |= compiled.uses
-        return _Constant(compiled)
+        return Constant(compiled)
 
     def _included(self, call: Any) -> Any:
         value = self.compiler.plain(call.body.strip())
@@ -237,11 +202,11 @@ class _Parser:
         return node
 
     def _compare(self, left: Any, op: str, right: Any) -> Any:
-        if isinstance(left, _Attribute) and isinstance(right, _Constant):
+        if isinstance(left, Attribute) and isinstance(right, Constant):
             return self._test(left.name, op, right.value)
-        if isinstance(left, _Constant) and isinstance(right, _Attribute):
+        if isinstance(left, Constant) and isinstance(right, Attribute):
             return self._test(right.name, _TURNED[op], left.value)
-        if isinstance(left, _Constant) and isinstance(right, _Constant):
+        if isinstance(left, Constant) and isinstance(right, Constant):
             first, second, function, text = left.value.run, right.value.run, _COMPARE[op], self.whole
 
             def run(scope: Any) -> bool:
@@ -250,108 +215,17 @@ class _Parser:
                 except TypeError as error:
                     raise BadExpression(text, str(error)) from None
 
-            return _Truth(run)
-        if isinstance(left, _Attribute) and isinstance(right, _Attribute):
+            return Truth(run)
+        if isinstance(left, Attribute) and isinstance(right, Attribute):
             raise BadExpression(
                 self.whole, f"$attr({left.name}) and $attr({right.name}) cannot be compared with each other"
             )
         raise BadExpression(self.whole, f"'{op}' stands between an attribute and a constant only")
 
-    def _test(self, name: str, op: str, value: Compiled) -> _Test:
+    def _test(self, name: str, op: str, value: Compiled) -> Test:
         if value.constant:
-            _term(name, op, value.run(None))
-        return _Test(name, op, value)
-
-
-def _proposition(node: Any) -> Any:
-    """A bare attribute means that it is true, a bare constant that it is."""
-    if isinstance(node, _Attribute):
-        return _Test(node.name, "==", _TRUE)
-    if isinstance(node, _Constant):
-        run = node.value.run
-        return _Truth(lambda scope: bool(number_in(run(scope))))
-    return node
-
-
-_TRUE = _fixed(True)
-
-
-def _term(name: str, op: str, value: Any) -> Comparison:
-    """The comparison that an agent makes; BadExpression if there is none such."""
-    if op == "unless":
-        return (name, "!=", True)
-    value = number_in(value)
-    if isinstance(value, bool):
-        if op not in ("==", "!="):
-            raise BadExpression(
-                f"$attr({name}) {op} {str(value).lower()}", "true and false are compared by == and != only"
-            )
-        return (name, "==", value is (op == "=="))
-    if isinstance(value, str) and op not in ("==", "!="):
-        raise BadExpression(f"$attr({name}) {op} {value!r}", "only numbers have an order; compare text by == and !=")
-    if not isinstance(value, str | int | float):
-        raise BadExpression(f"$attr({name}) {op} ...", "a list cannot be compared")
-    return (name, op, value)
-
-
-def _push(node: Any, negate: bool) -> Any:
-    """The same with negation at the leaves only."""
-    if isinstance(node, _Not):
-        return _push(node.part, not negate)
-    if isinstance(node, _Many):
-        return _Many(node.every is not negate, tuple(_push(part, negate) for part in node.parts))
-    if not negate:
-        return node
-    if isinstance(node, _Test):
-        if node.value is _TRUE and node.op == "==":
-            return _Test(node.name, "unless", _TRUE)
-        return _Test(node.name, _NEGATED[node.op], node.value)
-    run = node.run
-    return _Truth(lambda scope: not run(scope))
-
-
-def _size(node: Any) -> int:
-    if not isinstance(node, _Many):
-        return 1
-    total = 1 if node.every else 0
-    for part in node.parts:
-        total = total * _size(part) if node.every else total + _size(part)
-        if total > MAX_CLAUSES:
-            raise BadExpression("", f"it reduces to more than {MAX_CLAUSES} alternatives; state less at once")
-    return total
-
-
-def _reduce(node: Any, scope: Any) -> Disjunction:
-    if isinstance(node, _Truth):
-        return ((),) if node.run(scope) else ()
-    if isinstance(node, _Test):
-        return ((_term(node.name, node.op, node.value.run(scope)),),)
-    if not node.every:
-        return tuple(clause for part in node.parts for clause in _reduce(part, scope))
-    clauses: Disjunction = ((),)
-    for part in node.parts:
-        more = _reduce(part, scope)
-        clauses = tuple(_unique(left + right) for left in clauses for right in more)
-    return clauses
-
-
-def _key(term: Comparison) -> tuple[Any, ...]:
-    # one and true are equal in Python, not here
-    return (*term, type(term[2]))
-
-
-def _unique(terms: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
-    return tuple({_key(term): term for term in terms}.values())
-
-
-def _simplest(clauses: Disjunction) -> Disjunction:
-    """Without alternatives that ask more than another one does."""
-    keys = [frozenset(map(_key, clause)) for clause in clauses]
-    return tuple(
-        clause
-        for i, clause in enumerate(clauses)
-        if not any(other < keys[i] or (other == keys[i] and j < i) for j, other in enumerate(keys))
-    )
+            term(name, op, value.run(None))
+        return Test(name, op, value)
 
 
 class Requirement:
@@ -371,11 +245,11 @@ class Requirement:
             clauses: Disjunction = ((GPU,),) if gpu else ((CPU,),)
         else:
             try:
-                clauses = _simplest(_reduce(self._node, scope))
+                clauses = simplest(reduce(self._node, scope))
             except BadExpression as error:
                 raise BadExpression(error.expression or self._text, error.reason, error.meant) from None
             if gpu:
-                clauses = _simplest(tuple(_unique((*clause, GPU)) for clause in clauses))
+                clauses = simplest(tuple(unique((*clause, GPU)) for clause in clauses))
         if any(len(clause) > MAX_TERMS for clause in clauses):
             raise BadExpression(self._text, f"one alternative has more than {MAX_TERMS} comparisons")
         if not self.uses:
@@ -388,9 +262,9 @@ def compile_requirement(text: str, compiler: Compiler, place: Place) -> Requirem
     if not text.strip():
         return Requirement(None, text, frozenset())
     parser = _Parser(text, compiler, place)
-    node = _push(parser.parse(), False)
+    node = push(parser.parse(), False)
     try:
-        _size(node)
+        check_size(node)
     except BadExpression as error:
         raise BadExpression(text, error.reason) from None
     requirement = Requirement(node, text, frozenset(parser.uses))
@@ -408,7 +282,7 @@ def compile_(text: str, resources: Resources) -> Disjunction:
 
 def fold(clauses: Disjunction, attributes: Mapping[str, Any]) -> Disjunction:
     """What is left to ask once ``attributes`` are known: ``()`` can never match there, ``((),)`` always does."""
-    return _simplest(
+    return simplest(
         tuple(
             tuple(term for term in clause if term[0] not in attributes)
             for clause in clauses

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from icp.backends.base import Transport, Unknown
-from icp.backends.openssh import OpenSSH, control_folder
+from icp.backends.openssh import OpenSSH
 from icp.backends.spool_client import Hello, Query, SpoolClient, SpoolPlace, Talk
+from icp.backends.ssh_socket import control_folder
 from icp.backends.transport import LocalTransport
 from icp.config import Config, Site
 from icp.model.exchange import Answer

@@ -169,7 +169,8 @@ def test_execute_wait_has_the_signature_that_is_replaced() -> None:
 @pytest.mark.timeout(450)
 def test_rendered_pilot_runs_at_a_real_cluster_and_is_found_and_cancelled(nsb: Any) -> None:
     from icp.backends.batch.slurm import combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
-    from icp.backends.openssh import OpenSSH, control_folder
+    from icp.backends.openssh import OpenSSH
+    from icp.backends.ssh_socket import control_folder
     from icp.places import places
 
     over = OpenSSH(nsb.name, control_folder(places().state), config=nsb.lab.ssh_config)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from icp.backends.base import Result, Transport, Unknown
-from icp.backends.openssh import OpenSSH, control_folder
+from icp.backends.openssh import OpenSSH
+from icp.backends.ssh_socket import control_folder
 from icp.backends.transport import LocalTransport
 from icp.places import places
 

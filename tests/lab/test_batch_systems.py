@@ -14,7 +14,8 @@ import pytest
 
 from icp.backends.base import Result, Unknown
 from icp.backends.batch import system
-from icp.backends.openssh import OpenSSH, control_folder
+from icp.backends.openssh import OpenSSH
+from icp.backends.ssh_socket import control_folder
 from icp.config.keys import checked
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, Wanted, batch_name
 from icp.places import places

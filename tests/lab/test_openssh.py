@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from icp.backends.base import Outcome, Result, Unknown
-from icp.backends.openssh import SESSIONS, OpenSSH, control_folder
+from icp.backends.openssh import SESSIONS, OpenSSH
+from icp.backends.ssh_socket import control_folder
 from icp.backends.ssh_trouble import BACKOFF
 from icp.places import places
 from tests.lab.sites import LabSite, Sshd

@@ -10,8 +10,9 @@ import pytest
 
 from icp.backends.base import Result, Unknown
 from icp.backends.batch.slurm import NEVER, combine, parse_sacct, parse_squeue, sacct_argv, squeue_argv
-from icp.backends.openssh import OpenSSH, control_folder
+from icp.backends.openssh import OpenSSH
 from icp.backends.parsl_provider import cancel_argv, cancel_name_argv, job_id
+from icp.backends.ssh_socket import control_folder
 from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, batch_name
 from icp.places import places
 from tests.lab.sites import LabSite

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from icp.backends.base import Unknown
-from icp.backends.openssh import OpenSSH, control_folder, remote_command
+from icp.backends.openssh import OpenSSH, remote_command
+from icp.backends.ssh_socket import control_folder
 from icp.backends.ssh_trouble import BACKOFF, Memory, Trouble, classify
 from icp.errors import BadInput
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from icp.dsl.arithmetic import NUMBER
+from icp.dsl.foreign.iceprod_grammar import arithmetic, closing, is_number, parses
 from icp.dsl.syntax import NAMES
 
 __all__ = ["Expr", "Names", "Piece", "Translator", "joined", "reads_as", "written"]
@@ -105,18 +105,18 @@ class Translator:
     def pieces(self, text: str) -> list[Piece]:
         """The text as literal pieces and expressions."""
         if self._strict:
-            if "$" in text and not _parses(text):
+            if "$" in text and not parses(text):
                 if _START.search(text):
                     self._names.note("CHECK", f"{text!r}: IceProd cannot parse this and takes it as it is; so it is here")
                 return [text]
-            text = text.replace("\\", "") if "\\" in text and _parses(text) else text
+            text = text.replace("\\", "") if "\\" in text and parses(text) else text
         return _merged(self._pieces(text))
 
     def _pieces(self, text: str) -> list[Piece]:
         out: list[Piece] = []
         at = 0
         while (match := _START.search(text, at)) is not None:
-            end = _closing(text, match.end(), "()")
+            end = closing(text, match.end(), "()")
             if end is None:  # it does not end: a text, in which others may
                 out.append(text[at : match.end()])
                 at = match.end()
@@ -124,7 +124,7 @@ class Translator:
             out.append(text[at : match.start()])
             at = end + 1
             piece = self._call(match[1], text[match.end() : end])
-            while text[at : at + 1] == "[" and isinstance(piece, Expr) and (end := _closing(text, at + 1, "[]")) is not None:
+            while text[at : at + 1] == "[" and isinstance(piece, Expr) and (end := closing(text, at + 1, "[]")) is not None:
                 key = self._pieces(text[at + 1 : end])
                 found = self._index(piece, _merged(key))
                 if found is None:
@@ -166,7 +166,7 @@ class Translator:
             else:
                 text += piece if isinstance(piece, str) else piece.text
         bare = "".join(piece if isinstance(piece, str) else written(piece.raw) if piece.raw is not None else "(1)" for piece in inner)
-        if self._strict and (any(word in bare for word in _UNSAFE) or not _arithmetic(bare)):
+        if self._strict and (any(word in bare for word in _UNSAFE) or not arithmetic(bare)):
             return None
         if "^" in bare or "~" in bare:
             return None
@@ -203,7 +203,7 @@ class Translator:
             if _HELD.search(arg):
                 if not re.fullmatch(r"[+-]?[0-9.]*", _HELD.sub("", arg.strip())):
                     return None
-            elif not _is_number(arg, whole=conversion[-1].lower() in "xo"):
+            elif not is_number(arg, whole=conversion[-1].lower() in "xo"):
                 return None
             parts.append(_restored(arg.strip(), held))
         begins = re.split(r"[%\0]", form)[0]
@@ -302,16 +302,6 @@ def _constant(pieces: Sequence[Piece]) -> str | None:
     return text
 
 
-def _closing(text: str, at: int, pair: str) -> int | None:
-    depth = 1
-    while at < len(text):
-        depth += (text[at] == pair[0]) - (text[at] == pair[1])
-        if not depth:
-            return at
-        at += 1
-    return None
-
-
 def _hold(pieces: Sequence[Piece]) -> tuple[str, list[Expr]]:
     """The text with expressions as numbers between NULs, to be taken apart at commas."""
     held: list[Expr] = []
@@ -345,78 +335,3 @@ def _quoted(text: str, held: list[Expr], bare: bool = False) -> str:
     if bare and _HELD.search(text) is None and re.fullmatch(r"[A-Za-z0-9_./:+-]+", text):
         return text
     return "'" + _restored(text, held, "'") + "'"
-
-
-def _is_number(text: str, whole: bool) -> bool:
-    try:
-        int(text) if whole else float(text)
-    except ValueError:
-        return False
-    return not whole or text.strip().isascii()
-
-
-def _arithmetic(text: str) -> bool:
-    """Whether IceProd 2 and 3 compute this: numbers and + - * / // % ** only."""
-    try:
-        (statement,) = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    allowed = (ast.Constant, ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.Not, ast.UAdd,
-               ast.USub, ast.BitXor, ast.Invert)  # fmt: skip
-    if not isinstance(statement, ast.Expr):
-        return False
-    for node in ast.walk(statement.value):
-        if not isinstance(node, allowed) or (isinstance(node, ast.Constant) and type(node.value) not in (int, float)):
-            return False
-    return True
-
-
-def _parses(text: str) -> bool:
-    """Whether the parser of IceProd 2 and 3 takes this text apart; it leaves the others as they are.
-
-    ``$`` that begins no call is possible at the beginning only; brackets are indices behind a call, or text that is balanced.
-    """
-    last, word, nested = "", False, 0
-    stack: list[int] = []
-    opened: list[str] = []
-    for sign in _scanned(text):
-        if sign == "$":
-            if last:
-                stack.append(nested)
-                nested, word = 0, False
-            last = "$"
-        elif sign == "(":
-            if last in ("$", "name"):
-                last, word = "(", False
-                opened.append("(")
-            else:
-                last, word, nested = "word", True, nested + 1
-        elif sign == "[":
-            if last != "word":
-                return False
-            if word:
-                nested += 1
-            else:
-                last = "["
-                opened.append("[")
-        elif sign in ")]":
-            begun = {")": "(", "]": "["}[sign]
-            if last == "word" and nested > 0:
-                nested, word = nested - 1, True
-                continue
-            if last not in ("word", begun) or not opened or opened.pop() != begun:
-                return False
-            if last == "word":
-                nested = stack.pop() if stack else 0
-            last, word = "word", False
-        elif last == "$":
-            last = "name"
-        else:
-            last, word = "word", True
-    return not nested and not stack
-
-
-def _scanned(text: str) -> list[str]:
-    """``$ ( ) [ ]``, and ``w`` for what is between them."""
-    plain = re.sub(r"\\.", "w", text, flags=re.DOTALL)
-    return [one if one in "$()[]" else "w" for one in re.findall(r"[$()\[\]]|[^$()\[\]]+", plain)]
