@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from icp.model.batch import name_pattern
-from tests.lab.muons_home import MANY, MUONS, PATIENCE, SEED, Muons, Result
+from tests.lab.muons_home import MANY, MUONS, PATIENCE, SEED, Muons, Result, until
 from tests.lab.queues import queue
 from tests.lab.sites import Lab, LabSite, Sshd
 
@@ -38,7 +38,7 @@ def home(tmp_path: Path, sites: dict[str, LabSite]) -> Iterator[Muons]:
     # tasks that take long enough, and little of them waits at each site: there is work for all
     slow = shutil.copytree(MUONS.parent, tmp_path / "muons") / MUONS.name
     slow.write_text(re.sub(r'^(command += ")python3', r"\1sleep 3; python3", MUONS.read_text(), flags=re.MULTILINE))
-    one = Muons(tmp_path / "home", sites, jobs=JOBS, seed=SEED, policy="depth = 10", idle=10, steering=slow)
+    one = Muons(tmp_path / "home", sites, jobs=JOBS, seed=SEED, policy="depth = 10", idle=60, steering=slow)
     yield one
     one.close()
 
@@ -89,8 +89,7 @@ def test_every_system_fails_in_every_way_at_once(home: Muons, golden: Golden) ->
         home.small_disk(name)
     failing = [Failing(home, name) for name in home.sites]
     with home.running(), ThreadPoolExecutor(len(failing)) as pool:
-        for name in home.sites:
-            home.running_pilot(name)  # all are at work when it begins
+        until(lambda: all_there(home), "an agent at every site", PATIENCE)
         for turn in range(len(failing[0].all)):
             home.busy()
             # each site fails in another way than its neighbours
@@ -98,6 +97,13 @@ def test_every_system_fails_in_every_way_at_once(home: Muons, golden: Golden) ->
                 done.result()
     home.assert_all(golden(JOBS), worked=True)
     accounts_agree(home)
+
+
+def all_there(home: Muons) -> bool:
+    """Whether an agent is at each site, and there is work for it."""
+    home.busy()
+    time.sleep(0.2)
+    return set(home.ask("SELECT s.name FROM agent a JOIN site s ON s.id = a.site WHERE a.live = 1")) == {("local",), *((name,) for name in home.sites)}
 
 
 def accounts_agree(home: Muons) -> None:
