@@ -380,14 +380,19 @@ class Teller:
         if live is None:
             return Answer(case.about, "processing", "it is processing, and no attempt of it is live", (), "icp ledger check")
         where = f"at site {live.site}" + (f" on {live.host}" if live.host else "")
-        evidence = [f"attempt {live.attempt}, {live.state} for {output.duration(live.since or 0)} of observed time", f"agent {live.agent}"]
+        since = "" if live.heard else f" for {output.duration(live.since or 0)} of observed time"
+        evidence = [f"attempt {live.attempt}, {live.state}{since}", f"agent {live.agent}"]
         if live.agent_state is not None and live.agent_state != Agent.LIVE:
             silent = output.duration(live.agent_silent or 0)
             evidence.append(f"the agent is {Agent(live.agent_state).name.lower()}: no word of it for {silent} of observed time")
         if live.stopping:
             evidence.append("it was told to stop")
-        evidence.append(f"`icp logs {self._select(case.task)} -f` follows what it prints")
-        verb = {"claimed": "claimed it", "copying_input": "copies its inputs", "running": "runs it", "copying_output": "copies its outputs"}[live.state]
+        if live.heard is not None:
+            evidence.append(f"its batch job says so, of {output.clock(live.heard[1])} by the worker's clock; what counts comes when that ends")
+        else:
+            evidence.append(f"`icp logs {self._select(case.task)} -f` follows what it prints")
+        verbs = {"queued": "took it", "claimed": "claimed it", "copying_input": "copies its inputs", "running": "runs it"}
+        verb = verbs.get(live.state, "copies its outputs")
         return Answer(case.about, "processing", f"an agent {where} {verb} (card of {output.clock(live.made)})", tuple(evidence))
 
     def _ok_task(self, case: _Case) -> Answer:

@@ -198,6 +198,9 @@ def _attempt(one: AttemptView) -> None:
     exit_ = "" if one.exit is None else f", exit {one.exit}"
     state = paint(one.state, JOB_COLOURS.get(one.state, "red" if one.state in ("error", "lost") else ""))
     say(f"  try {one.number} {state}{void} {where}{exit_}  {one.attempt}")
+    if one.heard is not None:
+        word, at = one.heard
+        say(f"    {word} at {output.clock(at)}, its batch job says; what counts comes when that ends")
     if one.begun is not None:
         phases = [("inputs", one.copying_input), ("run", one.running), ("outputs", one.copying_output)]
         spent = ", ".join(f"{word} {output.duration(seconds)}" for word, seconds in phases if seconds is not None)

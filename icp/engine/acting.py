@@ -11,7 +11,7 @@ from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Direct, Orders
 from icp.engine.place import Place, provide
 from icp.errors import BadInput, IcpError
-from icp.ledger import cached, cards, files, pilots, sites, upkeep
+from icp.ledger import bags, cached, cards, files, pilots, sites, upkeep
 from icp.ledger.fold import Fold
 from icp.model.plan import Deal, Recall, Release, Snapshot, Submit, Withdraw
 from icp.pilot import faults
@@ -105,7 +105,7 @@ class Acting:
     def _housekeeping(self, site: Place, fold: Fold) -> None:
         """Orders that follow from states: recalls, cancels, fences, drops, acknowledgements."""
         others = site.orders.others
-        others += [order("gather", {"pilot": pilot}) for pilot in pilots.match_cards(self.engine.db, site.id, direct=site.config.pilot.direct)]
+        others += [order("gather", {"pilot": pilot}) for pilot in bags.match_cards(self.engine.db, site.id, direct=site.config.pilot.direct)]
         recall, cancel = cards.stops(fold, site.id)
         others += [order("recall", {"card": card}) for card in recall]
         others += [order("cancel", {"attempt": attempt}) for attempt in cancel]

@@ -20,7 +20,7 @@ from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.ledger import cached, cards, files, notices, pilots, sites, upkeep
+from icp.ledger import bags, cached, cards, files, notices, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -267,6 +267,10 @@ class Engine:
                 site.fresh = False
                 with self.ledger.write() as db:
                     pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails, site.left)
+                    if cards_begun := bags.hear(db, site.id, known):
+                        fold = self.fold(now)
+                        bags.begun(fold, cards_begun)
+                        fold.flush()
         arrived = self._home(site, answer, now, result)
         self._begin_transfers(site)
         faults.visit("engine.ingested")

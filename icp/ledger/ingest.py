@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from icp.ledger import files, pilots, sites, transferred
+from icp.ledger import bags, files, pilots, sites, transferred
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.facts import attempt_fields, declared_outputs, statistics, text
@@ -124,7 +124,7 @@ class Ingest:
             for card in said.get("unbegun") or ():
                 self._withdraw(fold, card, None if known is None else known[0])
         for pilot, said in (applied.get("gather") or {}).items():
-            number, begun = pilots.gathered(self.db, self.site, pilot, said)
+            number, begun = bags.gathered(self.db, self.site, pilot, said)
             if number is not None:
                 fold.load(read_attempts(self.db, "card", [number], "AND live = 1"))
                 for attempt in [one for one in fold.attempts.values() if one.card == number and one.live]:

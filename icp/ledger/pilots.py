@@ -15,8 +15,8 @@ from icp.model.plan import PilotSpec
 from icp.states import PILOT, Agent, Attempt, Pilot
 
 __all__ = [
-    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "gathered", "left", "listed", "make_pilot", "match_cards", "not_ended",
-    "over", "pilot_event", "pilots_of", "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
+    "YOUNG", "Ending", "drain_of", "ended_young", "endings", "left", "listed", "make_pilot", "not_ended", "over", "pilot_event", "pilots_of",
+    "receipt", "refuse", "settle_pilots", "waiting", "withdraw",
 ]  # fmt: skip
 
 YOUNG = 6
@@ -276,33 +276,6 @@ def _untouched(db: sqlite3.Connection, pilot: int) -> bool:
     )
 
 
-def match_cards(db: sqlite3.Connection, site: int, *, direct: bool) -> list[str]:
-    """Pilots whose bags are to be gathered now. ``direct``: each card there has a batch job of its own: one that waits without is asked back, and a job
-    that waits without a card shall end."""
-    if direct:
-        _match(db, site)
-    return _gathers(db, site)
-
-
-def _match(db: sqlite3.Connection, site: int) -> None:
-    db.execute(
-        "UPDATE attempt SET stop = 1 WHERE live = 1 AND site = ? AND state = ? AND stop = 0 "
-        "AND NOT EXISTS (SELECT 1 FROM pilot p WHERE p.card = attempt.card AND (p.live = 1 OR p.bag IN (1, 2, 3)))",
-        (site, int(Attempt.QUEUED)),
-    )
-    db.execute(
-        "UPDATE pilot SET stopping = 1, reason = 'what it was to run is not wanted any more' WHERE site = ? AND live = 1 AND state <= ? AND stopping = 0 "
-        "AND card IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.card = pilot.card AND a.live = 1)",
-        (site, int(Pilot.PENDING)),
-    )
-    # a card that travels with its job can only be had back by its end
-    db.execute(
-        "UPDATE pilot SET stopping = 1, reason = 'what it was to run is not wanted any more' WHERE site = ? AND live = 1 AND stopping = 0 AND bag = 1 "
-        "AND NOT EXISTS (SELECT 1 FROM attempt a WHERE a.card = pilot.card AND a.live = 1 AND (a.stop = 0 OR (pilot.state > ? AND a.stop IN (1, 3))))",
-        (site, int(Pilot.PENDING)),
-    )
-
-
 def _past_walltime(db: sqlite3.Connection, pilot: int, margin: float) -> bool:
     """Whether all its agents must be over by the login node's clock."""
     left = db.execute(
@@ -319,30 +292,6 @@ def _over(db: sqlite3.Connection, site: int, pilot: int, *how: Any, **more: Any)
         db.execute("UPDATE pilot SET bag = 2 WHERE id = ?", (pilot,))
     elif bag not in (2, 3):
         _batch_end(db, site, pilot, *how, **more)
-
-
-def _gathers(db: sqlite3.Connection, site: int, limit: int = 200) -> list[str]:
-    """Pilots whose job is over, or never was, and whose bag is to be read now; marked as told."""
-    rows = db.execute(
-        "SELECT id, key FROM pilot INDEXED BY pilot_bag WHERE site = ? AND bag IN (1, 2, 3) AND (bag = 2 OR (bag = 1 AND live = 0)) LIMIT ?", (site, limit)
-    ).fetchall()
-    db.executemany("UPDATE pilot SET bag = 3 WHERE id = ?", [(row[0],) for row in rows])
-    return [row[1].hex() for row in rows]
-
-
-def gathered(db: sqlite3.Connection, site: int, key: str, said: Mapping[str, Any]) -> tuple[int | None, bool]:
-    """What came back with a pilot's job was read. (the card, if it is to be done again, whether it may have been begun)."""
-    row = db.execute("SELECT id, card, started FROM pilot WHERE key = ? AND site = ? AND bag = 3", (bytes.fromhex(key), site)).fetchone()
-    if row is None:
-        return None, False
-    how, back = said.get("how"), str(said.get("back"))
-    untaken = how == "recalled" and back == "whole"
-    db.execute("UPDATE pilot SET bag = ? WHERE id = ?", (5 if untaken else 4, row[0]))
-    if back not in ("whole", "none", "empty"):
-        db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (f"what it brought back cannot be read: {back}"[:500], row[0]))
-    if how in ("claimed", "done"):
-        return None, False
-    return row[1], not untaken and (row[2] is not None or back != "none")
 
 
 def _batch_end(

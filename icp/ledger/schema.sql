@@ -196,6 +196,7 @@ CREATE TABLE pilot (
   card INTEGER,                              -- the one card that it is there for, at a site without pilots
   -- where workers share no file system: 1 its card travels with its job, 2 that is over: to be gathered, 3 ordered, 4 gathered, 5 and nobody took the card
   bag INTEGER NOT NULL DEFAULT 0,
+  tells TEXT,                                -- what its running job says of the card that travels with it, for people (icp.pilot.live)
   dropped INTEGER NOT NULL DEFAULT 0,        -- its folder at the site was removed
   core_seconds REAL,                         -- what the batch system's accounting says it used
   asked INTEGER NOT NULL DEFAULT 0           -- times that accounting was asked for it after its end

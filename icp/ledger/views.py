@@ -268,6 +268,8 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
         ).fetchone()
         waits = None if said is None else str(said[0])
         slots = int(db.execute("SELECT coalesce(sum(cpus), 0) FROM agent WHERE site = ? AND live = 1 AND state IN (0, 1)", (number,)).fetchone()[0])
+        # agents of batch jobs that took their cards along are not known before these end
+        slots += int(db.execute("SELECT coalesce(sum(cpus), 0) FROM pilot WHERE site = ? AND live = 1 AND state = 3 AND bag = 1", (number,)).fetchone()[0])
         queued, processing, cpus = work.get(number, [0, 0, 0])
         # a claimed card holds more tasks than run at once
         views.append(SiteView(

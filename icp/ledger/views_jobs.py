@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icp.errors import NotFound
 from icp.ledger import ranges
 from icp.ledger.definitions import Graph, TaskDefRow
 from icp.ledger.transferred import TransferView, of_attempts
+from icp.pilot.live import parse
 from icp.states import Attempt, Task
 
 __all__ = [
@@ -115,6 +116,8 @@ class AttemptView:
     card: str = ""
     agent_state: int | None = None
     agent_silent: float | None = None
+    heard: tuple[str, float] | None = None
+    """(phase, when by the worker's clock) of one that travels with its batch job, in that job's word; ``state``, ``host`` and ``agent`` are then by it too."""
     transfers: list[TransferView] = field(default_factory=list)
 
 
@@ -328,14 +331,15 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
     """All tries at a task, in order."""
     rows = db.execute(
         "SELECT a.id, a.key, a.try, a.state, a.void, a.stop, s.name, h.text, g.name, s.observed - a.since, a.begun, a.staging, a.running, a.storing, "
-        "a.cpu, a.rss, a.exit, e.kind, e.text, e.at, a.stats, c.made, c.key, a.log, a.out, a.err, g.state, g.silent, w.text "
+        "a.cpu, a.rss, a.exit, e.kind, e.text, e.at, a.stats, c.made, c.key, a.log, a.out, a.err, g.state, g.silent, w.text, "
+        "CASE WHEN a.live = 1 AND a.state = 0 THEN (SELECT p.tells FROM pilot p INDEXED BY pilot_card WHERE p.card = a.card AND p.bag IN (1, 2, 3)) END "
         "FROM attempt a JOIN site s ON s.id = a.site JOIN card c ON c.id = a.card LEFT JOIN agent g ON g.id = a.agent LEFT JOIN name h ON h.id = g.host "
         "LEFT JOIN error e ON e.id = a.error LEFT JOIN name w ON w.id = a.had WHERE a.task = ? ORDER BY a.id",
         (task,),
     ).fetchall()
     moved = of_attempts(db, [row[0] for row in rows])
     return [
-        AttemptView(
+        _heard(row[29], AttemptView(
             id=row[0], attempt=row[1].hex(), number=row[2], state=Attempt(row[3]).name.lower(), void=bool(row[4]), stopping=bool(row[5]), site=row[6],
             host=row[7], agent=row[8], since=row[9], begun=row[10], copying_input=_seconds(row[11]), running=_seconds(row[12]),
             copying_output=_seconds(row[13]), cpu=_seconds(row[14]), memory=None if row[15] is None else row[15] * 1024, exit=row[16], kind=row[17],
@@ -343,9 +347,21 @@ def attempts(db: sqlite3.Connection, task: int) -> list[AttemptView]:
             log=None if row[23] is None else (row[22].hex(), row[23], row[24], row[25]), agent_state=row[26], agent_silent=row[27],
             transfers=moved[row[0]],
             software=json.loads(row[28]) if row[28] else {},
-        )
+        ))
         for row in rows
     ]  # fmt: skip
+
+
+_PHASES = {"claimed": "claimed", "staging": "copying_input", "running": "running", "storing": "copying_output", "ended": "copying_output"}
+
+
+def _heard(tells: str | None, view: AttemptView) -> AttemptView:
+    """What the running batch job says of an attempt that travels with it: the newest that is about it, or about its card."""
+    told = parse(tells)
+    said = [] if told is None else [one for one in told.said if one.about in (view.attempt, view.card)]
+    if told is None or not said:
+        return view
+    return replace(view, state=_PHASES[said[-1].word], host=told.host, agent=told.agent, heard=(said[-1].word, float(said[-1].at)))
 
 
 # -- one dataset --------------------------------------------------------------------------------------------------

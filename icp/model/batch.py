@@ -92,6 +92,8 @@ class Known:
     """What mends it is a change of our configuration; otherwise the site's people, or the person there, have to do something."""
     core_seconds: float | None = field(default=None, compare=False)
     """What it is charged: the time it held its cores, times their number; None where accounting has not told (yet)."""
+    tells: str = field(default="", compare=False)
+    """What the running job says of itself, where the batch system passes that on (icp.pilot.live): for people to see."""
 
 
 def batch_name(ledger: str, pilot: str) -> str:

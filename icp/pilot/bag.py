@@ -12,7 +12,7 @@ import os
 import re
 import signal
 
-from . import faults, node, spool
+from . import faults, live, node, spool
 from .disk import Disk, remove_tree
 from .orders import read_stream
 
@@ -141,12 +141,15 @@ def main(root: str, pilot: str, index: int) -> int:
             os._exit(code)
     if stop:
         forward(signal.SIGTERM, None)
+    teller = live.Teller(where)
+    teller.start()
     while True:
         try:
             status = os.waitpid(child, 0)[1]
             break
         except InterruptedError:
             pass
+    teller.stop()
     pack(where, inputs, back)
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
 

@@ -5,8 +5,14 @@ from dataclasses import replace
 import pytest
 
 from icp.engine.dealing import BEGIN, END
+from icp.ledger import bags as bags_of_ledger
+from icp.ledger import views_jobs
+from icp.ledger.check import check
+from icp.ledger.fold import Fold
 from icp.ledger.sites import pause
+from icp.model.batch import Known
 from icp.model.plan import Policy
+from icp.pilot.live import compose
 from icp.states import Attempt, Dataset, Pilot, Task
 from tests.ledger.build import task
 from tests.property.engine_scene import QUICK, Scene
@@ -177,6 +183,77 @@ def test_facts_and_files_of_a_bag_are_there_when_its_job_has_ended(bags):
     scene.settle()
     assert scene.state(1) == Dataset.COMPLETE
     assert list(scene.homes(1)) == ["000000/b.txt"]
+
+
+def _hear(scene, words, *, job="running", agent=0):
+    """The batch system passes on what the one running job says: of the card that it took, these words."""
+    key, card = scene.db.execute("SELECT p.key, c.key FROM pilot p JOIN card c ON c.id = p.card ORDER BY p.id DESC LIMIT 1").fetchone()
+    facts = [{"n": 2, "t": 5.0, "f": "claimed", "card": card.hex()}]
+    (attempt,) = scene.db.execute("SELECT key FROM attempt ORDER BY id DESC LIMIT 1").fetchone()
+    facts += [{"n": n, "t": 5.0 + n, "f": word, "a": attempt.hex()} for n, word in enumerate(words, 3)]
+    known = {key.hex(): Known(job, tells=compose(f"{key.hex()}.0.{agent:016x}", "node7", facts))}
+    with scene.desk.write() as db:
+        cards = bags_of_ledger.hear(db, 1, known)
+        fold = Fold(scene.desk, scene.definitions, scene.now)
+        bags_of_ledger.begun(fold, cards)
+        fold.flush()
+    return cards
+
+
+@pytest.mark.parametrize("end", ["ok", "killed", "nothing"])
+@pytest.mark.parametrize("words", [[], ["staging"], ["staging", "running", "storing", "ended"]])
+def test_what_a_running_job_says_is_shown_and_nothing_is_believed_for_it(bags, words, end):
+    scene = bags(pilots=1)
+    scene.submit(1, task("a", outputs=["a.txt"]))
+    scene.tick()
+    site = scene.sites["near"]
+    (job,) = site.jobs.values()
+    agent = site.start(job)
+    site.claim(agent)
+    scene.tick()
+    assert scene.states(1) == {(0, "a"): Task.QUEUED}
+    assert _hear(scene, words) and not _hear(scene, words), "the same again is no news"
+    assert scene.states(1) == {(0, "a"): Task.PROCESSING}
+    (shown,) = views_jobs.attempts(scene.db, 1)
+    assert (shown.state, shown.host) == ({"": "claimed", "staging": "copying_input", "ended": "copying_output"}[words[-1] if words else ""], "node7")
+    # a fact that counts is none of it, and one that it ended least of all
+    before = scene.db.execute("SELECT state, agent, since, void FROM attempt").fetchall()
+    assert before[0][0] == Attempt.QUEUED and scene.one("SELECT count(*) FROM agent") == scene.one("SELECT count(*) FROM file") == 0
+    for _ in range(5):
+        scene.tick(600.0)
+    assert scene.db.execute("SELECT state, agent, since, void FROM attempt").fetchall() == before, "silence is no evidence either"
+    assert check(scene.desk) == []
+    if end == "ok":
+        site.end(agent, agent.todo[0], "ok")
+        site.stop(agent, "its card is done")
+        job.state, job.exit = "ended", 0
+    elif end == "killed":
+        site.end_job(job, "ended", 1)
+    else:
+        # it began, by its own word, and the batch system begins it again: another agent, which takes no card
+        job.state = "ended"
+        site.agents.pop(agent.name)
+    for _ in range(6):
+        scene.tick(60.0)
+    assert Attempt(scene.one("SELECT state FROM attempt WHERE id = 1")) == (Attempt.OK if end == "ok" else Attempt.LOST)
+    scene.settle()
+    assert scene.state(1) == Dataset.COMPLETE
+    assert scene.one("SELECT count(accepted) FROM task") == 1
+    assert check(scene.desk) == []
+
+
+def test_what_a_job_says_of_another_or_after_its_end_is_not_heard(bags):
+    scene = bags(pilots=1)
+    scene.submit(1, task("a", outputs=["a.txt"]))
+    scene.tick()
+    key = scene.one("SELECT key FROM pilot").hex()
+    text = compose(f"{'9' * 16}.0.{'1' * 16}", "n", [{"n": 2, "f": "claimed", "card": "c" * 16}])
+    with scene.desk.write() as db:
+        assert bags_of_ledger.hear(db, 1, {key: Known("running", tells=text)}) == []
+        assert bags_of_ledger.hear(db, 1, {key: Known("running", tells="what")}) == []
+    scene.settle()
+    assert _hear(scene, ["running"]) == []
+    assert scene.state(1) == Dataset.COMPLETE
 
 
 @pytest.mark.parametrize("began", [False, True])

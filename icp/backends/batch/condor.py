@@ -17,6 +17,7 @@ from icp.backends.batch import Answers
 from icp.backends.batch.by_parsl import ByParsl
 from icp.backends.batch.listing import ASKED_AT_ONCE, chosen, combine, failed, said, shown
 from icp.model.batch import Known, name_pattern
+from icp.pilot.live import ATTRIBUTE
 
 __all__ = ["CONDOR", "Condor", "parse_history", "parse_queue"]
 
@@ -32,7 +33,7 @@ CONDOR: Mapping[int, str] = {
 }
 """JobStatus in the queue -> our word."""
 
-_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "LastRejMatchReason", "NumJobStarts")
+_QUEUE = ("ClusterId", "ProcId", "JobStatus", "IcpPilot", "HoldReason", "HoldReasonCode", "LastRejMatchReason", "NumJobStarts", ATTRIBUTE)
 _HISTORY = (
     "ClusterId", "ProcId", "JobStatus", "IcpPilot", "ExitCode", "ExitBySignal", "ExitSignal", "RemoveReason", "HoldReason", "LastHoldReason",
     "RemoteWallClockTime", "CumulativeSlotTime", "CpusProvisioned", "RequestCpus",
@@ -82,7 +83,8 @@ def parse_queue(code: int | None, out: str, err: str, ledger: str) -> dict[str, 
             reason = "transferring output" if status == 6 else "suspended"
         elif word == "unknown":
             reason = f"JobStatus {status}"
-        found.setdefault(pilot, []).append(Known(word, reason, None, job, (), never, ours))
+        tells = str(ad.get(ATTRIBUTE) or "") if word == "running" else ""
+        found.setdefault(pilot, []).append(Known(word, reason, None, job, (), never, ours, tells=tells))
     return chosen(found)
 
 
