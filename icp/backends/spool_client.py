@@ -99,6 +99,8 @@ def parse_answer(data: bytes) -> Answer:
             answer.tails[str(meta["pilot"])] = one.body.decode("utf-8", "replace")
         elif one.kind == "card":
             answer.cards.append((f"{meta['place']}/{meta['name']}", one.body))
+        elif one.kind == "bag":
+            answer.bags.append((meta, one.body))
         elif one.kind == "stored":
             answer.stored += meta
         elif one.kind == "health":

@@ -11,11 +11,13 @@ from icp.ledger.cards import make_card, put_outbox
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.fold import Fold
+from icp.ledger.pilots import STRANGER, make_pilot
 from icp.ledger.rows import read_attempts
+from icp.model.plan import PilotSpec
 from icp.pilot.spool import frame
 from icp.states import Attempt, Task
 
-__all__ = ["forget_unseen", "order_away", "raise_epoch", "remake"]
+__all__ = ["forget_unseen", "order_away", "pilot_again", "raise_epoch", "remake"]
 
 
 def raise_epoch(db: sqlite3.Connection, site: int) -> tuple[int, int]:
@@ -25,6 +27,7 @@ def raise_epoch(db: sqlite3.Connection, site: int) -> tuple[int, int]:
     db.execute("DELETE FROM cached WHERE site = ?", (site,))
     db.execute("UPDATE stream SET segment = 0, offset = 0, seq = 0 WHERE agent IN (SELECT id FROM agent WHERE site = ?)", (site,))
     # orders that may have been forgotten are given again
+    db.execute("UPDATE pilot SET bag = 2 WHERE site = ? AND bag = 3", (site,))
     db.execute("UPDATE attempt SET stop = stop - 2 WHERE site = ? AND live = 1 AND stop IN (3, 4)", (site,))
     db.execute("UPDATE agent SET fence = 1 WHERE site = ? AND live = 1 AND fence = 2 AND state IN (0, 1)", (site,))
     row = db.execute("SELECT serial, epoch FROM site WHERE id = ?", (site,)).fetchone()
@@ -84,6 +87,20 @@ def remake(
         fold.flush()
         made += 1
     return made
+
+
+def pilot_again(db: sqlite3.Connection, site: int, key: bytes, card: bytes | None, told: Any, now: float) -> bool:
+    """A pilot that the ledger lacks, whose card went with its job, gets a row: what it brings back will be gathered, or was. Where the card is of nothing
+    that is known here, the row is a stranger's: its job ends. ``told``: its ``pilot.json``. False if there is a row.
+    """
+    if db.execute("SELECT 1 FROM pilot WHERE key = ?", (key,)).fetchone() is not None:
+        return False
+    row = None if card is None else db.execute("SELECT id FROM card WHERE key = ? AND site = ?", (card, site)).fetchone()
+    asked = {name: told[name] for name in ("cpus", "memory", "gpus", "walltime") if type(told.get(name)) is int} if isinstance(told, dict) else {}
+    number = make_pilot(db, site, key, PilotSpec(**asked), now, card=None if row is None else int(row[0]), bag=row is not None)
+    if row is None:
+        db.execute("UPDATE pilot SET reason = ? WHERE id = ?", (STRANGER, number))
+    return True
 
 
 def _some_need(db: sqlite3.Connection) -> int:

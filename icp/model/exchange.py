@@ -54,6 +54,8 @@ class Answer:
     """(name, offset, size, bytes)"""
     cards: list[tuple[str, bytes]] = field(default_factory=list)
     """(place/name, body) of cards at the site, when asked for"""
+    bags: list[tuple[Mapping[str, Any], bytes]] = field(default_factory=list)
+    """(pilot, name, gathered, receipt, told; the card) of pilots whose cards travel with them, when cards were asked for"""
     stored: list[str] = field(default_factory=list)
     """attempts with outputs in the site's store, when cards were asked for"""
     tails: dict[str, str] = field(default_factory=dict)

@@ -105,7 +105,7 @@ def _tail(answer: Answer, where: spool.Spool, pilot: str) -> None:
 
 
 def _cards(answer: Answer, where: spool.Spool, listed: "list[list[Any]]") -> None:
-    """Every card that waits or that an agent holds, with its content: for a ledger that forgot them."""
+    """Every card that waits, that an agent holds or that went with its job, with its content: for a ledger that forgot them."""
     places = [("inbox", where.inbox)]
     for agent, place, _, _, _ in listed:
         places.append((agent, f"{where.agents if place == 'agents' else where.fenced}/{agent}/claimed"))
@@ -116,6 +116,10 @@ def _cards(answer: Answer, where: spool.Spool, listed: "list[list[Any]]") -> Non
                     answer.send("card", {"place": owner, "name": name}, source.read())
             except OSError:
                 continue
+    from . import bag
+
+    for about, card in bag.submitted(where):
+        answer.send("bag", about, card)
 
 
 def health(root: str) -> "dict[str, Any]":

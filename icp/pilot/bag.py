@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["BAG", "Absent", "fill", "gather", "main", "pack"]
+__all__ = ["BAG", "Absent", "fill", "gather", "main", "pack", "submitted"]
 
 BAG, BACK = "bag", "back"
 """Names in the pilot's folder, and on the worker."""
@@ -196,6 +196,35 @@ def _write(out: "Any", root: str, name: str) -> None:
 
 
 # --- at the site: behind
+
+
+def submitted(where: spool.Spool) -> "Iterator[tuple[dict[str, Any], bytes]]":
+    """Every pilot whose card was put into a bag, for a ledger that forgot some: ({"pilot", "name": of the card while its bag was not gathered, or None,
+    "gathered": what ``gather`` answered, or None, "receipt", "told"}, the card's content).
+    """
+    for pilot in sorted(_names(where.pilots)):
+        folder = f"{where.pilots}/{pilot}"
+        gathered = _read_json(folder + "/gathered.json")
+        names = [] if gathered else [name for name in _names(f"{folder}/{BAG}/inbox") if name.count("-") == 2]
+        if not names and not gathered:
+            continue
+        card = b""
+        try:
+            if names:
+                with open(f"{folder}/{BAG}/inbox/{names[0]}", "rb") as stream:
+                    card = stream.read()
+        except OSError:
+            continue
+        about = {"pilot": pilot, "name": names[0] if names else None, "gathered": gathered}
+        yield dict(about, receipt=_read_json(folder + "/receipt.json"), told=_read_json(folder + "/pilot.json")), card
+
+
+def _read_json(path: str) -> "Any":
+    try:
+        with open(path, "rb") as stream:
+            return json.loads(stream.read().decode("utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def gather(where: spool.Spool, pilot: str, disk: Disk) -> "dict[str, Any]":

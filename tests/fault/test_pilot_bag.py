@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from pilot_site import LEDGER, Site, old_python, shell, sites, tree, until
 
-from icp.pilot import bag, spool
+from icp.pilot import bag, live, spool
 from icp.pilot.disk import Disk
+from tests.starter import Starter
 
 pytestmark = pytest.mark.long
 
@@ -97,6 +98,42 @@ def test_a_card_travels_with_its_job_and_what_it_did_comes_back(both: Site) -> N
     assert gather(site) == said
 
 
+def test_while_it_runs_the_starter_is_told_of_lines_that_come_with_the_end(both: Site, tmp_path: Path) -> None:
+    site = both
+    starter = Starter(tmp_path)
+    site.env["_CONDOR_SCRATCH_DIR"] = str(tmp_path)
+    try:
+        one = shell("sleep 9")
+        card = site.card(one)
+        site.order(*site.needs(), card, submit(site, card))
+        said = until(lambda: [line for line in starter.heard if ".running." in line], "a word while it runs")
+        until((Path(site.where.pilot(PILOT)) / "back").exists, "the end of the job")
+    finally:
+        starter.close()
+    told = live.parse(said[-1].partition('"')[2].rstrip('"'))
+    assert told is not None and [one.word for one in told.said] == ["claimed", "running"]
+    gather(site)
+    site.tick()
+    assert site.result(one)["r"] == "ok"
+    lines = {(name, fact["n"]): spool.line(fact)[:8].decode() for name, fact in site.facts}
+    assert all(lines[f"{told.agent}/journal", one.n] == one.crc for one in told.said)
+
+
+def test_a_starter_that_hangs_up_keeps_nothing_from_its_end(site: Site, tmp_path: Path) -> None:
+    starter = Starter(tmp_path, "")
+    site.env["_CONDOR_SCRATCH_DIR"] = str(tmp_path)
+    try:
+        one = shell("sleep 7; echo x > a.txt", out=["a.txt"])
+        card = site.card(one)
+        site.order(*site.needs(), card, submit(site, card))
+        until((Path(site.where.pilot(PILOT)) / "back").exists, "the end of the job")
+    finally:
+        starter.close()
+    assert gather(site)["how"] == "done"
+    site.tick()
+    assert site.result(one)["r"] == "ok" and site.stored(one, "a.txt") == b"x\n"
+
+
 def test_an_agent_that_is_told_to_end_brings_back_what_it_had(site: Site) -> None:
     done, long, behind = shell("echo x > a.txt", out=["a.txt"]), shell("sleep 600"), shell("true")
     card = site.card(done, long, behind)
@@ -145,6 +182,24 @@ def test_a_card_that_was_called_back_is_not_submitted(site: Site) -> None:
     receipt = site.order(submit(site, card, batch="none")).one("applied")["submit"][PILOT]
     assert receipt["rc"] == 1 and "called back" in receipt["err"]
     assert gather(site)["how"] == "none"
+
+
+def test_a_ledger_that_forgot_is_told_of_every_bag(site: Site) -> None:
+    card = site.card(shell("true"))
+    site.order(*site.needs(), card, submit(site, card, batch="none"))
+
+    def told() -> list[tuple[dict[str, Any], bytes]]:
+        return [(one.meta, one.body) for one in site.tick(cards=True).frames if one.kind == "bag"]
+
+    ((about, body),) = told()
+    assert (about["pilot"], about["name"], about["gathered"], about["told"]["pilot"]) == (PILOT, name_of(card), None, PILOT)
+    assert about["receipt"]["rc"] == 0
+    assert body == spool.FrameParser().feed(card)[0].body
+    gather(site)
+    ((about, body),) = told()
+    assert (about["name"], about["gathered"]["how"], body) == (None, "recalled", b"")
+    site.order(spool.frame("drop", {"pilot": PILOT}))
+    assert told() == []
 
 
 # --- killed

@@ -1,6 +1,7 @@
 """The real engine over simulated sites under virtual time, with an oracle of its own beside `ledger check`."""
 
 import math
+import shutil
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from unittest.mock import patch
 from icp.backends.base import Unknown
 from icp.backends.spool_client import SpoolPlace
 from icp.config import Config, Places, Site
+from icp.engine.adoption import adopt
 from icp.engine.tick import Engine, Ticked
 from icp.ledger import db as ledger_db
 from icp.ledger.check import check
@@ -113,6 +115,23 @@ class Scene:
 
         self.ledger.write = write  # type: ignore[method-assign]
         self.engine = Engine(self.ledger, self.config, clock=lambda: self.now, exchanger=self._exchange)
+
+    def restore(self, saved: Path) -> None:
+        """The ledger is a backup again, which takes the spools over."""
+        self.ledger.close()
+        self.desk.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.config.ledger}{suffix}").unlink(missing_ok=True)
+        shutil.copy(saved, self.config.ledger)
+        self.desk = open_ledger(self.config.ledger)
+        self.db = self.desk.db
+        self.definitions = Definitions(self.db)
+        self.accepted = {}
+        ledger = open_ledger(self.config.ledger)
+        adopt(ledger, self.config, clock=lambda: self.now, exchanger=self._exchange)
+        ledger.close()
+        self.ledger = None
+        self.restart()
 
     def submit(self, jobs: int, *defs: TaskDef, name: str = "d", stop_loss: int = 0) -> int:
         one = steering(jobs, *(defs or (task("a", outputs=["a.txt"]),)), name=name, stop_loss=stop_loss)

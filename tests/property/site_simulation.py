@@ -17,7 +17,7 @@ from icp.backends.spool_client import Hello, Query, parse_answer
 from icp.model.exchange import Answer
 from icp.model.need import Need, parse
 from icp.pilot.needs import compare
-from icp.pilot.spool import FrameParser, frame, line, split_card_name
+from icp.pilot.spool import FrameParser, frame, join_card_name, line, split_card_name
 
 GB = 10**9
 
@@ -107,6 +107,10 @@ class Job:
 def job_of(agent: SimulatedAgent) -> Job:
     assert agent.job is not None
     return agent.job
+
+
+def _content(card: str, need: str, attempts: list[dict[str, Any]]) -> bytes:
+    return json.dumps({"card": card, "need": need, "attempts": attempts}).encode()
 
 
 def digest(data: bytes) -> str:
@@ -211,8 +215,26 @@ class SimulatedSite:
                 "size": len(data),
             }
             parts.append(frame("file", meta, data[want.offset : want.offset + want.length]))
+        if query.cards:
+            parts += self._cards()
         parts.append(frame("end", {"more": more}))
         return b"".join(parts)
+
+    def _cards(self) -> list[bytes]:
+        """For a ledger that forgot some: what waits, what agents hold, what went with a job."""
+        places = [("inbox", card, need, attempts) for card, (need, attempts) in self.inbox.items()]
+        for agent in self.agents.values():
+            if agent.place != "bag":
+                places += [(agent.name, card, next(iter(self.needs)), [work.spec for work in held]) for card, held in agent.claimed.items()]
+        parts = []
+        for place, card, need, attempts in places:
+            parts.append(frame("card", {"place": place, "name": join_card_name(0, need, card)}, _content(card, need, attempts)))
+        for pilot, (card, need, attempts, _, _) in self.bags.items():
+            gathered = self.gathered.get(pilot)
+            meta = {"pilot": pilot, "gathered": gathered, "receipt": self.receipts.get(pilot), "told": self.told[pilot]}
+            name = None if gathered else join_card_name(0, need, card)
+            parts.append(frame("bag", {**meta, "name": name}, b"" if gathered else _content(card, need, attempts)))
+        return [*parts, frame("stored", sorted({key[0] for key in self.store}))]
 
     def _journal(
         self, parts: list[bytes], agent: SimulatedAgent, stream: str, first: int, segments: list[bytes], query: Query
@@ -243,6 +265,8 @@ class SimulatedSite:
             return "other ledger"
         if hello.epoch < owner["epoch"]:
             return "copy"
+        if hello.epoch > owner["epoch"]:
+            owner.update(epoch=hello.epoch, serial=hello.serial - (hello.orders is not None), digest="")
         if hello.orders is None:
             return None if hello.serial == owner["serial"] else "behind" if hello.serial < owner["serial"] else "ahead"
         body, sha = hello.orders

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from icp.pilot import live, spool
+from tests.starter import Starter
 
 AGENT = "0123456789abcdef.0.aaaabbbbccccdddd"
 KEYS = [f"{n:016x}" for n in range(40)]
@@ -71,35 +71,6 @@ def test_what_is_no_text_says_nothing(text: Any) -> None:
 
 
 # --- the starter
-
-
-class Starter:
-    """Answers as HTCondor's: 0 to the right cookie, ``code`` to the rest."""
-
-    def __init__(self, folder: Path, code: str = "0\n") -> None:
-        self.code, self.heard = code, []  # type: ignore[var-annotated]
-        self._server = socket.create_server(("127.0.0.1", 0))
-        (folder / ".chirp.config").write_text(f"127.0.0.1 {self._server.getsockname()[1]} secret\n")
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                link, _ = self._server.accept()
-            except OSError:
-                return
-            with link, link.makefile("rb") as lines:
-                for line in lines:
-                    self.heard.append(line.decode().rstrip("\n"))
-                    link.sendall(b"0\n" if line == b"cookie secret\n" else self.code.encode())
-                    if not self.code:
-                        break
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-        self._thread.join()
 
 
 @pytest.fixture
