@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from icp.engine.adoption import adopt
+from icp.ledger import views_jobs
 from icp.ledger.check import check
 from icp.ledger.control import Control
+from icp.ledger.db import backup
 from tests.lab.muons_home import PATIENCE, Muons, undisturbed, until
-from tests.lab.sites import Lab, LabSite
+from tests.lab.sites import Lab, LabSite, Sshd
 from tests.lab.test_pilots import Home
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
@@ -198,6 +202,110 @@ def test_what_is_vacated_at_once_is_told_and_done_again(tmp_path: Path, pool: La
         # the pool began it again, with all that it had taken along
         assert home.all("SELECT count(*) FROM attempt") == home.all("SELECT count(*) FROM pilot") == [(1,)]
         assert "begun 2 times" in home.one("SELECT said FROM pilot")
+        assert check(home.ledger) == []
+    finally:
+        home.close()
+
+
+def _processing(home: Home) -> int:
+    return int(home.one("SELECT coalesce(sum(n), 0) FROM dataset_tally WHERE state = 3"))
+
+
+def _phases(home: Home) -> list[str]:
+    tasks = home.all("SELECT id FROM task WHERE state = 3 ORDER BY id")
+    return [one.state for (task,) in tasks for one in views_jobs.attempts(home.db, task)[-1:]]
+
+
+def _kill(site: LabSite, program: str) -> int:
+    """Ends all processes of this program there at once; how many there were."""
+    pids = site.inside("pgrep", "-x", program).stdout.split()
+    site.inside("kill", "-9", *pids)
+    return len(pids)
+
+
+def test_while_a_job_with_a_bag_runs_its_phases_are_shown_whatever_dies(tmp_path: Path, pool: LabSite) -> None:
+    home = Home(tmp_path / "home", pool, "max = 2\nmax_pending = 2", "shared = false", "condor")
+    try:
+        home.submit(2, command="sleep 40; echo it ran")
+        home.until(lambda: _processing(home) == 2 and _phases(home) == ["running", "running"])
+        # for people alone: what the ledger believes, and by what it settles results, is as it was
+        assert home.all("SELECT state, agent FROM attempt WHERE live = 1") == [(0, None)] * 2
+        assert home.one("SELECT count(*) FROM agent") == 0
+        assert _kill(pool, "condor_shadow") == 2
+        sshd = Sshd(pool)
+        for _ in range(5):
+            home.engine.tick()
+        assert sshd.sessions == 5, "with one question to the batch system, in the one session of a tick"
+        pool.net("down")
+        home.engine.tick()
+        pool.net("up")
+        home.until(home.done, 240)
+        assert home.all("SELECT state FROM attempt") == [(5,)] * 2, "its shadow came again, and what ran went on"
+        assert home.one("SELECT count(accepted) FROM task") == 2
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1 OR bag IN (1, 2, 3)"))
+        # with their machine all that they said is gone, and they are done again
+        home.submit(1, command="sleep 20; echo it ran", name="e")
+        home.until(lambda: _phases(home) == ["running"])
+        pool.kill("node")
+        home.engine.tick()
+        pool.bring_up()
+        home.until(home.done, 400)
+        assert home.one("SELECT count(accepted) FROM task") == 3
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1 OR bag IN (1, 2, 3)"), 240)
+        assert check(home.ledger) == []
+    finally:
+        pool.net("up")
+        pool.bring_up()
+        home.close()
+
+
+def test_a_pool_that_lets_no_job_speak_is_as_before(tmp_path: Path, pool: LabSite) -> None:
+    home = Home(tmp_path / "home", pool, "max = 2\nmax_pending = 2", "shared = false", "condor")
+    pool.inside("sh", "-c", "echo ENABLE_CHIRP = False >> $(readlink -f /etc/condor/condor_config)")
+    try:
+        home.submit(2, command="sleep 12; echo it ran")
+        most = 0
+
+        def over() -> bool:
+            nonlocal most
+            most = max(most, _processing(home))
+            return home.done()
+
+        home.until(over, 240)
+        assert most == 0 and home.one("SELECT count(tells) FROM pilot") == 0
+        assert home.all("SELECT state FROM attempt") == [(5,)] * 2
+        assert check(home.ledger) == []
+    finally:
+        pool.bring_up()
+        home.close()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "forgotten"])
+def test_a_backup_takes_up_the_jobs_that_are_out_with_their_cards(tmp_path: Path, pool: LabSite, known: bool) -> None:
+    home = Home(tmp_path / "home", pool, "max = 3\nmax_pending = 3", "shared = false", "condor")
+    try:
+        home.submit(3, command="sleep 20; echo it ran")
+        if known:
+            home.until(lambda: home.one("SELECT count(*) FROM pilot") == 3)
+        backup(home.ledger, tmp_path / "backup.sqlite")
+        home.until(lambda: home.one("SELECT count(*) FROM pilot WHERE state = 3") == 3)
+        # one is over, and not gathered yet
+        pool.ssh(f"condor_vacate_job {_queue(pool, 'JobStatus == 2')[0]}")
+        home.engine.close()
+        home.ledger.close()
+        path = home.config.ledger
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        shutil.copy(tmp_path / "backup.sqlite", path)
+        home.open()
+        (done,) = [one for one in adopt(home.ledger, home.config) if one.site == "s"]
+        assert (done.remade, done.gone) == (0 if known else 3, 0)
+        home.until(home.done, 240)
+        home.until(lambda: not home.one("SELECT count(*) FROM pilot WHERE live = 1 OR bag IN (1, 2, 3)"), 240)
+        assert home.one("SELECT count(accepted) FROM task") == 3
+        assert home.one("SELECT count(*) FROM attempt WHERE state = 5") == 3
+        # but for the vacated one, which may have been done again, no job ran beside those that were out
+        assert home.one("SELECT count(*) FROM pilot") <= 4
         assert check(home.ledger) == []
     finally:
         home.close()

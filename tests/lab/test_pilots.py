@@ -36,6 +36,9 @@ class Home:
             f'root = "{root}"\n{more}\n[site.s.pilot]\n{pilot}\n'
         )
         self.config = config.load({**os.environ, "ICP_HOME": str(folder)})
+        self.open()
+
+    def open(self) -> None:
         self.ledger = open_ledger(self.config.ledger, create=True, now=time.time())
         self.ledger.take_lease(time.time())
         self.db = self.ledger.db
