@@ -110,7 +110,10 @@ def counts(db: sqlite3.Connection, dataset: int | None) -> dict[int, int]:
 _LIVELY = (
     "(d.released < d.jobs OR d.coming > 0 OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) "
     "OR EXISTS (SELECT 1 FROM range r WHERE r.dataset = d.id AND r.action = 'release') "
-    "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0))"
+    "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0) "
+    # what another dataset made came, or will not come any more
+    "OR EXISTS (SELECT 1 FROM follow w JOIN dataset p ON p.id = w.source WHERE w.dataset = d.id AND w.open = 1 "
+    "AND (p.state IN (2, 3) OR p.deleted IS NOT NULL OR EXISTS (SELECT 1 FROM arrival a WHERE a.dataset = d.id))))"
 )
 
 
@@ -141,6 +144,9 @@ def at_rest(db: sqlite3.Connection, dataset: int) -> bool:
         return False
     if read_dataset(db, dataset).state != Dataset.PROCESSING:
         return True
+    followed = db.execute("SELECT source FROM follow WHERE dataset = ? AND open = 1", (dataset,)).fetchone()
+    if followed is not None:
+        return at_rest(db, followed[0])
     return bool(
         db.execute(
             "SELECT 1 FROM dataset_tally WHERE dataset = ? AND state IN (?, ?) AND n > 0", (dataset, int(Task.FAILED), int(Task.SUSPENDED))
