@@ -48,15 +48,14 @@ def build_chain(value: Mapping[str, Any], mistakes: Mistakes, disk: Disk, variab
         found = disk.outputs(match["dataset"], match["task"], match["output"], follow)
     except IcpError as error:
         mistakes.add(_AT, error.message)
-        return _ONE
+        return made((example,))
     keys = _keys(found, group_by, variables, match["task"], mistakes)
     if keys is None:
-        return _ONE
+        return made((example,))
     size = group if grouped else 1
     groups = gather({}, zip(keys, found.files, strict=True), size, over=found.over)
     if not groups and not follow:
         mistakes.add(_AT, f"{said} has no file", "an output that some job made")
-        return _ONE
     return made(tuple(row(match["task"], members, grouped=grouped, key=one if group_by else None) for one, members in groups))
 
 

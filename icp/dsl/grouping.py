@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from icp.dsl.expressions import Compiler, Place
-from icp.dsl.syntax import BadExpression
 from icp.dsl.values import JobContext, Scope, show
 
 __all__ = ["GroupBy"]

@@ -199,7 +199,7 @@ JOBS = OneOf(
                 ),
                 "group": Key(
                     whole(1, 100_000),
-                    "With `from`: so many files a job, in the order of the other dataset's jobs. `$args(files)` is the list of them, as is the file `inputs.list`.",
+                    "With `from`: so many files a job, in the order of the other dataset's jobs. `$args(files)` and the file `inputs.list` list them.",
                     "1, and no list",
                     examples=("100",),
                 ),

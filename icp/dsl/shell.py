@@ -147,7 +147,7 @@ class _Lexer:
             after = self.text[call.end] if call.end < len(self.text) else " "
             free = before in " \t\n=/,:.-" and self.escaped != call.start - 1
             number = free and after in " \t\n;/._,:-"
-            alone = free and before in " \t\n" and after in " \t\n;"
+            alone = free and before in " \t\n" and after in " \t\n;)|&<>"
             self.pieces.append(Insert(call, number, number and after in " \t\n;", alone))
             self.position = self.plain_from = self.glued = call.end
 

@@ -32,7 +32,7 @@ AT_ONCE = 5000
 def outputs_of(ledger: Ledger | None) -> Outputs:
     """Finds outputs of other datasets for a steering file."""
 
-    def found(dataset: str, task: str, output: str, follow: bool) -> Found:  # noqa: FBT001 - a callable's type has no keywords
+    def found(dataset: str, task: str, output: str, follow: bool) -> Found:
         if ledger is None:
             raise NotFound(f"there is no ledger in which dataset {dataset} could be")
         with ledger.read() as db:

@@ -156,7 +156,8 @@ class Foreground:
         attempt: dict[str, Any] = {
             "a": os.urandom(8).hex(), "k": os.urandom(8).hex(), "dataset": "local", "job": job, "task": task.name, "try": 1, "after": [],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch, "list": task.final or (self.steering.jobs.grouped and not task.after),
+            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch,
+            "list": task.final or (self.steering.jobs.grouped and not task.after),
             "steps": rendered.steps,
             # A try stores nothing where the dataset does.
             "out": [{key: value for key, value in one.items() if key not in ("url", "away")} for one in rendered.out],

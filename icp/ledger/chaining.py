@@ -17,7 +17,8 @@ from icp.model.chains import KEY, ChainOutput, name_in_task, row
 from icp.states import Dataset, File
 
 __all__ = [
-    "Changed", "Given", "HomeFile", "Parent", "Remade", "begin", "changed", "given", "job_columns", "leave", "of_output", "outputs_of_task", "parent", "record_sources", "renew",
+    "Changed", "Given", "HomeFile", "Parent", "Remade", "begin", "changed", "given", "job_columns", "leave", "of_output", "outputs_of_task",
+    "parent", "record_sources", "renew",
 ]  # fmt: skip
 
 
@@ -153,12 +154,13 @@ def record_sources(db: sqlite3.Connection, dataset: int, source: str, rows: Sequ
 
 # what counts now in the place of a file that does not any more: the same part of the same output of its task
 _NOW = (
-    "(SELECT g.id FROM file g WHERE g.attempt = t.accepted AND g.output = f.output ORDER BY g.id LIMIT 1 OFFSET s.part)"
+    "n.attempt = t.accepted AND n.output = f.output "
+    "AND (SELECT count(*) FROM file g WHERE g.attempt = n.attempt AND g.output = n.output AND g.id < n.id) = s.part"
 )
 _SOURCES = (
     "SELECT s.job, f.name, f.sha256, f.bytes, f.state, f.attempt, d.name, d.outputs, d.jobs, t.job, k.name, s.key IS NOT NULL, t.state, d.state, "
     f"n.name, n.sha256, n.state, s.id, s.key FROM source s JOIN file f ON f.id = s.file JOIN task t ON t.id = s.task JOIN dataset d ON d.id = t.dataset "
-    f"JOIN task_def k ON k.id = t.task_def LEFT JOIN file n ON f.state <> {int(File.HOME)} AND n.id = {_NOW} "
+    f"JOIN task_def k ON k.id = t.task_def LEFT JOIN file n ON f.state <> {int(File.HOME)} AND {_NOW} "
 )
 
 
@@ -194,8 +196,8 @@ _GIVEN_UP = (7,)
 def changed(db: sqlite3.Connection, dataset: int, first: int, last: int, limit: int = 100) -> list[Changed]:
     """Of these jobs: files that they were made from and that do not count any more, nor others with the same bytes in their place."""
     rows = db.execute(
-        _SOURCES + f"WHERE s.dataset = ? AND s.job BETWEEN ? AND ? AND f.state <> {int(File.HOME)} AND (n.sha256 IS NOT f.sha256 OR n.state <> {int(File.HOME)}) "
-        "ORDER BY s.job, t.job, s.part LIMIT ?",
+        _SOURCES + f"WHERE s.dataset = ? AND s.job BETWEEN ? AND ? AND f.state <> {int(File.HOME)} "
+        f"AND (n.sha256 IS NOT f.sha256 OR n.state <> {int(File.HOME)}) ORDER BY s.job, t.job, s.part LIMIT ?",
         (dataset, first, last, limit),
     ).fetchall()
     return [
@@ -219,7 +221,7 @@ def renew(db: sqlite3.Connection, dataset: int, first: int, last: int) -> None:
     """A person resets these jobs: they are made from what counts now, where that is home."""
     rows = db.execute(
         f"SELECT s.id, s.job, n.id FROM source s JOIN file f ON f.id = s.file AND f.state <> {int(File.HOME)} JOIN task t ON t.id = s.task "
-        f"JOIN file n ON n.id = {_NOW} AND n.state = {int(File.HOME)} WHERE s.dataset = ? AND s.job BETWEEN ? AND ?",
+        f"JOIN file n ON {_NOW} AND n.state = {int(File.HOME)} WHERE s.dataset = ? AND s.job BETWEEN ? AND ?",
         (dataset, first, last),
     ).fetchall()
     db.executemany("UPDATE source SET file = ? WHERE id = ?", [(file, one) for one, _, file in rows])

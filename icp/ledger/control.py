@@ -336,5 +336,5 @@ def job_range(text: str, jobs: int) -> tuple[int, int]:
     except ValueError:
         raise BadInput(f"--jobs {text}: expected a job such as 17 or a range such as 100-199") from None
     if not 0 <= low <= high < jobs:
-        raise BadInput(f"--jobs {text}: this dataset has jobs 0 to {jobs - 1}")
+        raise BadInput(f"--jobs {text}: this dataset has {f'jobs 0 to {jobs - 1}' if jobs else 'no job yet'}")
     return low, high

@@ -120,7 +120,9 @@ _LIVELY = (
 def something_to_do(db: sqlite3.Connection) -> bool:
     """Whether some dataset can go on by itself: what waits for a person does not count."""
     query = f"SELECT 1 FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 AND {_LIVELY} LIMIT 1"
-    return db.execute(query).fetchone() is not None
+    # what is complete goes on when more came for it
+    again = "SELECT 1 FROM follow w INDEXED BY follow_open JOIN dataset d ON d.id = w.dataset WHERE w.open = 1 AND d.deleted IS NULL AND d.state = ?"
+    return db.execute(query).fetchone() is not None or db.execute(again, (int(Dataset.COMPLETE),)).fetchone() is not None
 
 
 def at_work(db: sqlite3.Connection) -> list[int]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from icp.ledger import chaining
-from icp.ledger.change import grow
 from icp.ledger.chaining import HomeFile
+from icp.ledger.change import grow
 from icp.ledger.control import Control
 from icp.states import Dataset, File
 
