@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -207,7 +206,8 @@ def test_a_cancelled_child_follows_no_more_and_a_deleted_name_is_free(icp, pair,
     assert icp("retry", "parent").rc == 0
     finish(icp)
     assert state(icp, "child") == ("cancelled", 1)
-    assert ledger.db.execute("SELECT (SELECT count(*) FROM arrival), (SELECT count(*) FROM follow), (SELECT count(*) FROM source WHERE job IS NULL)").fetchone() == (0, 0, 0)
+    for left in ("arrival", "follow", "source WHERE job IS NULL"):
+        assert ledger.db.execute(f"SELECT count(*) FROM {left}").fetchone() == (0,)
     assert icp("delete", "child", "--yes").rc == 0
 
 
@@ -287,8 +287,8 @@ def test_what_makes_no_sense_of_a_dataset_that_follows_is_refused_in_a_sentence(
         ('{ from = "dataset:parent/make:out.txt", follow = true, group_by = "$args(energy)" }', "energy"),
         ('{ from = "dataset:parent/make:out.txt", follow = true, group_by = "$system(x)" }', "has a value only in a command"),
         ('{ from = "dataset:parent/make:out.txt", follow = true, group = 0 }', "group"),
-        ('{ scan = { a = 3 }, group = 2 }', "jobs.scan makes a job of each"),
-        ('{ group = 2 }', "none of scan, csv, files and from"),
+        ("{ scan = { a = 3 }, group = 2 }", "jobs.scan makes a job of each"),
+        ("{ group = 2 }", "none of scan, csv, files and from"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_chain_are_mistakes_of_the_file(icp, tmp_path, ledger, jobs, message):
