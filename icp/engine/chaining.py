@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Followers", "outputs_of"]
 
-AT_ONCE = 5000
+AT_ONCE = 2000
 """Arrivals that one transaction looks at."""
 
 
@@ -106,13 +106,12 @@ class Followers:
         """The group of what a job of the other dataset made. BadInput."""
         if not jobs.group_by:
             return lambda job: ""
-        view = following.view(self.db, dataset)
-        assert view is not None
-        parent = self.rendering.dataset(view.number)
+        number, name, task = following.followed(self.db, dataset)
+        parent = self.rendering.dataset(number)
         columns = _columns(parent.steering.jobs)
         known: dict[int, str] = {}
         try:
-            rule = GroupBy(jobs.group_by, Compiler(self._steering(dataset).variables, columns), view.task)
+            rule = GroupBy(jobs.group_by, Compiler(self._steering(dataset).variables, columns), task)
         except BadExpression as error:
             raise BadInput(f"group_by: {error}") from None
 
@@ -121,7 +120,7 @@ class Followers:
                 try:
                     known[job] = rule.key(parent.context(job))
                 except BadExpression as error:
-                    raise BadInput(f"group_by, job {job} of dataset {view.name}: {error}") from None
+                    raise BadInput(f"group_by, job {job} of dataset {name}: {error}") from None
             return known[job]
 
         return key

@@ -6,12 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from icp.errors import BadInput, IcpError
 from icp.ledger.definitions import Definitions, OutputRow, TaskDefRow
-from icp.ledger.files import home_path
+from icp.ledger.files import any_folder, home_path
 from icp.ledger.views import find_dataset
 from icp.model.chains import KEY, ChainOutput, name_in_task, row
 from icp.states import Dataset, File
@@ -128,9 +129,8 @@ def _home_files(rows: Iterable[tuple[Any, ...]]) -> list[HomeFile]:
     found: list[HomeFile] = []
     for job, task, file, name, digest, dataset, outputs, jobs, _ in rows:
         part = found[-1].output.part + 1 if found and found[-1].task == task else 0
-        path = home_path(outputs, jobs, job, name)
-        folder = str(path.relative_to(outputs))[: -len(name) - 1]
-        found.append(HomeFile(ChainOutput(dataset, job, folder, name, digest.hex(), str(path), part), file, task))
+        folder = any_folder(job, jobs)
+        found.append(HomeFile(ChainOutput(dataset, job, folder, name, digest.hex(), f"{outputs}/{folder}/{name}", part), file, task))
     return found
 
 
@@ -184,8 +184,7 @@ def given(db: sqlite3.Connection, dataset: int, job: int, *, there: bool = True)
         if there and (not same or not path.exists()):
             hint = f"put it back, or make it again: `icp reset {whose} --jobs {of}`, then `icp resume DATASET`"
             raise IcpError(f"{path}, from which job {job} is made, is not there any more", hint)
-        folder = str(home_path(outputs, jobs, of, name).relative_to(outputs))[: -len(name) - 1]
-        found.append(Given(name_in_task(task, folder, name, grouped=bool(grouped)), digest, size, path, attempt))
+        found.append(Given(name_in_task(task, any_folder(of, jobs), name, grouped=bool(grouped)), digest, size, path, attempt))
     return found
 
 
@@ -207,14 +206,24 @@ def changed(db: sqlite3.Connection, dataset: int, first: int, last: int, limit: 
     ]  # fmt: skip
 
 
-def job_columns(db: sqlite3.Connection, dataset: int, job: int, *, keyed: bool) -> tuple[Any, ...]:
-    """What a job knows of the files that it is made from now."""
-    rows = db.execute(_SOURCES + "WHERE s.dataset = ? AND s.job = ? ORDER BY t.job, s.part", (dataset, job)).fetchall()
-    outputs = []
-    for _, name, digest, _, _, _, whose, where, jobs, of, *_ in rows:
-        path = home_path(where, jobs, of, name)
-        outputs.append(ChainOutput(whose, of, str(path.relative_to(where))[: -len(name) - 1], name, digest.hex(), str(path)))
-    return row(rows[0][10], outputs, grouped=bool(rows[0][11]), key=rows[0][18] if keyed else None)
+def job_columns(db: sqlite3.Connection, dataset: int, first: int, last: int, *, keyed: bool) -> list[tuple[int, str]]:
+    """What these jobs know of the files that they are made from now, as JSON."""
+    rows = db.execute(
+        "SELECT s.job, f.name, f.sha256, d.name, d.outputs, d.jobs, t.job, k.name, s.key FROM source s INDEXED BY source_job JOIN file f ON f.id = s.file "
+        "JOIN task t ON t.id = s.task JOIN dataset d ON d.id = t.dataset JOIN task_def k ON k.id = t.task_def "
+        "WHERE s.dataset = ? AND s.job BETWEEN ? AND ? ORDER BY s.job, t.job, s.part",
+        (dataset, first, last),
+    ).fetchall()
+    found: list[tuple[int, str]] = []
+    for job, members in groupby(rows, key=lambda one: int(one[0])):
+        task = key = None
+        outputs = []
+        for _, name, digest, whose, where, jobs, of, task, key in members:  # noqa: B007 - the same of all of them
+            folder = any_folder(of, jobs)
+            outputs.append(ChainOutput(whose, of, folder, name, digest.hex(), f"{where}/{folder}/{name}"))
+        columns = row(str(task), outputs, grouped=key is not None, key=key if keyed else None)
+        found.append((job, json.dumps(columns, separators=(",", ":"))))
+    return found
 
 
 def renew(db: sqlite3.Connection, dataset: int, first: int, last: int) -> None:
@@ -227,8 +236,8 @@ def renew(db: sqlite3.Connection, dataset: int, first: int, last: int) -> None:
     db.executemany("UPDATE source SET file = ? WHERE id = ?", [(file, one) for one, _, file in rows])
     keyed = bool(rows) and KEY in json.loads(db.execute("SELECT definition FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])["jobs"]["columns"]
     for job in {job for _, job, _ in rows}:
-        columns = json.dumps(job_columns(db, dataset, job, keyed=keyed), separators=(",", ":"))
-        db.execute("UPDATE job_list SET row = ? WHERE dataset = ? AND job = ?", (columns, dataset, job))
+        db.executemany("UPDATE job_list SET row = ? WHERE dataset = ? AND job = ?",
+                       [(columns, dataset, one) for one, columns in job_columns(db, dataset, job, job, keyed=keyed)])  # fmt: skip
 
 
 def begin(db: sqlite3.Connection, dataset: int, one: Parent, *, grouped: bool) -> None:

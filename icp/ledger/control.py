@@ -120,7 +120,9 @@ class Control:
         """Everything of these jobs (or of one task and what follows from it) anew; what was is void."""
         with self.ledger.write() as db:
             self.reopen()
-            chaining.renew(db, self.dataset, first, last)
+            begins = {one.id for one in self.graph.tasks if one.given}
+            if task is None or begins == {task}:
+                chaining.renew(db, self.dataset, first, last)
         self._each(first, last, {"cancel": "release", "suspend": "release"}, "reset", task, finals=task is not None and bool(self._final(task)))
 
     def replace_jobs(self, first: int, last: int, task: int) -> None:

@@ -5,7 +5,6 @@ That an output is given once is a unique index; what came is queued by a trigger
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from icp.ledger.change import grow
 from icp.ledger.control import Control
 from icp.states import Dataset, File
 
-__all__ = ["Came", "Following", "add_jobs", "came", "due", "hold", "looked_at", "over", "settle", "view", "waiting"]
+__all__ = ["Came", "Following", "add_jobs", "came", "due", "followed", "hold", "looked_at", "over", "settle", "view", "waiting"]
 
 _ENDED = f"(p.deleted IS NOT NULL OR p.state IN ({int(Dataset.COMPLETE)}, {int(Dataset.CANCELLED)})) AND p.coming = 0"
 
@@ -127,9 +126,9 @@ def add_jobs(control: Control, groups: Sequence[Sequence[Came]], *, keyed: bool)
     db, dataset, first = control.db, control.dataset, control.jobs
     for job, members in enumerate(groups, first):
         db.executemany("UPDATE source SET job = ? WHERE id = ?", [(job, one.source) for one in members])
-        columns = chaining.job_columns(db, dataset, job, keyed=keyed)
-        db.execute("INSERT INTO job_list VALUES (?, ?, ?)", (dataset, job, json.dumps(columns, separators=(",", ":"))))
     if groups:
+        made = chaining.job_columns(db, dataset, first, first + len(groups) - 1, keyed=keyed)
+        db.executemany("INSERT INTO job_list VALUES (?, ?, ?)", [(dataset, job, columns) for job, columns in made])
         grow(control, first + len(groups))
 
 
@@ -141,6 +140,14 @@ def looked_at(db: sqlite3.Connection, dataset: int, last: int) -> None:
 def settle(db: sqlite3.Connection, dataset: int) -> None:
     """No more will come, as far as is known: the dataset may be complete."""
     db.execute("UPDATE follow SET open = 0 WHERE dataset = ?", (dataset,))
+
+
+def followed(db: sqlite3.Connection, dataset: int) -> tuple[int, str, str]:
+    """The dataset that this one follows: number, name, and the task that makes what it takes."""
+    row = db.execute(
+        "SELECT p.id, p.name, k.name FROM follow w JOIN dataset p ON p.id = w.source JOIN task_def k ON k.id = w.task_def WHERE w.dataset = ?", (dataset,)
+    ).fetchone()
+    return int(row[0]), str(row[1]), str(row[2])
 
 
 def view(db: sqlite3.Connection, dataset: int) -> Following | None:
