@@ -146,7 +146,7 @@ def job_number(text: str | None, jobs: int, task: TaskDefRow | None) -> int | No
     if final:
         return -1 - int(text)
     if int(text) >= jobs:
-        raise NotFound(f"--job {text}: this dataset has jobs 0 to {jobs - 1}")
+        raise NotFound(f"--job {text}: this dataset has {f'jobs 0 to {jobs - 1}' if jobs else 'no job yet'}")
     return int(text)
 
 

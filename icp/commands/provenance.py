@@ -148,7 +148,7 @@ def _attempt(one: Story, first: bool) -> None:
         ("seed", f"{one.seed} (of the dataset's {made.seed})"),
     ]
     if one.arguments:
-        facts.append(("arguments", ", ".join(f"{clean(key)} = {clean(value)}" for key, value in one.arguments.items())))
+        facts.append(("arguments", ", ".join(f"{clean(key)} = {clean(_short(value))}" for key, value in one.arguments.items())))
     facts += [("ran", _command(argv)) for argv in one.commands or ()]
     if made.software:
         facts.append(("software", clean(made.software)))
@@ -172,3 +172,8 @@ def _command(argv: Any) -> str:
     if words[:3] == ["/bin/sh", "-e", "-c"] and len(words) == 4:
         return clean(words[3].strip())
     return clean(shlex.join(words))
+
+
+def _short(value: Any) -> str:
+    """A list of a group of files is known by its first; --json has all."""
+    return f"[{value[0]}, ... {len(value)}]" if isinstance(value, list) and len(value) > 1 else str(value)

@@ -184,6 +184,11 @@ def pid_lives(pid: int | None) -> bool:
     return True
 
 
+def jobs_so_far(one: DatasetView) -> str:
+    """How many jobs; ``12+`` where more come as another dataset makes what they are made from."""
+    return output.number(one.jobs) + ("+" if one.follows is not None else "")
+
+
 def dataset_bar(one: DatasetView, cells: int) -> str:
     """ok, running, queued, failed, held, in shares of all tasks."""
     parts = [
@@ -202,7 +207,7 @@ def _table(datasets: list[DatasetView], now: float) -> None:
     for one in datasets:
         number = output.number
         rows.append([
-            str(one.number), clean(one.name), paint(one.state, COLOURS[one.state]), number(one.jobs), dataset_bar(one, 8), number(one.ok),
+            str(one.number), clean(one.name), paint(one.state, COLOURS[one.state]), jobs_so_far(one), dataset_bar(one, 8), number(one.ok),
             number(one.processing), number(one.queued), number(one.waiting + one.idle + one.unreleased),
             paint(number(one.failed), "red" if one.failed else ""), output.duration(now - one.submitted),
         ])  # fmt: skip

@@ -57,6 +57,8 @@ def facts(view: DatasetView, found: ProgressView) -> list[str]:
     ok = f"{output.number(view.ok)} of {plural(view.tasks, 'task')} ok ({share}%)"
     room = max(10, min(40, output.width() - 1 - len(output.strip(ok + said))))
     lines = [head + (f": {clean(view.reason)}" if view.reason else ""), f"{dataset_bar(view, room)} {ok}{said}"]
+    if view.follows is not None:
+        lines.append(f"  {'follows':<10} {clean(view.follows)}: more jobs come with its outputs")
     lines.append(f"  {'rate':<10} {pace(found)}")
     if found.to_go is not None:
         lines.append(f"  {'time to go':<10} {to_go(found)}")

@@ -191,7 +191,8 @@ def _width(prepared: object) -> str:
     assert isinstance(prepared, Submission)
     steering = prepared.steering
     jobs, tasks, finals = steering.jobs.count, len(steering.tasks), len(steering.finals)
-    text = f"{jobs} job{'s' * (jobs != 1)} of {tasks} task{'s' * (tasks != 1)}"
+    follows = f" so far, more as outputs of {steering.jobs.source.removeprefix('dataset:').partition('/')[0]} come," if steering.jobs.follow else ""
+    text = f"{jobs} job{'s' * (jobs != 1)}{follows} of {tasks} task{'s' * (tasks != 1)}"
     return text + (f" and {finals} final task{'s' * (finals != 1)}" if finals else "")
 
 

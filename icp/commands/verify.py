@@ -44,7 +44,9 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
 
       icp verify muons --jobs 0-99 && rm -r /backup/old
     """
+    from icp.commands.reasons_chains import changed_sentence
     from icp.engine import verification
+    from icp.ledger import chaining
     from icp.ledger.definitions import Definitions
     from icp.ledger.views import one_dataset
 
@@ -58,13 +60,15 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
     if jobs is None:
         files = chain(files, verification.final_files(ledger, number, only))
     done = verification.verify(files, progress())
+    with ledger.read() as db:
+        others = chaining.changed(db, number, *span)
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     name = shlex.quote(view.name)
     if as_json:
         output.print_json({
             "dataset": view.name, "ok": done.ok, "bytes": done.bytes, "wrong": [{"file": one, "why": why} for one, why in done.wrong],
-            "absent": done.absent,
+            "absent": done.absent, "sources": others,
         })  # fmt: skip
     else:
         for one, why in done.wrong[:SHOWN]:
@@ -73,6 +77,8 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
             say(f"... and {len(done.wrong) - SHOWN} more (--json lists them all)")
         for other in done.absent[:SHOWN]:
             say(f"{paint(other.state, 'yellow')}  {clean(other.name)} of job {job_text(other.job, other.group)}, at site {clean(other.site)}")
+        for source in others[:SHOWN]:
+            say(f"{paint('source', 'yellow')}  {clean(changed_sentence(source))}")
         say(f"dataset {clean(view.name)}: {plural(done.ok, 'file')} ({output.plain_size(done.bytes)}) verified"
             + (f", {len(done.wrong)} wrong" if done.wrong else "") + (f", {len(done.absent)} not home" if done.absent else ""))  # fmt: skip
     if done.wrong:

@@ -41,6 +41,7 @@ def why(dataset: Thing, job: OneJob = None, task: OneTask = None, as_json: AsJso
       icp why nsa
     """
     from icp import config
+    from icp.commands import reasons_chains
     from icp.commands.reasons import Teller
     from icp.commands.reasons_sites import of_pilot, of_site
     from icp.ledger.definitions import Definitions
@@ -64,6 +65,8 @@ def why(dataset: Thing, job: OneJob = None, task: OneTask = None, as_json: AsJso
         at = job_number(job, view.jobs, definition)
         teller = Teller(db, graph, view, configuration, now)
         answers = teller.dataset(definition) if at is None else teller.job(at, definition)
+        answers += reasons_chains.follows(db, number) if at is None else []
+        answers += reasons_chains.sources(db, number, *((0, view.jobs - 1) if at is None else (at, at)))
     _print(answers, as_json)
 
 

@@ -147,7 +147,13 @@ def _argument(value: Any, expression: str) -> Any:
 
 
 def word(value: Any, insert: Insert) -> str:
-    """The value as one shell word, whatever is in it; what only the node knows becomes its environment variable."""
+    """The value as one shell word, whatever is in it (a list that stands alone: a word for each member); what only the node knows becomes its
+    environment variable."""
+    if isinstance(value, list) and insert.alone:
+        words = " ".join([word(one, insert) for one in value])
+        if len(words) * 4 > MAX_ARGUMENT and len(words.encode()) >= MAX_ARGUMENT // 2:
+            raise BadExpression(insert.call.text[:60], f"{len(value)} names are too much for a command; they stand in the file inputs.list, a line each")
+        return words
     if isinstance(value, Node):
         return f'"$ICP_{value.name.upper()}"'
     if isinstance(value, Marked):

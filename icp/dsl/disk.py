@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-__all__ = ["Disk", "Outputs", "predefined"]
+from icp.dsl.values import JobContext
+from icp.model.chains import ChainOutput
 
-Outputs = Callable[[str, str, str], Sequence[tuple[Any, ...]]]
-"""(dataset, task, output) -> a row for each file of it: name, dataset, job, sha256, path. BadInput, NotFound."""
+__all__ = ["Disk", "Found", "Outputs", "predefined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Files of an output of another dataset, in the order of its jobs; ``over``: there will be no more of them."""
+
+    dataset: str
+    files: Sequence[ChainOutput]
+    over: bool
+    columns: frozenset[str]
+    """What its jobs differ in."""
+    context: Callable[[int], JobContext]
+    """What one of its jobs knows."""
+
+
+Outputs = Callable[[str, str, str, bool], Found]
+"""(dataset, task, output, whether it may be at work still) -> its files. BadInput, NotFound."""
 
 
 class Disk:

@@ -10,6 +10,7 @@ from typing import Any
 from icp.dsl.command import compile_module
 from icp.dsl.environments import Environments
 from icp.dsl.expressions import Compiled, Compiler, Place
+from icp.dsl.grouping import GroupBy
 from icp.dsl.names import unsafe
 from icp.dsl.requirements import compile_requirement
 from icp.dsl.syntax import BadExpression
@@ -73,9 +74,7 @@ class Renderer:
                 compiler.compile(output.url, Place(name, f"outputs.{index}.url")) if output.url else None
                 for index, output in enumerate(task.outputs)
             )
-            self._group = (
-                compiler.compile(task.group_by, Place(name, "group_by")) if task.group_by is not None else None
-            )
+            self._group = GroupBy(task.group_by, compiler, name) if task.group_by is not None else None
             self._trays = tuple(
                 (
                     compiler.compile(str(tray.iterations), Place(name, f"tray.{index}.iterations")),
@@ -134,7 +133,7 @@ class Renderer:
         if self._group is None:
             return ""
         try:
-            return show(self._group.run(Scope(job, self.task.name)), self._group.text)
+            return self._group.key(job)
         except BadExpression as error:
             raise self._cannot(job, error) from None
 

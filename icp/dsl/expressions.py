@@ -26,7 +26,7 @@ ARGS = {
     "iter": "the tray's iteration, from 0 (in commands)",
     "run": "the same as job, unless a column has this name",
     "subrun": "the same as iter, unless a column has this name",
-    "files": "the job's file (with jobs.files or jobs.from)",
+    "files": "the job's file (with jobs.files or jobs.from; a list where it is made from a group of them)",
     "group": "what group_by gave (in final tasks)",
 }
 """What ``$args`` knows besides the columns of a scan or a CSV file."""

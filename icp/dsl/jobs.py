@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from icp.dsl.chain import build_chain
 from icp.dsl.check import Mistakes
 from icp.dsl.disk import Disk
 from icp.dsl.expressions import ARGS
 from icp.dsl.locator import KeyPath
 from icp.dsl.names import COLUMN
-from icp.errors import IcpError
 from icp.model.definition import JobSource
 
 __all__ = ["build_jobs"]
@@ -23,27 +22,30 @@ MAX_JOBS = 1_000_000_000
 _FREE = ("seed", "run", "subrun")
 _ONE = JobSource("count", 1)
 _AT: KeyPath = ("jobs",)
-_OUTPUT = re.compile(r"dataset:(?P<dataset>[^/:\s]+)/(?P<task>[^/:\s]+):(?P<output>\S.*)\Z")
-_GIVEN = ("files", "source_dataset", "source_job", "source_sha256", "source_path")
+_KINDS = ("scan", "csv", "files", "from")
 
 
-def build_jobs(value: Any, mistakes: Mistakes, disk: Disk | None) -> JobSource:
+def build_jobs(value: Any, mistakes: Mistakes, disk: Disk | None, variables: Mapping[str, Any]) -> JobSource:
     """The jobs of a file whose ``jobs`` have passed the schema; what is wrong becomes mistakes."""
     if value is None:
         return _ONE
     if isinstance(value, int):
         return JobSource("count", value)
-    if len(value) != 1:
-        mistakes.add(_AT, f"{len(value)} of scan, csv, files and from are given", "one of them")
+    given = [key for key in _KINDS if key in value]
+    if len(given) != 1:
+        mistakes.add(_AT, f"{len(given) or 'none'} of scan, csv, files and from are given", "one of them")
         return _ONE
-    (kind,) = value
+    (kind,) = given
+    for key in ("group", "group_by", "follow"):
+        if key in value and kind != "from":
+            mistakes.add((*_AT, key), f"jobs.{kind} makes a job of each", "it beside jobs.from")
     if kind == "scan":
         return _scan(value["scan"], mistakes)
     if disk is None:
         mistakes.add((*_AT, kind), "there is no folder to read it from")
         return _ONE
     if kind == "from":
-        return _from(value[kind], mistakes, disk)
+        return build_chain(value, mistakes, disk, variables)
     return (_csv if kind == "csv" else _files)(value[kind], mistakes, disk)
 
 
@@ -108,25 +110,6 @@ def _csv(name: str, mistakes: Mistakes, disk: Disk) -> JobSource:
         mistakes.add(path, f"{name} has no job", "a header, and a line for each job")
         return _ONE
     return JobSource("rows", len(rows), columns=columns, rows=tuple(rows))
-
-
-def _from(said: str, mistakes: Mistakes, disk: Disk) -> JobSource:
-    path = (*_AT, "from")
-    match = _OUTPUT.match(said)
-    if match is None:
-        mistakes.add(path, f"{said[:80]!r} names no output of a dataset", "dataset:NAME/task:output")
-        return _ONE
-    if disk.outputs is None:
-        return JobSource("rows", 1, columns=_GIVEN, rows=((match["output"].rpartition("/")[2], match["dataset"], 0, "0" * 64, "/"),), source=said)
-    try:
-        rows = tuple(tuple(row) for row in disk.outputs(match["dataset"], match["task"], match["output"]))
-    except IcpError as error:
-        mistakes.add(path, error.message)
-        return _ONE
-    if not rows:
-        mistakes.add(path, f"{said} has no file", "an output that some job made")
-        return _ONE
-    return JobSource("rows", len(rows), columns=_GIVEN, rows=rows, source=said)
 
 
 def _files(pattern: str, mistakes: Mistakes, disk: Disk) -> JobSource:

@@ -194,8 +194,22 @@ JOBS = OneOf(
                 ),
                 "from": Key(
                     TEXT,
-                    "An output of another dataset that is complete; one job for each of its files. Tasks without parents find it as `$args(files)`.",
+                    "An output of another dataset; one job for each of its files. Tasks without parents find it as `$args(files)`.",
                     examples=('"dataset:level1/filter:level1.i3.zst"',),
+                ),
+                "group": Key(
+                    whole(1, 100_000),
+                    "With `from`: so many files a job, in the order of the other dataset's jobs. `$args(files)` and the file `inputs.list` list them.",
+                    "1, and no list",
+                    examples=("100",),
+                ),
+                "group_by": Key(
+                    TEXT,
+                    "With `from`: evaluated for each job of the other dataset; one job for each different value, given as `$args(source_group)`.",
+                    examples=('"$args(energy)"',),
+                ),
+                "follow": Key(
+                    FLAG, "With `from`: that dataset need not be complete; jobs are added as its outputs come home.", "false",
                 ),
             },
             "one of scan, csv, files and from",

@@ -22,11 +22,12 @@ _FILE_HINT = "move the script to a file that is shipped with files = [...], and 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
-    """An expression in a command; ``number``: a number needs no quotes here; ``word``: nor does a plain word."""
+    """An expression in a command; ``number``: a number needs no quotes here; ``word``: nor does a plain word; ``alone``: white space around it."""
 
     call: Call
     number: bool
     word: bool
+    alone: bool = False
 
 
 @dataclass(slots=True)
@@ -146,7 +147,8 @@ class _Lexer:
             after = self.text[call.end] if call.end < len(self.text) else " "
             free = before in " \t\n=/,:.-" and self.escaped != call.start - 1
             number = free and after in " \t\n;/._,:-"
-            self.pieces.append(Insert(call, number, number and after in " \t\n;"))
+            alone = free and before in " \t\n" and after in " \t\n;)|&<>"
+            self.pieces.append(Insert(call, number, number and after in " \t\n;", alone))
             self.position = self.plain_from = self.glued = call.end
 
     def _right_form(self, start: int, quote: str) -> str:

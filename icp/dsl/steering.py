@@ -127,7 +127,7 @@ def _build(
     fetch: Fetch | None = None,
 ) -> Steering:
     name = _name(clean, data, path, mistakes)
-    jobs = build_jobs(clean.get("jobs"), mistakes, disk) if foreign is None else foreign
+    jobs = build_jobs(clean.get("jobs"), mistakes, disk, clean.get("steering", {})) if foreign is None else foreign
     drafts = build_tasks(_tables(clean, data, mistakes), mistakes)
     variables = clean.get("steering", {})
     software = build_software(clean.get("software") or {}, mistakes, disk)

@@ -44,9 +44,9 @@ def check_texts(
     columns = frozenset([axis for axis, _ in jobs.axes] + list(jobs.columns))
     compiler = Compiler(variables, columns)
     _check_variables(variables, compiler, mistakes)
-    trials = [JobContext(name, 0, job, jobs.count, jobs.row(job)) for job in sorted({0, jobs.count - 1})]
+    trials = [JobContext(name, 0, job, jobs.count, jobs.sample(job)) for job in sorted({0, max(0, jobs.count - 1)})]
     for draft in drafts:
-        _Texts(draft, compiler, columns, trials, mistakes, declared or {}).check()
+        _Texts(draft, compiler, columns, trials, mistakes, declared or {}, follow=jobs.follow).check()
     for key, one in software.items():
         _check_software(key, one, compiler, mistakes)
 
@@ -106,8 +106,10 @@ class _Texts:
         trials: list[JobContext],
         mistakes: Mistakes,
         declared: Declarations,
+        *,
+        follow: bool,
     ) -> None:
-        self.task = draft.task
+        self.task, self.follow = draft.task, follow
         self.path = draft.path
         self.outputs_at = draft.outputs_at
         self.fetches_at = draft.fetches_at
@@ -206,6 +208,8 @@ class _Texts:
                 why = "a final task is of no single job; it has $args(group)"
             elif name == "group" and (of_job or not self.task.final):
                 why = "only a final task has a group"
+            elif name == "jobs" and self.follow and not self.task.final:
+                why = "nobody knows how many there will be: jobs are added as outputs come"
             elif not own and name in ("iter", "subrun") and not in_command:
                 why = "it has a value only in a command"
             if why:

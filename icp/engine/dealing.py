@@ -14,7 +14,7 @@ from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
 from icp.ledger import cached, cards, datasets, files, ranges, release, sites
-from icp.ledger.chaining import given
+from icp.ledger.chaining import Remade, given
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
@@ -36,6 +36,8 @@ BEGIN = 60
 """Seconds of a pilot's walltime within which it claims its first cards."""
 END = 60
 """Seconds of a batch job behind its last attempt."""
+REMADE = 200
+"""Waiting tasks that are passed over at the most, because what their jobs are made from is being made again."""
 TRAVELLING = 20_000
 """Waiting tasks that are passed over at the most, because their inputs travel."""
 
@@ -174,6 +176,7 @@ class Dealer:
         reads = bool(reader.inputs) or reader.given
         # those whose inputs travel are passed over: they must not hold up what could run
         more = self._on_the_way() + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
+        more += REMADE if reader.given else 0
         tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
         chains: dict[tuple[str, int], list[list[TaskRow]]] = defaultdict(list)
         taken: set[int] = set()
@@ -300,7 +303,7 @@ class Dealer:
             "files": [], "in": self._inputs(task, chain, site, orders) + rendered.fetch, "steps": rendered.steps, "out": rendered.out,
             **rendered.environments,
         }  # fmt: skip
-        if definition.final:
+        if definition.final or definition.listed:
             body["list"] = True
         self._tarballs(dataset.number, rendered.software, site, orders)
         if dataset.pack is not None:
@@ -334,7 +337,10 @@ class Dealer:
 
         ``ask``: what is at another site only shall come home; ``silent``: sites that do not answer.
         """
-        inputs, absent = self._sources(task, {}, site)
+        try:
+            inputs, absent = self._sources(task, {}, site)
+        except Remade:
+            return False, False
         if absent:
             origins = {self._origin(file) for file in absent}
             answering = not origins & silent
@@ -383,8 +389,7 @@ class Dealer:
                 accepted = job[one.parent].accepted
                 assert accepted is not None
                 self._outputs(dataset, accepted, one.output, job_folder(task.job, dataset.jobs), "", site, inputs, absent)
-        one_given = given(self.db, task.dataset, task.job) if definition.given else None
-        if one_given is not None:
+        for one_given in given(self.db, task.dataset, task.job) if definition.given else ():
             source = ["cache", one_given.sha256.hex()]
             inputs.append(_Input(one_given.name, source, one_given.sha256, one_given.path, one_given.bytes))
         return inputs, absent

@@ -15,9 +15,10 @@ from typing import Any
 from icp.config import Site
 from icp.dsl.expand import JobContext, Renderer, SiteContext
 from icp.dsl.steering import load
+from icp.engine.chaining import outputs_of
 from icp.engine.modules import Fetcher
 from icp.engine.shipments import provide, used
-from icp.engine.submission import outputs_of, pack_files
+from icp.engine.submission import pack_files
 from icp.errors import BadInput, NotFound
 from icp.ledger import datasets
 from icp.ledger.db import Ledger
@@ -73,7 +74,8 @@ class Foreground:
         else:
             self.steering, self.directory = load(steering_file, self.fetch, outputs_of(ledger)), steering_file.absolute().parent
         if not 0 <= job < self.steering.jobs.count:
-            raise BadInput(f"--job {job}: this dataset has jobs 0 to {self.steering.jobs.count - 1}")
+            there = f"jobs 0 to {self.steering.jobs.count - 1}" if self.steering.jobs.count else "no job yet"
+            raise BadInput(f"--job {job}: this dataset has {there}")
         self.job, self.site, self.ledger, self.stock = job, site, ledger, stock
         row = None
         if ledger is not None and recorded is None:
@@ -154,7 +156,8 @@ class Foreground:
         attempt: dict[str, Any] = {
             "a": os.urandom(8).hex(), "k": os.urandom(8).hex(), "dataset": "local", "job": job, "task": task.name, "try": 1, "after": [],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch, "list": task.final,
+            "files": [] if pack is None else [hashlib.sha256(pack.read_bytes()).hexdigest()], "in": inputs + rendered.fetch,
+            "list": task.final or (self.steering.jobs.grouped and not task.after),
             "steps": rendered.steps,
             # A try stores nothing where the dataset does.
             "out": [{key: value for key, value in one.items() if key not in ("url", "away")} for one in rendered.out],
@@ -203,12 +206,13 @@ class Foreground:
                 paths[name] = str(path)
         if self.steering.jobs.source and not task.final and not task.after:
             row = self.steering.jobs.row(self.job)
-            name, path, digest = str(row["files"]), Path(str(row["source_path"])), str(row["source_sha256"])
-            if not path.is_file():
-                said = f"it was made by job {row['source_job']} of dataset {row['source_dataset']}"
-                raise NotFound(f"{path}, from which job {self.job} is made, is not here", said)
-            found.append({"name": name, "from": ["store", "0" * 16], "sha256": digest})
-            paths[name] = str(path)
+            columns = [value if isinstance(value, list) else [value] for value in (row[key] for key in ("files", "source_path", "source_sha256", "source_job"))]
+            for name, path, digest, of in zip(*columns, strict=True):
+                if not Path(str(path)).is_file():
+                    said = f"it was made by job {of} of dataset {row['source_dataset']}"
+                    raise NotFound(f"{path}, from which job {self.job} is made, is not here", said)
+                found.append({"name": str(name), "from": ["store", "0" * 16], "sha256": digest})
+                paths[str(name)] = str(path)
         return found, paths
 
     def _members(self, parent: str, output: str) -> list[tuple[str, Path, str]]:

@@ -76,7 +76,8 @@ class Replacement:
             said = f"dataset {name} has the seed {self.row.seed}, and the file says {self.new.seed}"
             raise BadInput(said, "leave the seed, or submit the file under another name")
         if self.old.jobs.source or self.new.jobs.source:
-            said = f"the jobs of dataset {name} are made from another dataset's outputs"
+            one = self.old.jobs.source or self.new.jobs.source
+            said = f"the jobs of dataset {name} are made from another dataset's outputs ({one}), so that what they would be is not in the file"
             raise BadInput(said, "submit the file under another name: `icp submit --name OTHER ...`")
         change.check_growth(self.control, self.new.jobs.count)
 

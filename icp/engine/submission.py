@@ -10,17 +10,17 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from icp.config import NAME, Site
-from icp.dsl.disk import Outputs
 from icp.dsl.expand import JobContext, Rendered, Renderer, SiteContext
 from icp.dsl.foreign.described import packed_as
 from icp.dsl.steering import load
+from icp.engine.chaining import Followers, outputs_of
 from icp.engine.modules import Fetcher
-from icp.errors import BadInput, NotFound
-from icp.ledger.chaining import outputs_as_jobs
+from icp.engine.rendering import Rendering
+from icp.errors import BadInput
 from icp.ledger.db import Ledger
+from icp.ledger.definitions import Definitions
 from icp.ledger.submit import record
 from icp.model.definition import Steering, TaskDef
 from icp.model.need import Need
@@ -30,6 +30,10 @@ __all__ = ["PACK_LIMIT", "Submission", "assemble", "check_outputs", "pack_files"
 
 PACK_LIMIT = 200_000_000
 """Bytes of files that a dataset may ship; larger ones belong on a site's storage."""
+
+
+EVERY = 1 << 62
+"""Of what came before a dataset that follows another one was submitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +49,6 @@ class Submission:
     """(sha256, bytes) of the shipped files"""
     needs: tuple[tuple[TaskDef, Need], ...]
     """What each task of the first job asks for."""
-
-
-def outputs_of(ledger: Ledger | None) -> Outputs:
-    """Finds outputs of other datasets for a steering file."""
-
-    def found(dataset: str, task: str, output: str) -> list[tuple[Any, ...]]:
-        if ledger is None:
-            raise NotFound(f"there is no ledger in which dataset {dataset} could be")
-        return list(outputs_as_jobs(ledger.db, dataset, task, output))
-
-    return found
 
 
 def pack_files(directory: Path, names: tuple[str, ...], elsewhere: Mapping[str, Path] | None = None) -> bytes:
@@ -132,7 +125,7 @@ def assemble(
     if steering.files or fetched:
         data = pack_files(directory, steering.files, fetched)
         pack = (hashlib.sha256(data).digest(), data)
-    first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.row(0))
+    first = JobContext(steering.name, chosen, 0, steering.jobs.count, steering.jobs.sample(0))
     renderers = [(task, Renderer(steering, task)) for task in steering.tasks]
     needs = tuple((task, renderer.need(first)) for task, renderer in renderers)
     for task, renderer in renderers:
@@ -180,7 +173,7 @@ def check_outputs(home: Path) -> None:
 def submit(ledger: Ledger, submission: Submission, now: float) -> int:
     """Record it; the number of the dataset."""
     with ledger.write():
-        return record(
+        number = record(
             ledger,
             submission.steering,
             uuid=submission.uuid,
@@ -190,4 +183,8 @@ def submit(ledger: Ledger, submission: Submission, now: float) -> int:
             pack=submission.pack,
             now=now,
         )
+        if submission.steering.jobs.follow:
+            definitions = Definitions(ledger.db)
+            Followers(ledger, definitions, Rendering(ledger.db, definitions)).take(number, now, EVERY)
+        return number
 

@@ -14,13 +14,14 @@ from icp.backends.spool_client import Hello, Query
 from icp.config import Config
 from icp.engine import pilots as orders_of_pilots
 from icp.engine.acting import Acting
+from icp.engine.chaining import Followers
 from icp.engine.dealing import Dealer, Orders
 from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.ledger import bags, cached, cards, files, notices, pilots, sites, upkeep
+from icp.ledger import bags, cached, cards, files, following, notices, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -78,6 +79,7 @@ class Engine:
         self.ledger, self.db, self.config, self.clock = ledger, ledger.db, config, clock
         self.definitions = Definitions(ledger.db)
         self.rendering = Rendering(ledger.db, self.definitions)
+        self.followers = Followers(ledger, self.definitions, self.rendering)
         self.lines = Lines(config, exchanger)
         self.sites = {name: found(ledger, config, site) for name, site in config.sites.items()}
         self.turn: list[Place] = []
@@ -115,6 +117,7 @@ class Engine:
         result = Ticked()
         now = self.clock()
         self.take_transfers(result)
+        result.more |= self.followers.tick(now)
         self._prepare(now)
         self.turn = self._turn()
         snapshot = self._snapshot()
@@ -356,6 +359,7 @@ class Engine:
     def _finish(self, result: Ticked) -> None:
         with self.ledger.write() as db:
             upkeep.complete(db, self.definitions, self.clock())
+        result.more |= bool(following.due(self.db))
         there = [site for site in self.sites.values() if sites.anything_there(self.db, site.id)]
         result.working = bool(there)
         result.alone = set(result.refused) == set(self.sites)

@@ -56,6 +56,8 @@ class Unmonitored:
         if carried or site.shipped:
             what = f"the tarballs of software.{carried[0]}" if carried else f"what site.{site.name} wants shipped"
             raise Refused(f"--unmonitored ships no software: {what} would not be there", "without --unmonitored it is shipped; or use what the site has")
+        if steering.jobs.source:
+            raise Refused("--unmonitored sends no file of another dataset along, and jobs.from makes jobs of them", "without --unmonitored they are sent")
         most = site.pilot.cpus or 1
         if site.scheduler == "none" and self.jobs > most:
             raise Refused(

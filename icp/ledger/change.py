@@ -91,6 +91,12 @@ def extend(control: Control, more: int) -> tuple[int, int]:
     db, dataset, jobs = control.db, control.dataset, control.jobs
     definition = json.loads(db.execute("SELECT definition FROM dataset WHERE id = ?", (dataset,)).fetchone()[0])
     kind = definition["jobs"]["kind"]
+    if definition["jobs"].get("source"):
+        source = definition["jobs"]["source"].removeprefix("dataset:").partition("/")[0]
+        follows = definition["jobs"].get("follow")
+        hint = f"submit its file again under another name, once {source} has more"
+        hint = f"`icp extend {source} --jobs N`: their outputs come by themselves" if follows else hint
+        raise Refused(f"the jobs of dataset {control.name} are made from outputs of dataset {source}, which says how many there are", hint)
     if kind != "count":
         what = "a scan" if kind == "scan" else "a list"
         hint = f"`icp submit STEERING --replace {control.name}` with a longer one"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from icp.errors import BadInput, Refused
-from icp.ledger import ranges
+from icp.ledger import chaining, ranges
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, Graph
 from icp.ledger.fold import Fold
@@ -63,6 +63,7 @@ class Control:
         self._refuse("cancel")
         with self.ledger.write():
             self._move("cancel", "cancelled by its owner")
+            chaining.leave(self.db, self.dataset)
             self.ledger.audit(self.now, "cancel", self.dataset)
         self.cancel_jobs(0, self.jobs - 1, finals=True)
 
@@ -72,6 +73,7 @@ class Control:
             raise Refused(f"dataset {self.name} is {self.state.name.lower()}", f"`icp cancel {self.name}` first")
         with self.ledger.write() as db:
             db.execute("UPDATE dataset SET deleted = ? WHERE id = ?", (self.now, self.dataset))
+            chaining.leave(db, self.dataset)
             self.ledger.audit(self.now, "delete", self.dataset)
 
     def _refuse(self, event: str) -> None:
@@ -116,8 +118,11 @@ class Control:
 
     def reset_jobs(self, first: int, last: int, task: int | None = None) -> None:
         """Everything of these jobs (or of one task and what follows from it) anew; what was is void."""
-        with self.ledger.write():
+        with self.ledger.write() as db:
             self.reopen()
+            begins = {one.id for one in self.graph.tasks if one.given}
+            if task is None or begins == {task}:
+                chaining.renew(db, self.dataset, first, last)
         self._each(first, last, {"cancel": "release", "suspend": "release"}, "reset", task, finals=task is not None and bool(self._final(task)))
 
     def replace_jobs(self, first: int, last: int, task: int) -> None:
@@ -333,5 +338,5 @@ def job_range(text: str, jobs: int) -> tuple[int, int]:
     except ValueError:
         raise BadInput(f"--jobs {text}: expected a job such as 17 or a range such as 100-199") from None
     if not 0 <= low <= high < jobs:
-        raise BadInput(f"--jobs {text}: this dataset has jobs 0 to {jobs - 1}")
+        raise BadInput(f"--jobs {text}: this dataset has {f'jobs 0 to {jobs - 1}' if jobs else 'no job yet'}")
     return low, high

@@ -110,14 +110,19 @@ def counts(db: sqlite3.Connection, dataset: int | None) -> dict[int, int]:
 _LIVELY = (
     "(d.released < d.jobs OR d.coming > 0 OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) "
     "OR EXISTS (SELECT 1 FROM range r WHERE r.dataset = d.id AND r.action = 'release') "
-    "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0))"
+    "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0) "
+    # what another dataset made came, or will not come any more
+    "OR EXISTS (SELECT 1 FROM follow w JOIN dataset p ON p.id = w.source WHERE w.dataset = d.id AND w.open = 1 "
+    "AND (p.state IN (2, 3) OR p.deleted IS NOT NULL OR EXISTS (SELECT 1 FROM arrival a WHERE a.dataset = d.id))))"
 )
 
 
 def something_to_do(db: sqlite3.Connection) -> bool:
     """Whether some dataset can go on by itself: what waits for a person does not count."""
     query = f"SELECT 1 FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 AND {_LIVELY} LIMIT 1"
-    return db.execute(query).fetchone() is not None
+    # what is complete goes on when more came for it
+    again = "SELECT 1 FROM follow w INDEXED BY follow_open JOIN dataset d ON d.id = w.dataset WHERE w.open = 1 AND d.deleted IS NULL AND d.state = ?"
+    return db.execute(query).fetchone() is not None or db.execute(again, (int(Dataset.COMPLETE),)).fetchone() is not None
 
 
 def at_work(db: sqlite3.Connection) -> list[int]:
@@ -141,6 +146,9 @@ def at_rest(db: sqlite3.Connection, dataset: int) -> bool:
         return False
     if read_dataset(db, dataset).state != Dataset.PROCESSING:
         return True
+    followed = db.execute("SELECT source FROM follow WHERE dataset = ? AND open = 1", (dataset,)).fetchone()
+    if followed is not None:
+        return at_rest(db, followed[0])
     return bool(
         db.execute(
             "SELECT 1 FROM dataset_tally WHERE dataset = ? AND state IN (?, ?) AND n > 0", (dataset, int(Task.FAILED), int(Task.SUSPENDED))

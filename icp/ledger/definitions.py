@@ -47,7 +47,9 @@ class TaskDefRow:
     finals: list[int] = field(default_factory=list)
     """final tasks that wait for it"""
     given: bool = False
-    """It begins a job that was made from a file of another dataset, and reads that."""
+    """It begins a job that was made from files of another dataset, and reads them."""
+    listed: bool = False
+    """... as a list of files."""
 
 
 @dataclass(slots=True)
@@ -126,7 +128,10 @@ class Definitions:
             for (parent,) in self.db.execute("SELECT parent FROM edge WHERE child = ? ORDER BY parent", (one.id,)).fetchall():
                 one.parents.append(parent)
                 (defs[parent].finals if one.final else defs[parent].children).append(one.id)
-        if self.db.execute("SELECT 1 FROM source WHERE dataset = ? LIMIT 1", (dataset,)).fetchone():
+        made_from = self.db.execute("SELECT grouped FROM follow WHERE dataset = ?", (dataset,)).fetchone()
+        made_from = made_from or self.db.execute("SELECT key IS NOT NULL FROM source WHERE dataset = ? LIMIT 1", (dataset,)).fetchone()
+        if made_from is not None:
             for one in defs.values():
                 one.given = not one.final and not one.parents
+                one.listed = one.given and bool(made_from[0])
         return Graph(dataset, defs, [d for d in defs.values() if not d.final], [d for d in defs.values() if d.final])

@@ -14,6 +14,7 @@ from icp.states import FILE, Agent, File
 
 __all__ = [
     "Coming",
+    "any_folder",
     "arrived",
     "awaited",
     "coming",
@@ -61,9 +62,14 @@ def final_folder(group: int) -> str:
     return f"final/{group:06d}"
 
 
+def any_folder(job: int, jobs: int) -> str:
+    """The folder below a dataset's outputs; ``job`` is -1 - group for a final task."""
+    return job_folder(job, jobs) if job >= 0 else final_folder(-1 - job)
+
+
 def home_path(outputs: str, jobs: int, job: int, name: str) -> Path:
     """Where an output is kept; ``job`` is -1 - group for a final task."""
-    return Path(outputs) / (job_folder(job, jobs) if job >= 0 else final_folder(-1 - job)) / name
+    return Path(outputs) / any_folder(job, jobs) / name
 
 
 def relay_path(relay: Path, file: int, digest: bytes) -> Path:

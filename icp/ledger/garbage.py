@@ -56,7 +56,8 @@ def outputs_of_deleted(db: sqlite3.Connection) -> list[Kept]:
             continue
         rows = db.execute(
             "SELECT f.id, f.name, f.bytes, f.sha256, t.job FROM task t INDEXED BY task_job JOIN file f ON f.attempt = t.accepted "
-            "WHERE t.dataset = ? AND NOT EXISTS (SELECT 1 FROM source s JOIN dataset r ON r.id = s.dataset AND r.deleted IS NULL WHERE s.file = f.id) "
+            "WHERE t.dataset = ? AND NOT EXISTS (SELECT 1 FROM source s JOIN dataset r ON r.id = s.dataset AND r.deleted IS NULL JOIN file g ON g.id = s.file "
+            "WHERE s.task = t.id AND g.output = f.output) AND NOT EXISTS (SELECT 1 FROM arrival a WHERE a.file = f.id) "
             f"AND f.kept = 1 AND f.state IN ({int(File.HOME)}, {int(File.DROPPED)})",
             (dataset,),
         ).fetchall()

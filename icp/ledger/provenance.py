@@ -198,8 +198,7 @@ def inputs_of(db: sqlite3.Connection, definitions: Definitions, attempt: int) ->
         if parent is not None:
             yield from _outputs(db, definitions, one, parent, "")
     if definition.given:
-        one_given = given(db, dataset, job, there=False)
-        if one_given is not None:
+        for one_given in given(db, dataset, job, there=False):
             yield Read(one_given.name, one_given.sha256.hex(), one_given.bytes, one_given.attempt)
 
 

@@ -85,7 +85,8 @@ def ready_finals(db: sqlite3.Connection, limit: int) -> list[tuple[int, int, int
     """(dataset, task_def, group, key, oks) of final tasks whose jobs are all done and counted, and that are not rows yet."""
     return db.execute(
         "SELECT f.dataset, f.task_def, f.grp, f.key, f.oks FROM final_left f INDEXED BY final_ready JOIN dataset d ON d.id = f.dataset "
-        "WHERE f.left = 0 AND f.made = 0 AND d.grouped = d.jobs AND d.deleted IS NULL AND d.state IN (0, 1) LIMIT ?",
+        "WHERE f.left = 0 AND f.made = 0 AND d.grouped = d.jobs AND d.deleted IS NULL AND d.state IN (0, 1) "
+        "AND NOT EXISTS (SELECT 1 FROM follow w WHERE w.dataset = d.id AND w.open = 1) LIMIT ?",
         (limit,),
     ).fetchall()
 

@@ -6,9 +6,9 @@ import json
 import sqlite3
 
 from icp.errors import BadInput
-from icp.ledger.chaining import record_sources
+from icp.ledger.chaining import begin, parent, record_sources
 from icp.ledger.db import Ledger
-from icp.model.definition import Steering, TaskDef, to_json
+from icp.model.definition import JobSource, Steering, TaskDef, to_json
 
 __all__ = ["check_name", "kept_outputs", "record"]
 
@@ -55,31 +55,41 @@ def record(
     db = ledger.db
     check_name(db, steering.name)
     grouped = any(task.group_by for task in steering.finals)
+    jobs = 0 if steering.jobs.follow else steering.jobs.count
     if pack is not None:
         db.execute("INSERT OR IGNORE INTO blob VALUES (?, ?, ?)", (pack[0], len(pack[1]), pack[1]))
     number = db.execute(
         "INSERT INTO dataset (uuid, name, category, priority, seed, jobs, grouped, stop_loss, definition, steering, directory, outputs, pack, submitted) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            uuid, steering.name, steering.category, steering.priority, seed, steering.jobs.count, 0 if grouped else steering.jobs.count,
+            uuid, steering.name, steering.category, steering.priority, seed, jobs, 0 if grouped else jobs,
             steering.stop_loss, json.dumps(to_json(steering), separators=(",", ":")), steering.text, directory, outputs,
             None if pack is None else pack[0], now,
         ),
     ).lastrowid  # fmt: skip
     assert number is not None
-    _definitions(db, number, steering)
-    if steering.jobs.kind == "rows":
+    _definitions(db, number, steering, jobs)
+    if steering.jobs.kind == "rows" and not steering.jobs.follow:
         db.executemany(
             "INSERT INTO job_list VALUES (?, ?, ?)",
             ((number, job, json.dumps(row, separators=(",", ":"))) for job, row in enumerate(steering.jobs.rows)),
         )
     if steering.jobs.source:
-        record_sources(db, number, [(str(row[1]), int(row[2]), str(row[3])) for row in steering.jobs.rows])
+        _sources(db, number, steering.jobs)
     ledger.audit(now, "submit", number, steering.path)
     return number
 
 
-def _definitions(db: sqlite3.Connection, dataset: int, steering: Steering) -> None:
+def _sources(db: sqlite3.Connection, dataset: int, jobs: JobSource) -> None:
+    if jobs.follow:
+        name, _, rest = jobs.source.removeprefix("dataset:").partition("/")
+        task, _, output = rest.partition(":")
+        begin(db, dataset, parent(db, name, task, output, follow=True), grouped=jobs.grouped)
+    else:
+        record_sources(db, dataset, jobs.source, jobs.rows, grouped=jobs.grouped, keyed=bool(jobs.group_by))
+
+
+def _definitions(db: sqlite3.Connection, dataset: int, steering: Steering, jobs: int) -> None:
     kept = kept_outputs(steering)
     ids: dict[str, int] = {}
     tasks: dict[str, TaskDef] = {}
@@ -104,8 +114,8 @@ def _definitions(db: sqlite3.Connection, dataset: int, steering: Steering) -> No
         parents = dict.fromkeys([one.task for one in task.inputs] + list(task.after))
         db.executemany("INSERT INTO edge VALUES (?, ?)", [(ids[parent], row) for parent in parents])
         if final == 1:
-            left = steering.jobs.count * len(parents)
+            left = jobs * len(parents)
             db.execute(
                 "INSERT INTO final_left (dataset, task_def, grp, key, members, left) VALUES (?, ?, 0, '', ?, ?)",
-                (dataset, row, steering.jobs.count, left),
+                (dataset, row, jobs, left),
             )

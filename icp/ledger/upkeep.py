@@ -36,7 +36,8 @@ def complete(db: sqlite3.Connection, definitions: Definitions, now: float) -> li
     """Datasets whose tasks are all ok or cancelled and whose kept files are home become complete, others that were are reopened."""
     rows = db.execute(
         "SELECT d.id, d.jobs, d.state FROM dataset d INDEXED BY dataset_active WHERE d.deleted IS NULL AND d.state IN (0, 1) AND d.state = 0 "
-        "AND d.coming = 0 AND d.grouped = d.jobs AND NOT EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0)"
+        "AND d.coming = 0 AND d.grouped = d.jobs AND NOT EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0) "
+        "AND NOT EXISTS (SELECT 1 FROM follow w WHERE w.dataset = d.id AND w.open = 1)"
     ).fetchall()
     done: list[int] = []
     for dataset, jobs, state in rows:

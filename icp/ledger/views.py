@@ -60,6 +60,8 @@ class DatasetView:
     submitted: float
     finished: float | None
     outputs: str
+    follows: str | None = None
+    """The dataset from whose outputs more jobs come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +197,13 @@ def _dataset(db: sqlite3.Connection, row: tuple[int, str, str, int, str | None, 
         ok=counts[Task.OK], processing=counts[Task.PROCESSING], queued=counts[Task.QUEUED], waiting=counts[Task.WAITING],
         idle=counts[Task.IDLE], unreleased=unreleased, failed=counts[Task.FAILED], suspended=counts[Task.SUSPENDED],
         cancelled=counts[Task.CANCELLED], coming=coming, priority=priority, submitted=submitted, finished=finished, outputs=outputs,
+        follows=_follows(db, number),
     )  # fmt: skip
+
+
+def _follows(db: sqlite3.Connection, dataset: int) -> str | None:
+    row = db.execute("SELECT p.name FROM follow w JOIN dataset p ON p.id = w.source WHERE w.dataset = ? AND w.open = 1", (dataset,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _groups(db: sqlite3.Connection, dataset: int, task_def: int) -> int:

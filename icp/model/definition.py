@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = [
+    "Cell",
     "InputRef",
     "JobSource",
     "Module",
@@ -28,6 +29,9 @@ __all__ = [
 
 Scalar = str | int | float | bool
 """A value of a steering variable, of a scan axis, or of a column of a CSV file (always text there)."""
+
+Cell = Scalar | list[str] | list[int]
+"""A column of a job: a list where the job is made from many files."""
 
 Quantity = int | float | str
 """A number (bytes, seconds, pieces), or the text of an expression that gives one for each job."""
@@ -170,16 +174,33 @@ class JobSource:
     count: int
     axes: tuple[tuple[str, int | tuple[Scalar, ...]], ...] = ()
     columns: tuple[str, ...] = ()
-    rows: tuple[tuple[Scalar, ...], ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
     source: str = ""
-    """The output of another dataset that each job's file is of: ``dataset:NAME/task:output``; "" where they are made of nothing."""
+    """The output of another dataset that each job's files are of: ``dataset:NAME/task:output``; "" where they are made of nothing."""
+    group: int | None = None
+    """So many files a job, at the most."""
+    group_by: str = ""
+    """Files of one job have one value of this."""
+    follow: bool = False
+    """Jobs are added as outputs come; ``rows`` are those that were there when the file was read."""
+    example: tuple[Cell, ...] = ()
+    """A row like those to come, where jobs follow and none is there yet."""
 
-    def row(self, job: int) -> dict[str, Scalar]:
+    @property
+    def grouped(self) -> bool:
+        """Whether a job is made from a list of files."""
+        return self.group is not None or bool(self.group_by)
+
+    def sample(self, job: int) -> dict[str, Cell]:
+        """The columns of this job, or of one like those to come."""
+        return dict(zip(self.columns, self.example, strict=True)) if self.example else self.row(job)
+
+    def row(self, job: int) -> dict[str, Cell]:
         """The columns of this job; IndexError when there is no such job."""
         if not 0 <= job < self.count:
             raise IndexError(job)
         if self.kind == "scan":
-            values: dict[str, Scalar] = {}
+            values: dict[str, Cell] = {}
             for name, axis in reversed(self.axes):
                 size = axis if isinstance(axis, int) else len(axis)
                 job, index = divmod(job, size)
@@ -234,6 +255,7 @@ def to_json(value: Steering | TaskDef) -> dict[str, Any]:
             "axes": [[name, axis if isinstance(axis, int) else list(axis)] for name, axis in value.jobs.axes],
             "columns": list(value.jobs.columns),
             "source": value.jobs.source,
+            **({"group": value.jobs.group, "group_by": value.jobs.group_by, "follow": value.jobs.follow} if value.jobs.source else {}),
         },
         "tasks": [_task_to_json(task) for task in value.tasks],
         "finals": [_task_to_json(task) for task in value.finals],
@@ -249,11 +271,14 @@ def to_json(value: Steering | TaskDef) -> dict[str, Any]:
     }
 
 
-def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequence[Sequence[Scalar]] = ()) -> Steering:
+def steering_from_json(data: Mapping[str, Any], *, text: str = "", rows: Sequence[Sequence[Cell]] = ()) -> Steering:
     """What :func:`to_json` made, with the text and the rows that were stored apart."""
     jobs = data["jobs"]
     axes = tuple((name, axis if isinstance(axis, int) else tuple(axis)) for name, axis in jobs["axes"])
-    source = JobSource(jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows), jobs.get("source", ""))
+    source = JobSource(
+        jobs["kind"], jobs["count"], axes, tuple(jobs["columns"]), tuple(tuple(row) for row in rows), jobs.get("source", ""), jobs.get("group"),
+        jobs.get("group_by", ""), jobs.get("follow", False),
+    )  # fmt: skip
     return Steering(
         name=data["name"],
         jobs=source,

@@ -97,9 +97,38 @@ CREATE TABLE notice (
 );
 CREATE INDEX notice_new ON notice (id) WHERE state = 'new';
 
--- Jobs of a dataset that were made from outputs of another one: which file each was given.
-CREATE TABLE source (dataset INTEGER NOT NULL, job INTEGER NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (dataset, job)) WITHOUT ROWID;
-CREATE INDEX source_file ON source (file);
+-- Files of other datasets from which the jobs of a dataset are made. That each is given once is the unique index.
+CREATE TABLE source (
+  id INTEGER PRIMARY KEY,                    -- in the order in which they came
+  dataset INTEGER NOT NULL,                  -- whose job it is
+  job INTEGER,                               -- NULL: it waits until its group is full
+  file INTEGER NOT NULL,
+  task INTEGER NOT NULL, part INTEGER NOT NULL,   -- what made it, and which of the files of its output it is
+  key TEXT                                   -- what group_by gave, '' without one; NULL: a job has one file
+);
+CREATE UNIQUE INDEX source_once ON source (dataset, task, part);
+CREATE INDEX source_job ON source (dataset, job);
+CREATE INDEX source_waiting ON source (dataset, key, id) WHERE job IS NULL;
+CREATE INDEX source_task ON source (task);
+
+-- Datasets whose jobs are added as outputs of another one come home, and outputs that came and were not looked at yet.
+CREATE TABLE follow (
+  dataset INTEGER PRIMARY KEY,
+  source INTEGER NOT NULL, task_def INTEGER NOT NULL, output INTEGER NOT NULL,
+  grouped INTEGER NOT NULL,                  -- a job has a list of files
+  open INTEGER NOT NULL DEFAULT 1            -- more may come: the other dataset has not ended, or not all that came was looked at
+);
+CREATE INDEX follow_source ON follow (source, task_def, output);
+CREATE INDEX follow_open ON follow (dataset) WHERE open = 1;
+CREATE TABLE arrival (id INTEGER PRIMARY KEY, dataset INTEGER NOT NULL, file INTEGER NOT NULL);
+CREATE INDEX arrival_dataset ON arrival (dataset, id);
+CREATE INDEX arrival_file ON arrival (file);
+CREATE TRIGGER file_arrived AFTER UPDATE OF state ON file
+WHEN NEW.state = 3 AND OLD.state <> 3 AND NEW.kept = 1 AND EXISTS (SELECT 1 FROM follow) BEGIN
+  INSERT INTO arrival (dataset, file) SELECT w.dataset, NEW.id FROM attempt a JOIN task t ON t.id = a.task
+    JOIN follow w ON w.source = t.dataset AND w.task_def = t.task_def AND w.output = NEW.output WHERE a.id = NEW.attempt;
+  UPDATE follow SET open = 1 WHERE open = 0 AND dataset IN (SELECT dataset FROM arrival WHERE file = NEW.id);
+END;
 -- What attempts cost and made, kept by task definition and site: cpus held (ms) by accepted attempts and by all others, and of the accepted
 -- ones cpu time (ms) and bytes of outputs; and by minute what became ok, and how many cpus were held (`edge`: ms in the minutes in which
 -- attempts began and ended; `whole`: in the minutes after this one, added up).
