@@ -20,7 +20,7 @@ from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.ledger import cached, cards, files, notices, pilots, sites, upkeep
+from icp.ledger import avoided, cached, cards, files, notices, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -179,6 +179,7 @@ class Engine:
             fold = self.fold(now)
             dealer = self.dealer(fold, now)
             dealer.finals()
+            avoided.release(fold, now, self.config.policy)
             for dataset, task_def in upkeep.needless(db):
                 dealer.renew_needs(dataset, task_def)
             fold.flush()
