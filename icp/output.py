@@ -11,11 +11,12 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
-    "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "folded", "number", "paint", "plain_size", "print_json", "say",
+    "Progress", "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "folded", "number", "paint", "plain_size", "print_json", "say",
     "show", "strip", "table", "warn", "width",
 ]  # fmt: skip
 
@@ -29,6 +30,31 @@ def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     named = {9: "\\t", 10: "\\n", 13: "\\r"}
     return named.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+class Progress:
+    """How far something that a person waits for is: on standard error if that is a terminal, from the second second on, on one line that goes in the end."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._next = time.monotonic() + 1.0
+
+    def __call__(self, what: str, here: int, whole: int | None) -> None:
+        """``here`` bytes of ``whole`` (None: nobody knows how many) are there."""
+        now = time.monotonic()
+        if now < self._next or not sys.stderr.isatty():
+            return
+        self._next, self._shown = now + 0.2, True
+        much = f"{plain_size(here)} of {plain_size(whole)}" if whole else plain_size(here)
+        room = max(20, shutil.get_terminal_size().columns - len(much) - 3)
+        name = clean(what)
+        sys.stderr.write(f"\r\x1b[K{name if len(name) <= room else '…' + name[1 - room:]}: {much}")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def clean(text: object) -> str:
@@ -206,6 +232,4 @@ def ago(moment: float | None, now: float) -> str:
 
 def clock(moment: float | None) -> str:
     """Local date and time, or ``-``."""
-    import time
-
     return "-" if moment is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))

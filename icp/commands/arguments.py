@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from icp import output
 from icp.commands.complete import dataset_names, site_names
 from icp.errors import BadInput, NotFound
 from icp.places import check_host, places
@@ -35,6 +38,7 @@ __all__ = [
     "choose",
     "chosen_limit",
     "confirm",
+    "fetching",
     "job_number",
     "job_span",
     "job_text",
@@ -175,6 +179,19 @@ def state_option(value: str | None) -> str | None:
 def plural(n: int, one: str) -> str:
     """``1 job``, ``2,000 jobs``."""
     return f"{n:,} {one}{'' if n == 1 else 's'}"
+
+
+@contextlib.contextmanager
+def fetching() -> Iterator[None]:
+    """A person waits for what is fetched inside of this, and sees how far it is."""
+    from icp.engine.downloads import watched
+
+    progress = output.Progress()
+    try:
+        with watched(progress):
+            yield
+    finally:
+        progress.close()
 
 
 def confirm(question: str, yes: bool) -> None:

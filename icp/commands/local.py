@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from icp.commands.arguments import fetching
+
 __all__ = ["local"]
 
 
@@ -40,8 +42,10 @@ def local(
     except NotFound:
         ledger = None
     site = next(iter(config.sites.values()))
-    here = Foreground(steering, job, site, ledger, Path("icp-local").absolute(), seed, stock(config.places))
-    tasks = here.wanted(task)
+    with fetching():
+        here = Foreground(steering, job, site, ledger, Path("icp-local").absolute(), seed, stock(config.places))
+        tasks = here.wanted(task)
+        here.provide()
     ran = here.run(tasks, lambda one: typer.secho(f"--- {one.name} ---", bold=True, err=True))
     for one in ran:
         word = "ok" if one.ok else f"failed (exit {one.exit}): {one.why.strip().splitlines()[-1] if one.why.strip() else ''}"

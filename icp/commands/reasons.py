@@ -176,14 +176,17 @@ class Teller:
     def _placing(self, about: str, what: str, need: Need | None, zone: int, since: tuple[str, ...] = ()) -> Answer:
         verb = "waits" if what.startswith(("it", "1 ")) else "wait"
         if need is None:
-            return Answer(about, "waiting", f"{what} {verb} for the next tick, which renders a larger need", since)
-        reasons = [replace(one, mend=self._mended(one.mend)) for one in planner.explain(need, self._known(), self.now, zone, self._own())]
+            return Answer(about, "waiting", f"{what} {verb} for the next tick, which looks anew at what it needs", since)
+        patience = self.config.policy.pending
+        told = planner.explain(need, self._known(), self.now, zone, self._own(), patience)
+        reasons = [replace(one, mend=self._mended(one.mend)) for one in told]
+        away = planner.avoiding_reason(need, self._known(), self.now, patience, self._own())
         if not reasons:
             return Answer(about, "waiting", f"{what} {verb} for a site: no tick has met one yet", since, "icp run")
         able = [one for one in reasons if not one.mend]
         mend = "" if able else next(one.mend for one in reasons if one.mend)
         sentence = f"{what} {verb} for a place" if able else f"{what} can run nowhere"
-        return Answer(about, "waiting", sentence, (*(one.sentence for one in reasons), *since), mend)
+        return Answer(about, "waiting", sentence, (*([away.sentence] if away else ()), *(one.sentence for one in reasons), *since), mend)
 
     def _own(self) -> PlannedDataset | None:
         """The dataset as the planner sees it; None while it is suspended."""

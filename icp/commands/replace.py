@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from icp import output
-from icp.commands.arguments import confirm, open_here, plural, the_dataset
+from icp.commands.arguments import confirm, fetching, open_here, plural, the_dataset
 from icp.errors import BadInput
 from icp.output import clean, say
 
@@ -30,7 +30,7 @@ def replace_dataset(
     config: Config, steering: Path, name: str, jobs: int | None, *, plan: bool, ignore_files: bool, yes: bool, as_json: bool
 ) -> None:  # fmt: skip
     """Compare, say what is done again, ask, and do it."""
-    from icp.engine import submission
+    from icp.engine import shipments, submission
     from icp.engine.replacement import Replacement
     from icp.ledger.datasets import read_dataset
 
@@ -40,7 +40,8 @@ def replace_dataset(
     if name not in (row.name, str(number)):
         raise BadInput(f"{name!r} is only the beginning of a name", f"`icp submit {steering} --replace {row.name}`, in full")
     sites = config.sites.values()
-    prepared = submission.prepare(steering, jobs=jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
+    with fetching():
+        prepared = submission.prepare(steering, jobs=jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
     if jobs is None and prepared.steering.jobs.kind == "count" and prepared.steering.jobs.count == _said(row.steering):
         # the file says what it said: a number that was given beside it, or added since, stays
         prepared = submission.prepare(steering, jobs=row.jobs, sites=sites, outputs=Path(row.outputs), seed=row.seed, ledger=ledger)
@@ -54,6 +55,8 @@ def replace_dataset(
         if redo.again and not as_json:
             _print(row.name, redo)
             confirm(f"Replace dataset {clean(row.name)} and do {plural(redo.again, 'task')} that are ok again?", yes)
+        with fetching():
+            shipments.provide_software(config.places, prepared.steering, prepared.directory)
         revision, goes_on = replacement.carry_out(redo)
     if as_json:
         output.print_json({

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icp import output
-from icp.commands.arguments import AsJson, OneTask, job_number, open_here, plural, the_dataset
+from icp.commands.arguments import AsJson, OneTask, fetching, job_number, open_here, plural, the_dataset
 from icp.commands.complete import dataset_names
 from icp.errors import BadInput, Failed, NotFound
 from icp.output import clean, paint, say
@@ -66,6 +66,8 @@ def rerun(
     if not made:
         raise NotFound(f"nothing of job {job} was recorded yet, so nothing can be compared", f"`icp why {clean(dataset)} --job {job}`")
     here = Foreground(recorded, max(0, number), next(iter(config.sites.values())), ledger, Path("icp-rerun").absolute(), stock=stock(config.places))
+    with fetching():
+        here.provide()
     ran = here.run(here.wanted(task), lambda one: typer.secho(f"--- {one.name} ---", bold=True, err=True))
     compared = again.compare(ran, made)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icp.commands.arguments import Yes
+from icp.commands.arguments import Yes, fetching
 from icp.commands.complete import dataset_names, site_names
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def submit(
             raise BadInput("--unmonitored: nothing is watched, and nothing comes home", "leave --watch and --outputs out")
         _unmonitored(config, _site(config, site), steering, name, seed, jobs, plan, as_json)
         return
-    prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values(), ledger=_there(config))
+    with fetching():
+        prepared = submission.prepare(steering, name=name, seed=seed, outputs=outputs, jobs=jobs, sites=config.sites.values(), ledger=_there(config))
     try:
         ledger = open_ledger(config.ledger, create=not plan)
         check_name(ledger.db, prepared.steering.name)
@@ -99,7 +100,8 @@ def submit(
         return
     if config.ledger != config.places.ledger and not is_network(config.ledger):
         note_host(config.places, config.ledger)
-    shipments.provide_software(config.places, prepared.steering, prepared.directory)
+    with fetching():
+        shipments.provide_software(config.places, prepared.steering, prepared.directory)
     number = submission.submit(ledger, prepared, time.time())
     sites = ", ".join(config.sites)
     if as_json:

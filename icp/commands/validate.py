@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from icp.commands.arguments import fetching
 from icp.dsl.steering import load
 from icp.dsl.units import show_duration, show_size
 from icp.errors import BadInput
@@ -33,7 +34,8 @@ def validate(
     from icp.engine.modules import Fetcher
 
     try:
-        steering = load(file, Fetcher())
+        with fetching():
+            steering = load(file, Fetcher())
     except BadInput as error:
         if not as_json:
             raise

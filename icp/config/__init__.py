@@ -172,7 +172,7 @@ def _site(where: Places, name: str, own: Mapping[str, Any], transfer: Mapping[st
         system=_table(own, "system."),
         env=_table(own, "env."),
         scratch=str(Path(scratch).expanduser()) if scratch is not None and host is None and scratch.startswith("~") else scratch,
-        pilot=PilotSpec(**pilot, direct=direct),
+        pilot=PilotSpec(**pilot, direct=direct, one_host=scheduler == "none"),
         host=host,
         scheduler=scheduler,
         python=own.get("python"),

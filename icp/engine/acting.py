@@ -9,7 +9,7 @@ from icp.backends.spool_client import order
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Direct, Orders
-from icp.engine.place import Place, provide
+from icp.engine.place import Place
 from icp.errors import BadInput, IcpError
 from icp.ledger import bags, cached, cards, files, pilots, sites, upkeep
 from icp.ledger.fold import Fold
@@ -49,7 +49,7 @@ class Acting:
         """Intent and outbox in one transaction; a dataset that cannot be rendered is set aside and the rest done again."""
         for site in self.engine.turn:
             if site.refused and site.view is not None and site.view.paused is None:
-                provide(site, self.engine.config)  # somebody said that it can be had now
+                self.engine.provide(site)  # somebody said that it can be had now
         while True:
             try:
                 with self.engine.ledger.write():
@@ -127,6 +127,8 @@ class Acting:
                 pilots.refuse(self.engine.db, site.id, site.unshipped)
                 site.refused = True
             return False
+        if site.shipped is None:
+            return False  # it is being fetched
         there = True
         try:
             for digest, path in site.shipped:

@@ -13,7 +13,7 @@ from icp.backends.spool_client import order, plain
 from icp.dsl.expand import SiteContext
 from icp.engine.rendering import DatasetRendering, Rendering
 from icp.errors import IcpError
-from icp.ledger import cached, cards, datasets, files, ranges, release, sites
+from icp.ledger import avoided, cached, cards, datasets, files, ranges, release, sites
 from icp.ledger.chaining import Remade, given
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger
@@ -154,13 +154,14 @@ class Dealer:
         return self.rendering.need_number(self.rendering.need(task_def, job, group=key))
 
     def renew_needs(self, dataset: int, task_def: int) -> None:
-        """Tasks that failed for want of a resource ask for more: their need is rendered anew with their tier."""
+        """Tasks that failed ask for something else: their need is rendered anew, with their tier and with the hosts that they shall avoid."""
         tasks = cards.without_need(self.db, dataset, task_def)
         self.fold.load_tasks(tasks)
         for number in tasks:
             task = self.fold.tasks[number]
             key = self._group_key(task) if task.job < 0 else None
-            task.need = self.rendering.need_number(self.rendering.need(task.task_def, task.job, task.tier, key))
+            need = self.rendering.need(task.task_def, task.job, task.tier, key)
+            task.need = self.rendering.need_number(replace(need, avoid=avoided.hosts(self.db, task.id, task.mark, self.now, self.policy)))
             self.fold.dirty_tasks[task.id] = task
 
     def _group_key(self, task: TaskRow) -> str:
@@ -199,7 +200,7 @@ class Dealer:
         made, before = 0, len(orders.direct)
         for (_, priority), members in chains.items():
             need = join([self._need(one, snapshot) for one in members[0]])
-            folded = replace(need, any=fold_attributes(need.any, site_attributes(site)))
+            folded = _folded(need, site, anywhere=action.anywhere)
             per_card = action.per_card
             if len(members[0]) > 1:
                 each = sum(snapshot.defs[one.task_def].seconds or 0 for one in members[0])
@@ -448,6 +449,17 @@ class Dealer:
         orders.size += len(data)
         cached.sent(self.db, site, digest)
         return True
+
+
+def _folded(need: Need, site: SiteView, *, anywhere: bool) -> Need:
+    """A need as agents of this site compare it; ``anywhere``: also on hosts that it avoids."""
+    attributes = site_attributes(site)
+    clauses = fold_attributes(need.any, attributes)
+    # a batch job of its own runs where the batch system puts it
+    if not anywhere and not site.spec.direct and "Host" not in attributes:
+        away = tuple(("Host", "!=", host) for host in need.avoid)
+        clauses = tuple(clause + away for clause in clauses)
+    return replace(need, any=clauses, avoid=())
 
 
 def _pattern(definition: TaskDefRow, output: int) -> bool:

@@ -124,6 +124,12 @@ class Foreground:
             self.made.setdefault((task.name, task.outputs[index].name), []).append((name, path, digest))
         return True
 
+    def provide(self) -> None:
+        """Fetch the tarballs that are not here yet. BadInput, Unreachable."""
+        for name, one in used(self.steering).items():
+            for tarball in one.tarballs:
+                provide(self._shelf, tarball.url, tarball.sha256, f"software.{name}, the tarball for {tarball.platform}", self.directory)
+
     def run(self, tasks: list[TaskDef], begin: Callable[[TaskDef], None]) -> list[Ran]:
         """Run them in order, each as a card of its own; ends at the first that fails."""
         ran: list[Ran] = []
@@ -133,9 +139,7 @@ class Foreground:
                 data = self.pack if self.pack is not None else pack_files(self.directory, self.steering.files, self.fetch.shipped)
                 pack = Path(scratch) / "pack.tar"
                 pack.write_bytes(data)
-            for name, one in used(self.steering).items():
-                for tarball in one.tarballs:
-                    provide(self._shelf, tarball.url, tarball.sha256, f"software.{name}, the tarball for {tarball.platform}", self.directory)
+            self.provide()
             for task in tasks:
                 begin(task)
                 ran.append(self._one(task, pack))

@@ -72,6 +72,9 @@ def run_once(ledger: Ledger, config: Config, by: str | None = None) -> Ticked:
     engine = _engine(ledger, config, by)
     try:
         ticked = engine.tick()
+        if engine.provisions.busy:
+            engine.provisions.wait()
+            ticked = engine.tick()
         end = time.monotonic() + TRANSFER
         while engine.transfers.busy and time.monotonic() < end:
             engine.transfers.wait(max(0.0, end - time.monotonic()))
@@ -130,7 +133,7 @@ def _wait(engine: Engine, begin: float, pause: float) -> None:
         if left <= 0:
             return
         time.sleep(min(left, 0.05))
-        if engine.lines.landed() or engine.transfers.landed():
+        if engine.lines.landed() or engine.transfers.landed() or engine.provisions.landed():
             return
         if datasets.newest_command(engine.db) != ordered:
             engine.hurry()

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from icp.dsl.modules import CannotFetch, Fetched, beside
 from icp.dsl.names import unsafe
+from icp.engine.downloads import NotFetched, download
 from icp.model.definition import Origin
 from icp.places import places
 
@@ -46,7 +47,7 @@ class Fetcher:
         try:
             if kind in ("git+https", "git+file"):
                 return self._of_repository(origin, python)
-            if kind in ("https", "file"):
+            if kind in ("https", "file", "http"):
                 return self._of_file(origin, python)
         except OSError as error:
             raise CannotFetch(f"{origin.url} cannot be kept in {self.cache}: {error.strerror or error}") from None
@@ -66,35 +67,25 @@ class Fetcher:
             raise CannotFetch(f"{origin.url} is one file, and rev = {origin.rev!r} is for a repository; here it may be sha256:HEX")
         kept = self.cache / pinned[1][:16] / name if pinned else None
         data = kept.read_bytes() if kept is not None and kept.is_file() else b""
-        if not data or (pinned and hashlib.sha256(data).hexdigest() != pinned[1]):
-            data = self._https(origin.url) if url.scheme == "https" else _local(origin.url)
         sha256 = hashlib.sha256(data).hexdigest()
-        if pinned and sha256 != pinned[1]:
-            raise CannotFetch(f"{origin.url} has sha256 {sha256}, expected {pinned[1]}")
-        folder = self.cache / sha256[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_bytes(data)
-        temporary.replace(folder / name)
-        return self._fetched(origin, folder, sha256[:16], name, "")
+        if not data or not pinned or sha256 != pinned[1]:
+            sha256 = self._file(origin.url, name, pinned[1] if pinned else None)
+        return self._fetched(origin, self.cache / sha256[:16], sha256[:16], name, "")
 
-    def _https(self, url: str) -> bytes:
-        import httpx
-
+    def _file(self, url: str, name: str, pinned: str | None) -> str:
+        """Fetch one file to its place in the cache; its sha256."""
+        self.cache.mkdir(parents=True, exist_ok=True)
+        part = self.cache / f".file-{os.urandom(4).hex()}"
         try:
-            with httpx.Client(follow_redirects=True, timeout=30) as client, client.stream("GET", url) as answer:
-                if answer.url.scheme != "https":
-                    raise CannotFetch(f"{url} leads to {answer.url}, which is not https")
-                if answer.status_code != 200:
-                    raise CannotFetch(f"{url} cannot be fetched: {answer.status_code} {answer.reason_phrase}")
-                data = b""
-                for block in answer.iter_bytes():
-                    data += block
-                    if len(data) > FILE_LIMIT:
-                        raise CannotFetch(f"{url} is larger than {FILE_LIMIT // 10**6} MB")
-                return data
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CannotFetch(f"{url} cannot be fetched: {error or type(error).__name__}") from None
+            sha256 = download(url, part, pinned, limit=FILE_LIMIT)
+            folder = self.cache / sha256[:16]
+            folder.mkdir(exist_ok=True)
+            part.replace(folder / name)
+            return sha256
+        except NotFetched as error:
+            raise CannotFetch(f"{url} cannot be fetched: {error}") from None
+        finally:
+            part.unlink(missing_ok=True)
 
     # --- a repository
 
@@ -164,19 +155,6 @@ class Fetcher:
         near, far = beside(python, get), beside("", get)
         settled = replace(origin, commit=commit, sha256=hashlib.sha256(data).hexdigest(), folder=place)
         return Fetched(settled, f"{place}/{python}", text, lambda name: near(name) or far(name))
-
-
-def _local(url: str) -> bytes:
-    parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost"):
-        raise CannotFetch(f"{url}: a file of this machine is file:///PATH")
-    path = Path(unquote(parts.path))
-    try:
-        if path.stat().st_size > FILE_LIMIT:
-            raise CannotFetch(f"{url} is larger than {FILE_LIMIT // 10**6} MB")
-        return path.read_bytes()
-    except OSError as error:
-        raise CannotFetch(f"{url} cannot be read: {error.strerror}") from None
 
 
 def _remote_commit(url: str, rev: str) -> str:

@@ -10,14 +10,14 @@ from icp.backends.spool_client import Query, SpoolPlace
 from icp.config import Config, Site
 from icp.engine.dealing import Orders
 from icp.engine.home import Home
-from icp.engine.shipments import provided, stock
-from icp.errors import BadInput, IcpError
+from icp.engine.shipments import Shipped
+from icp.errors import BadInput
 from icp.ledger import removal, sites
 from icp.ledger.db import Ledger
 from icp.ledger.files import Coming
 from icp.model.plan import SiteView
 
-__all__ = ["Place", "found", "provide"]
+__all__ = ["Place", "found"]
 
 
 @dataclass
@@ -42,8 +42,8 @@ class Place:
     calm: float = 0.0
     """Seconds that pass between its conversations, and when (time.monotonic) the next one is due."""
     due: float = 0.0
-    shipped: tuple[tuple[bytes, Path], ...] = ()
-    """(sha256, path) of what its pilots may look for in the spool's cache."""
+    shipped: Shipped | None = ()
+    """What its pilots may look for in the spool's cache; None: it is not here yet."""
     unshipped: str = ""
     """Why some of it cannot be had, and whether the site was paused for that."""
     refused: bool = False
@@ -69,15 +69,4 @@ def found(ledger: Ledger, config: Config, site: Site) -> Place:
             ledger.set_meta(f"root:{site.name}", where)
     root = Path(base)
     spool = SpoolPlace.install(root, ledger.uuid) if site.host is None else SpoolPlace.away(root, ledger.uuid, site.python)
-    place = Place(site, number, spool, system(site.scheduler))
-    provide(place, config)
-    return place
-
-
-def provide(place: Place, config: Config) -> None:
-    """Fetch what the site's pilots may look for, if it is not here yet; may take as long as that."""
-    place.unshipped, place.refused = "", False
-    try:
-        place.shipped = provided(stock(config.places), place.config.shipped, f"site.{place.config.name}")
-    except IcpError as error:
-        place.unshipped = error.message
+    return Place(site, number, spool, system(site.scheduler))

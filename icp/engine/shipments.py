@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from icp.dsl.environments import is_url
-from icp.errors import BadInput, Unreachable
+from icp.engine.downloads import NotFetched, download
+from icp.errors import BadInput, Failed, IcpError, Unreachable
 from icp.model.definition import Software, Steering
 from icp.places import Places
 
-__all__ = ["provide", "provide_software", "provided", "stock", "used"]
-
-TIMEOUT = 60
-"""Seconds without a byte after which an address is given up."""
-_BLOCK = 1 << 20
+__all__ = ["Provisions", "Shipped", "provide", "provide_software", "stock", "used"]
 
 
 def stock(where: Places) -> Path:
@@ -39,41 +36,84 @@ def provide_software(where: Places, steering: Steering, directory: Path) -> None
             provide(stock(where), tarball.url, tarball.sha256, f"software.{name}, the tarball for {tarball.platform}", directory)
 
 
-def provide(folder: Path, url: str, sha256: str, what: str, directory: Path | None = None) -> Path:
+def provide(
+    folder: Path, url: str, sha256: str, what: str, directory: Path | None = None, given_up: Callable[[], bool] = lambda: False
+) -> Path:
     """The path of these bytes, fetched and verified if they are not here; ``directory``: where a relative path begins."""
     target = folder / sha256
     if target.exists():
         return target
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    part = folder / f".{sha256}.{os.getpid()}"
+    part = folder / f".{sha256}.{os.urandom(4).hex()}"
     try:
-        found = _fetch(url if is_url(url) else (Path(directory or ".") / url).absolute().as_uri(), part)
-        if found != sha256:
-            raise BadInput(f"{what}: {url} has sha256 {found}, expected {sha256}", "if the new bytes are right, put their sha256 there")
-        part.chmod(0o600)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        download(url if is_url(url) else (Path(directory or ".") / url).absolute().as_uri(), part, sha256, given_up=given_up)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(target)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        if isinstance(error, urllib.error.HTTPError):
-            why = f"{error.code} {error.reason}"
-        raise Unreachable(f"{what}: {url} cannot be fetched: {why}", "try again when it can be reached from here") from None
+    except NotFetched as error:
+        if error.wrong:
+            raise BadInput(f"{what}: {url}: {error}", "if the new bytes are right, put their sha256 there") from None
+        raise Unreachable(f"{what}: {url} cannot be fetched: {error}", "try again when it can be reached from here") from None
+    except OSError as error:
+        raise Failed(f"{what}: {url} cannot be kept in {folder}: {error.strerror or error}", "make room there, then the same again") from None
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return target
 
 
-def _fetch(url: str, target: Path) -> str:
-    digest = hashlib.sha256()
-    # what its owner wrote into a steering file or the configuration, held against its sha256
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as source, target.open("wb") as out:  # noqa: S310
-        for block in iter(lambda: source.read(_BLOCK), b""):
-            digest.update(block)
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    return digest.hexdigest()
+Shipped = tuple[tuple[bytes, Path], ...]
+"""(sha256, path) of what is here."""
 
 
-def provided(folder: Path, wanted: Iterable[tuple[str, str]], what: str) -> tuple[tuple[bytes, Path], ...]:
-    """(sha256, path) of all of these (URL, sha256)."""
-    return tuple((bytes.fromhex(sha256), provide(folder, url, sha256, what)) for url, sha256 in wanted)
+class Provisions:
+    """What sites want shipped to their pilots, fetched beside the ticks where it is not here yet."""
+
+    def __init__(self, where: Places) -> None:
+        self._folder = stock(where)
+        self._leaving = threading.Event()
+        self._one = threading.Lock()
+        self._flying: dict[str, Future[Shipped]] = {}
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._flying)
+
+    def landed(self) -> bool:
+        """Whether some outcome waits to be taken."""
+        return any(one.done() for one in self._flying.values())
+
+    def begin(self, site: str, wanted: Sequence[tuple[str, str]]) -> Shipped | None:
+        """All of these (URL, sha256) of a site, if they are here; None: they are being fetched."""
+        here = tuple((bytes.fromhex(sha256), self._folder / sha256) for _, sha256 in wanted)
+        if all(path.exists() for _, path in here):
+            return here
+        if site not in self._flying:
+            self._flying[site] = Future()
+            # whoever leaves does not wait for a server that says nothing
+            threading.Thread(target=self._fetch, args=(site, wanted, self._flying[site]), name=f"provisions of {site}", daemon=True).start()
+        return None
+
+    def _fetch(self, site: str, wanted: Sequence[tuple[str, str]], outcome: Future[Shipped]) -> None:
+        try:
+            with self._one:  # what several sites want comes once
+                paths = [provide(self._folder, url, sha256, f"site.{site}", given_up=self._leaving.is_set) for url, sha256 in wanted]
+            outcome.set_result(tuple((bytes.fromhex(path.name), path) for path in paths))
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is taken
+            outcome.set_exception(error)
+
+    def outcomes(self) -> Iterator[tuple[str, Shipped | IcpError]]:
+        """(site, what is here now, or why it is not) of those that are over."""
+        for site, one in [(site, one) for site, one in self._flying.items() if one.done()]:
+            del self._flying[site]
+            error = one.exception()
+            if error is not None and not isinstance(error, IcpError):
+                raise error
+            yield site, one.result() if error is None else error
+
+    def wait(self) -> None:
+        """Until all are over: what brings nothing is given up by itself."""
+        wait(self._flying.values())
+
+    def close(self) -> None:
+        self._leaving.set()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
+from icp.engine.shipments import Provisions
 from icp.engine.transfers import LARGE, Put, Transfers
-from icp.ledger import bags, cached, cards, files, following, notices, pilots, sites, upkeep
+from icp.errors import IcpError
+from icp.ledger import avoided, bags, cached, cards, files, following, notices, pilots, sites, upkeep
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.files import Coming
@@ -82,6 +85,9 @@ class Engine:
         self.followers = Followers(ledger, self.definitions, self.rendering)
         self.lines = Lines(config, exchanger)
         self.sites = {name: found(ledger, config, site) for name, site in config.sites.items()}
+        self.provisions = Provisions(config.places)
+        for place in self.sites.values():
+            self.provide(place)
         self.turn: list[Place] = []
         self.acting = Acting(self)
         self._paced = False
@@ -99,8 +105,22 @@ class Engine:
         site = self.sites[name]
         return self.lines.exchange(site.config, site.spool, hello, query)
 
+    def provide(self, site: Place) -> None:
+        """Have what the site's pilots may look for fetched, beside the ticks, if it is not here yet."""
+        site.unshipped, site.refused = "", False
+        site.shipped = self.provisions.begin(site.config.name, site.config.shipped)
+
+    def take_provisions(self) -> None:
+        for name, outcome in self.provisions.outcomes():
+            site = self.sites[name]
+            if isinstance(outcome, IcpError):
+                site.unshipped = outcome.message
+            else:
+                site.shipped = outcome
+
     def close(self) -> None:
         """Leave: conversations under way are cut; what came of large files stays, and they go on from there another time."""
+        self.provisions.close()
         self.transfers.leave()
         self.lines.close()
         self.transfers.close()
@@ -116,6 +136,7 @@ class Engine:
         self._paced = patience is not None
         result = Ticked()
         now = self.clock()
+        self.take_provisions()
         self.take_transfers(result)
         result.more |= self.followers.tick(now)
         self._prepare(now)
@@ -161,7 +182,10 @@ class Engine:
     def _snapshot(self) -> Snapshot:
         with self.ledger.read() as db:
             others = set(self.sites) - {site.config.name for site in self.turn}
-            return read_snapshot(db, self.definitions, self._site_configs(), self.clock(), others)
+            found = read_snapshot(db, self.definitions, self._site_configs(), self.clock(), others)
+        # no pilot goes where what it would look for is not here yet
+        views = (replace(view, hold=math.inf) if self.sites[view.name].shipped is None else view for view in found.sites)
+        return replace(found, sites=tuple(views))
 
     def fold(self, now: float) -> Fold:
         """For the transaction that begins."""
@@ -182,6 +206,7 @@ class Engine:
             fold = self.fold(now)
             dealer = self.dealer(fold, now)
             dealer.finals()
+            avoided.release(fold, now, self.config.policy)
             for dataset, task_def in upkeep.needless(db):
                 dealer.renew_needs(dataset, task_def)
             fold.flush()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from icp.ledger import cached
+from icp.ledger import avoided, cached
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
 from icp.ledger.inputs import inputs_again
@@ -125,7 +125,10 @@ class Fold(WorkingSet):
         if not attempt.void and not blameless:
             self.stop_loss.error(task.task_def, mark)
         self.touched.add(task.dataset)
-        return self.ended(attempt, "ended_error")
+        done = self.ended(attempt, "ended_error")
+        if kind in avoided.KINDS and not blameless and not attempt.void and task.state in (Task.IDLE, Task.WAITING):
+            task.need = 0  # it is rendered anew, with where it failed
+        return done
 
     def ok(self, attempt: AttemptRow, outputs: list[tuple[int, str, int, bytes]], stats: dict[str, float], wall: int) -> bool:
         """An attempt ended well with these (output index, name, bytes, sha256); ``wall`` in ms. True if it is accepted."""

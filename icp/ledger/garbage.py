@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from icp.ledger.files import home_path
+from icp.model.definition import steering_from_json
 from icp.states import File
 
-__all__ = ["Kept", "Pack", "clear_outputs", "clear_packs", "coming_home", "outputs_of_deleted", "packs_of_deleted", "relayed"]
+__all__ = ["Kept", "Pack", "clear_outputs", "clear_packs", "coming_home", "fetched_for", "outputs_of_deleted", "packs_of_deleted", "relayed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,25 @@ def coming_home(db: sqlite3.Connection, file: int) -> bool:
     """Whether this file may be on its way home in parts."""
     row = db.execute("SELECT state FROM file WHERE id = ?", (file,)).fetchone()
     return row is not None and row[0] in (File.PRODUCED, File.RELAYING, File.COLLECTING)
+
+
+def fetched_for(db: sqlite3.Connection) -> set[str]:
+    """What datasets that count, or still have something at work, had fetched: sha256 of tarballs, commits and (16 digits of the) sha256 of modules."""
+    counts = (
+        "(d.deleted IS NULL OR d.state IN (0, 1) OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0) "
+        "OR EXISTS (SELECT 1 FROM task t JOIN attempt a ON a.task = t.id AND a.live = 1 WHERE t.dataset = d.id))"
+    )
+    rows = db.execute(
+        f"SELECT d.definition FROM dataset d WHERE {counts} UNION ALL "
+        f"SELECT r.definition FROM revision r JOIN dataset d ON d.id = r.dataset WHERE {counts}"
+    )
+    found: set[str] = set()
+    for (text,) in rows:
+        steering = steering_from_json(json.loads(text))
+        found |= {tarball.sha256 for one in steering.software.values() for tarball in one.tarballs}
+        for origin in [module.origin for task in steering.all_tasks for tray in task.trays for module in tray.modules if module.origin]:
+            found |= {origin.commit, origin.sha256[:16]}
+    return found
 
 
 def outputs_of_deleted(db: sqlite3.Connection) -> list[Kept]:

@@ -39,9 +39,9 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
     # an agent's end is by its own clock, which the login node's stands for
     remote = now if row[6] is None else float(row[6]) + max(0.0, now - float(row[7] or now))
     agents = tuple(
-        _agent(one, remote, bool(one[7]))
+        _agent(one, remote, bool(one[8]))
         for one in db.execute(
-            "SELECT a.cpus, a.memory, a.disk, a.gpus, a.attrs, a.until, a.state, p.stopping > 0 OR p.state = ? OR p.card IS NOT NULL "
+            f"SELECT {_AGENT}, p.stopping > 0 OR p.state = ? OR p.card IS NOT NULL "
             "FROM agent a JOIN pilot p ON p.id = a.pilot WHERE a.site = ? AND a.live = 1 AND a.state IN (0, 1) AND a.cpus > 0",
             (int(Pilot.DRAINING), site),
         ).fetchall()
@@ -56,9 +56,7 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
             (site,),
         ).fetchall()
     )  # fmt: skip
-    last = db.execute(
-        "SELECT cpus, memory, disk, gpus, attrs, until, state FROM agent WHERE site = ? AND cpus > 0 ORDER BY id DESC LIMIT 1", (site,)
-    ).fetchone()
+    last = db.execute(f"SELECT {_AGENT} FROM agent a WHERE site = ? AND cpus > 0 ORDER BY id DESC LIMIT 1", (site,)).fetchone()
     recent = db.execute("SELECT count(*) FROM pilot INDEXED BY pilot_made WHERE site = ? AND made > ?", (site, now - 3600)).fetchone()[0]
     return SiteView(
         id=site, name=name, zone=int(row[1]), attributes=attributes, spec=spec, agents=agents, pilots=pilots,
@@ -67,9 +65,12 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
     )  # fmt: skip
 
 
+_AGENT = "a.cpus, a.memory, a.disk, a.gpus, a.attrs, a.until, a.state, (SELECT text FROM name WHERE id = a.host)"
+
+
 def _agent(row: tuple[Any, ...], remote: float, leaving: bool = False) -> AgentView:
     left = None if row[5] is None else max(0.0, row[5] - remote)
-    return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), left, row[6] == Agent.SUSPECT, leaving)
+    return AgentView(row[0], row[1], row[2], row[3], json.loads(row[4]), left, row[6] == Agent.SUSPECT, leaving, row[7])
 
 
 def read_snapshot(db: sqlite3.Connection, definitions: Definitions, configs: Iterable[SiteConfig], now: float, busy: Collection[str] = ()) -> Snapshot:

@@ -33,6 +33,8 @@ class Need:
     time: int = 3600
     software: tuple[str, ...] = ()
     """Marks of the environments that it runs in: an agent that has no way to them leaves it to others."""
+    avoid: tuple[str, ...] = ()
+    """Hosts that it is kept away from as long as there is another place."""
 
     @cached_property
     def bytes(self) -> bytes:
@@ -46,6 +48,8 @@ class Need:
         }
         if self.software:
             value["software"] = list(self.software)
+        if self.avoid:
+            value["avoid"] = list(self.avoid)
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
     @cached_property
@@ -57,7 +61,8 @@ def parse(data: bytes | str) -> Need:
     """The need that these canonical bytes describe."""
     value = json.loads(data)
     clauses = tuple(tuple((term[0], term[1], term[2]) for term in clause) for clause in value["any"])
-    return Need(clauses, value["cpus"], value["memory"], value["disk"], value["gpus"], value["time"], tuple(value.get("software", ())))
+    software, avoid = (tuple(value.get(name, ())) for name in ("software", "avoid"))
+    return Need(clauses, value["cpus"], value["memory"], value["disk"], value["gpus"], value["time"], software, avoid)
 
 
 def join(needs: Iterable[Need]) -> Need:
@@ -74,4 +79,5 @@ def join(needs: Iterable[Need]) -> Need:
         max(need.gpus for need in members),
         sum(need.time for need in members),
         tuple(sorted({one for need in members for one in need.software})),
+        tuple(sorted({one for need in members for one in need.avoid})),
     )

@@ -83,6 +83,8 @@ class PilotSpec:
     idle: float = 60.0
     direct: bool = False
     """There are no pilots: each card is a batch job, which asks for what the card needs. What is said here bounds it."""
+    one_host: bool = False
+    """All pilots run on one host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class AgentView:
     suspect: bool = False
     leaving: bool = False
     """Its pilot was told to end, or said that it does, or was there for one card only."""
+    host: str | None = None
+    """None: nobody knows yet."""
 
     @property
     def takes(self) -> bool:
@@ -214,6 +218,8 @@ class Deal:
     per_card: int
     cards: int | None = None
     """How many at the most: each is a batch job of its own."""
+    anywhere: bool = False
+    """Also on hosts that these tasks should be kept away from: there is no other place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from . import spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["unpack"]
@@ -13,8 +14,10 @@ __all__ = ["unpack"]
 _BLOCK = 1 << 20
 
 
-def unpack(path: str, target: str) -> None:
-    """Unpacks a tar (gz, bz2, xz) below ``target``, and nothing beside it; OSError or ValueError says what is wrong."""
+def unpack(path: str, target: str, still: "Callable[[], Any]" = lambda: None) -> None:
+    """Unpacks a tar (gz, bz2, xz) below ``target``, and nothing beside it; OSError or ValueError says what is wrong.
+    ``still()`` is called again and again meanwhile.
+    """
     import tarfile
 
     root = os.path.realpath(target)
@@ -32,12 +35,12 @@ def unpack(path: str, target: str) -> None:
                     raise ValueError(f"{name} would lie beside it")
                 if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
                     raise ValueError(f"{name} is no file, directory or link")
-                _extract(archive, member, root, f"{root}/{name}")
+                _extract(archive, member, root, f"{root}/{name}", still)
     except tarfile.TarError as error:
         raise ValueError(str(error)) from None
 
 
-def _extract(archive: "Any", member: "Any", root: str, target: str) -> None:
+def _extract(archive: "Any", member: "Any", root: str, target: str, still: "Callable[[], Any]") -> None:
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if member.isdir():
         os.makedirs(target, exist_ok=True)
@@ -54,4 +57,5 @@ def _extract(archive: "Any", member: "Any", root: str, target: str) -> None:
         with open(target, "xb") as out:
             for block in iter(lambda: content.read(_BLOCK), b""):
                 out.write(block)
+                still()
         os.chmod(target, 0o400 | member.mode & 0o777)

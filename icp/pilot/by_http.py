@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["get", "put", "remove"]
+__all__ = ["get", "put", "refusal", "remove"]
 
 _BLOCK = 1 << 18
 _AGAIN = (408, 423, 425, 429)
@@ -24,9 +24,9 @@ _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)\Z")
 _HOPS = 5
 
 
-def get(url: str, part: Part) -> None:
+def get(url: str, part: Part, opened: "Callable[[str, dict[str, str], Part], Any] | None" = None) -> None:
     """One try; Broken. Bytes are only ever put behind others of the same version of the file: the server must name it
-    as it did before.
+    as it did before. ``opened(url, headers, part)``: what opens it in place of urllib.
     """
     headers = {"Accept-Encoding": "identity"}
     if part.have and part.mark is not None:
@@ -36,7 +36,7 @@ def get(url: str, part: Part) -> None:
     if part.total is not None and part.have >= part.total:
         part.restart()
         headers = {"Accept-Encoding": "identity"}
-    with _open(url, "GET", headers, None, part) as answer:
+    with opened(url, headers, part) if opened else _open(url, "GET", headers, None, part) as answer:
         _begin(answer, part)
         while True:
             try:
@@ -133,12 +133,7 @@ def _open(url: str, method: str, headers: "dict[str, str]", data: "Any", part: P
             code, where = error.code, error.headers.get("Location")
             if method == "PUT" and code in (301, 302, 307, 308) and where:
                 raise _Moved(where) from None
-            if code == 416:
-                part.restart()
-            again = code >= 500 or code in _AGAIN or code == 416
-            after = error.headers.get("Retry-After") or ""
-            pause = min(60.0, float(after)) if after.isdigit() else 0.0
-            raise Broken(f"the server answered {code} {error.reason}".rstrip(), again, pause) from None
+            raise refusal(code, str(error.reason), error.headers, part) from None
     except urllib.error.URLError as error:
         reason = error.reason
         wrong = isinstance(reason, ssl.SSLError) and "CERTIFICATE" in str(reason).upper()
@@ -147,6 +142,15 @@ def _open(url: str, method: str, headers: "dict[str, str]", data: "Any", part: P
         raise Broken(_why(error), again=not isinstance(error, http.client.InvalidURL)) from error
     except ValueError as error:
         raise Broken(str(error), again=False) from error
+
+
+def refusal(code: int, reason: str, headers: "Any", part: Part) -> Broken:
+    """What an answer without the file means."""
+    if code == 416:
+        part.restart()
+    again = code >= 500 or code in _AGAIN or code == 416
+    after = headers.get("Retry-After") or ""
+    return Broken(f"the server answered {code} {reason}".rstrip(), again, min(60.0, float(after)) if after.isdigit() else 0.0)
 
 
 def _why(error: "Any") -> str:

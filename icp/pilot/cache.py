@@ -38,6 +38,7 @@ class Entry:
 
     def __init__(self, path: str, filled: bool, own: bool = False) -> None:
         self.path = path
+        self._told = time.monotonic()
         self.filled = filled
         """Whether this call brought it here."""
         self._own = own
@@ -51,6 +52,15 @@ class Entry:
             except OSError:
                 pass
         return False
+
+    def still(self) -> None:
+        """Said again and again by who reads it for long: what is in use is not evicted."""
+        if time.monotonic() - self._told > IN_USE / 10:
+            self._told = time.monotonic()
+            try:
+                os.utime(self.path)
+            except OSError:
+                pass
 
     def close(self) -> None:
         if self._own:
@@ -102,10 +112,34 @@ class Cache:
             remove_tree(entry.path)
         raise Problem("stage", f"{entry.path} changed while it was copied: it has not sha256 {sha256} any more")
 
+    def lent(self, sha256: str, source: str) -> Entry:
+        """The bytes of a file of this site, read and found right just now: the file itself, or, where the cache lies on
+        another file system (a disk of the node's), a copy there, which its agents share. Problem of kind stage, OSError.
+        """
+        spool.check_digest(sha256)
+        try:
+            about = os.stat(source)
+            if about.st_size <= self.limit and self.folder and self._usable(self.folder) and os.stat(self.folder).st_dev != about.st_dev:
+                kept = self._kept(sha256, lambda path: copy(source, path), lambda: False, True, spare=False)
+                if kept is not None:
+                    return kept
+        except (Problem, OSError):
+            pass  # It goes without.
+        found = digest_of(source)
+        if found != sha256:
+            raise Problem("stage", f"{source} has sha256 {found}, expected {sha256}", [["cache", sha256]])
+        return Entry(source, False)
+
     # --- finding
 
     def _get(self, sha256: str, fill: "Callable[[str], Any]", given_up: "Callable[[], bool]", check: bool) -> Entry:
         spool.check_digest(sha256)
+        return self._kept(sha256, fill, given_up, check) or self._alone(sha256, fill)
+
+    def _kept(
+        self, sha256: str, fill: "Callable[[str], Any]", given_up: "Callable[[], bool]", check: bool, spare: bool = True
+    ) -> "Entry | None":
+        """The entry in the cache, or ``spare``, what was fetched for it and has no room there; None: it goes without."""
         failed = 0
         while self.folder is not None and self._usable(self.folder) and failed < _FILLERS:
             path = f"{self.folder}/{sha256}"
@@ -127,13 +161,10 @@ class Cache:
             except OSError:
                 break
             try:
-                entry = self._fill(claim, sha256, fill)
+                return self._fill(claim, sha256, fill, spare)
             finally:
                 claim.close()
-            if entry is not None:
-                return entry
-            break
-        return self._alone(sha256, fill)
+        return None
 
     def _usable(self, folder: str) -> bool:
         """Whether nobody else can put something there between our looking at it and its use."""
@@ -155,7 +186,7 @@ class Cache:
 
     # --- filling
 
-    def _fill(self, claim: "_Claim", sha256: str, fill: "Callable[[str], Any]") -> "Entry | None":
+    def _fill(self, claim: "_Claim", sha256: str, fill: "Callable[[str], Any]", spare: bool) -> "Entry | None":
         """None: it cannot be kept here."""
         assert self.folder is not None
         path = f"{self.folder}/{sha256}"
@@ -169,6 +200,8 @@ class Cache:
                 os.chmod(claim.part, 0o444)
                 os.rename(claim.part, path)
                 return Entry(path, True)
+            if not spare:
+                return None
             os.makedirs(self.elsewhere, mode=0o700, exist_ok=True)
             own = f"{self.elsewhere}/{sha256}.{claim.nonce}"
             if copy(claim.part, own) == sha256:

@@ -59,7 +59,7 @@ class Transfers:
         """
         began = time.monotonic()
         self._make_folder()
-        part = Part(target + ".part", self._limits, given_up, sure=bool(want.sha256 or want.md5), size=want.size)
+        part = self._part(target + ".part", want, given_up)
         try:
 
             def once() -> str:
@@ -75,6 +75,9 @@ class Transfers:
             part.close()
             _unlink(target + ".part")
         return {"bytes": part.have, "seconds": round(time.monotonic() - began, 3), "tries": tries, "sha256": sha256}
+
+    def _part(self, path: str, want: Want, given_up: "Callable[[], bool]") -> Part:
+        return Part(path, self._limits, given_up, sure=bool(want.sha256 or want.md5), size=want.size)
 
     def put(self, path: str, want: Want, given_up: "Callable[[], bool]" = lambda: False) -> "dict[str, Any]":
         """Stores a file whose sha256 and size are known under its URL, and sees to it that it is the one which is there."""
@@ -108,7 +111,7 @@ class Transfers:
                 counted += part.brought < self._limits.progress
                 if not error.again or counted >= self._limits.tries or part.given_up():
                     behind = f" (after {tries} tries)" if tries > 1 else ""
-                    raise Broken(f"{error}{behind}", again=False) from error
+                    raise Broken(f"{error}{behind}", again=False, wrong=error.wrong) from error
                 pauses = self._limits.pauses
                 # Not all at the same moment: what broke it off for one did so for many.
                 pause = max(error.pause, pauses[min(max(1, counted), len(pauses)) - 1]) * random.uniform(0.75, 1.25)
@@ -127,13 +130,16 @@ class Transfers:
             except OSError:
                 raise Broken(f"{command[0]} ended with exit code 0 and left no file", again=False) from None
         elif want.scheme in ("http", "https"):
-            by_http.get(want.url, part)
+            self._http(want.url, part)
         elif want.scheme == "ssh":
             by_ssh.get(want.url, part, self._folder)
         elif want.scheme == "file":
             _read_file(_local(want.url), part)
         else:
             raise self._unknown(want.scheme, "get")
+
+    def _http(self, url: str, part: Part) -> None:
+        by_http.get(url, part)
 
     def _put_once(self, path: str, want: Want, part: Part) -> None:
         command = self._commands.get(want.scheme, {}).get("put")
@@ -298,7 +304,7 @@ def _verify(want: Want, part: Part) -> str:
         # The same wrong bytes twice are what is there, not what became of it on the way.
         same, part.wrong = sha256 == part.wrong, sha256
         part.restart()
-        raise Broken(wrong, again=not same)
+        raise Broken(wrong, again=not same, wrong=True)
     return sha256
 
 

@@ -16,9 +16,11 @@ SCHEMES = ("file", "http", "https", "ssh")
 class Broken(Exception):
     """One try of a transfer did not end well; the text is a clause. ``again``: another one may."""
 
-    def __init__(self, text: str, again: bool = True, pause: float = 0.0) -> None:
+    def __init__(self, text: str, again: bool = True, pause: float = 0.0, wrong: bool = False) -> None:
         Exception.__init__(self, text)
         self.again, self.pause = again, pause
+        self.wrong = wrong
+        """Whether all came, and are other bytes."""
 
 
 class Limits:

@@ -58,12 +58,11 @@ class Runner:
         sweep: "Callable[[str], None]",
         blame: "Callable[[int], tuple[str, str | None, str] | None]" = lambda code: None,
         software: "dict[str, Any] | None" = None,
-        blob_of: "Callable[[str], str]" = lambda sha256: "",
         tell: "Callable[[dict[str, Any]], Any]" = lambda fact: None,
     ) -> None:
         """``sweep(attempt)`` ends the processes that an attempt left behind outside of its session;
         ``blame(exit)`` is the verdict on a task that failed for no reason of its own, as far as that can be seen;
-        ``software``: how the site comes by software environments, whose shipped bytes ``blob_of(sha256)`` finds.
+        ``software``: how the site comes by software environments.
         """
         self._stage, self._scratch, self._platform, self._sweep = stage, scratch, platform, sweep
         self._blame = blame
@@ -71,7 +70,7 @@ class Runner:
             name: value for name, value in os.environ.items() if name != "ICP_FAULT" and not name.startswith("PYTHON")
         }
         self.base.update(ICP_AGENT=agent, ICP_SCRATCH=scratch)
-        self.software = Software(software, scratch, self.base, blob_of, tell)
+        self.software = Software(software, scratch, self.base, stage.lend, tell)
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._found: dict[tuple[str, str], str] = {}
         self._start = PythonStart(scratch + "/python")
@@ -326,7 +325,7 @@ def run_card_here(
     remove_tree(hidden)
     os.mkdir(hidden)
     stage = Stage(find, pack_of, None, hidden, commands)
-    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None, software=software, blob_of=pack_of)
+    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None, software=software)
     facts: list[dict[str, Any]] = []
     good: set[str] = set()
     known: dict[tuple[str, str], str] = {}

@@ -2,6 +2,7 @@
 what was tried in vain).
 """
 
+import errno
 import json
 import os
 import shlex
@@ -12,7 +13,6 @@ import time
 
 from . import platforms, spool, trial
 from .archives import unpack
-from .digest import digest_of
 from .disk import remove_tree
 from .problem import Problem, Unrun
 from .ways import WAYS, Kit, Step, Way
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from .cache import Entry
     from .task import Slot
 
 __all__ = ["Software", "survey"]
@@ -71,18 +72,20 @@ class Software:
         told: "dict[str, Any] | None",
         scratch: str,
         env: "dict[str, str]",
-        blob_of: "Callable[[str], str]",
+        lend: "Callable[[str], Entry]",
         tell: "Callable[[dict[str, Any]], Any]" = lambda fact: None,
     ) -> None:
-        """``told``: the site's configuration of software; ``env``: the agent's variables; ``blob_of(sha256)``: where shipped
-        bytes lie; ``tell`` gets the facts.
+        """``told``: the site's configuration of software; ``env``: the agent's variables; ``lend(sha256)``: shipped
+        bytes, verified; ``tell`` gets the facts.
         """
-        self._told, self._scratch, self._env, self._blob_of, self._tell = dict(told or {}), scratch, env, blob_of, tell
+        self._told, self._scratch, self._env, self._lend, self._tell = dict(told or {}), scratch, env, lend, tell
         self._kit = Kit(self._told, scratch, env, False, self._tool)
         self._lock = threading.Lock()
         self._chosen: "dict[str, Chosen]" = {}
         self._refused: "dict[str, tuple[float, float, str]]" = {}
         self._tools: "dict[str, tuple[str, str]]" = {}
+        self._gone: "list[list[str]]" = []
+        """What should have been shipped, and is not there as it was."""
         self._news: "list[dict[str, Any]]" = []
 
     # --- before the steps
@@ -165,7 +168,8 @@ class Software:
         for one, why in vain:
             by_why.setdefault(why, []).append(one)
         said = "; ".join(f"{', '.join(ways)}: {why}" for why, ways in by_why.items()) or "all ways are forbidden"
-        raise Problem("software", f"software {name}: there is no way to it on {os.uname().nodename} ({said})")
+        gone, self._gone = self._gone, []
+        raise Problem("software", f"software {name}: there is no way to it on {os.uname().nodename} ({said})", gone or None)
 
     def _ordered(self, wanted: bool) -> "list[type[Way]]":
         """The ways to be tried: as the site orders them, without those that it forbids."""
@@ -295,9 +299,13 @@ class Software:
 
     def _tool(self, name: str) -> "tuple[str, str]":
         """(path of cvmfsexec or parrot_run, "") or ("", why there is none)."""
-        if name not in self._tools:
-            self._tools[name] = self._find_tool(name)
-        return self._tools[name]
+        if name in self._tools:
+            return self._tools[name]
+        missing = len(self._gone)
+        found = self._find_tool(name)
+        if len(self._gone) == missing:
+            self._tools[name] = found
+        return found
 
     def _find_tool(self, name: str) -> "tuple[str, str]":
         where = self._told.get(name)
@@ -308,26 +316,29 @@ class Software:
             return (where, "") if os.path.exists(where) else ("", f"there is no {where}")
         digest = where["sha256"]
         try:
-            path = self._blob_of(digest)
-            if digest_of(path) != digest:
-                return "", f"{path} is not the {name} that was shipped: its sha256 is another"
-            target = f"{self._scratch}/tools/{digest[:16]}"
-            os.makedirs(target, mode=0o700, exist_ok=True)
-            import tarfile
-
-            if tarfile.is_tarfile(path):
-                unpack(path, target)
-                for folder, _, names in os.walk(target):
-                    if name in names:
-                        return f"{folder}/{name}" if name != "cvmfsexec" else folder, ""
-                return "", f"there is no {name} in the archive that was shipped"
-            import shutil
-
-            shutil.copy(path, f"{target}/{name}")
-            os.chmod(f"{target}/{name}", 0o700)
-            return f"{target}/{name}", ""
+            with self._lend(digest) as entry:
+                return self._unpacked_tool(name, entry, f"{self._scratch}/tools/{digest[:16]}")
+        except Problem as problem:
+            self._gone += problem.gone or []
+            return "", f"the {name} that was shipped cannot be used: {problem}"
         except (OSError, ValueError, EOFError) as error:
             return "", f"the {name} that was shipped cannot be used: {error}"
+
+    def _unpacked_tool(self, name: str, entry: "Entry", target: str) -> "tuple[str, str]":
+        import shutil
+        import tarfile
+
+        remove_tree(target)
+        os.makedirs(target, mode=0o700)
+        if tarfile.is_tarfile(entry.path):
+            unpack(entry.path, target, entry.still)
+            for folder, _, names in os.walk(target):
+                if name in names:
+                    return f"{folder}/{name}" if name != "cvmfsexec" else folder, ""
+            return "", f"there is no {name} in the archive that was shipped"
+        shutil.copyfile(entry.path, f"{target}/{name}")
+        os.chmod(f"{target}/{name}", 0o700)
+        return f"{target}/{name}", ""
 
     def _copies(self, wanted: "list[str]", unpacked: str) -> "list[tuple[str, str]]":
         """Directories here that stand for the repositories, and where they shall appear."""
@@ -349,17 +360,17 @@ class Software:
         digest = spool.check_digest(offered[platform])
         target = f"{self._scratch}/packs/software-{digest}"
         if not os.path.isdir(target):
-            path = self._blob_of(digest)
             try:
-                found = digest_of(path)
-                if found != digest:
-                    raise Problem("software", f"software {name}: the tarball for {platform} has sha256 {found} here, expected {digest}", [["cache", digest]])
-                os.makedirs(target + ".part", mode=0o700)
-                unpack(path, target + ".part")
+                with self._lend(digest) as entry:
+                    os.makedirs(target + ".part", mode=0o700)
+                    unpack(entry.path, target + ".part", entry.still)
                 os.rename(target + ".part", target)
+            except Problem as problem:
+                raise Problem("software", f"software {name}: the tarball for {platform} cannot be used: {problem}", problem.gone) from problem
             except (OSError, ValueError, EOFError) as error:
                 remove_tree(target + ".part")
-                gone = [["cache", digest]] if isinstance(error, FileNotFoundError) and not os.path.exists(path) else None
+                # its own place is there: so it is the tarball that is not
+                gone = [["cache", digest]] if isinstance(error, FileNotFoundError) and os.path.isdir(self._scratch) else None
                 why = getattr(error, "strerror", None) or str(error)
                 raise Problem("software", f"software {name}: the tarball for {platform} ({digest[:16]}) cannot be unpacked: {why}", gone) from error
         inner = os.listdir(target)
@@ -388,12 +399,16 @@ def survey(told: "dict[str, Any]", patience: float = 10.0) -> "dict[str, Any]":
     told = dict(told, patience=min(float(told.get("patience") or patience), patience))
     later = [tool for tool in ("cvmfsexec", "parrot_run") if isinstance(told.get(tool), dict)]
     scratch = tempfile.mkdtemp(prefix="icp-check-")
-    found = Software(told, scratch, dict(os.environ), lambda sha256: "")
+    found = Software(told, scratch, dict(os.environ), _nothing)
     try:
         return {"platform": platforms.here(), "ways": found.lacking(later)}
     finally:
         found.close()
         remove_tree(scratch)
+
+
+def _nothing(sha256: str) -> "Entry":
+    raise FileNotFoundError(errno.ENOENT, "nothing is shipped for a check", sha256)
 
 
 def shlex_join(words: "list[str]") -> str:

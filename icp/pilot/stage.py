@@ -9,6 +9,7 @@ import stat
 import time
 
 from . import faults, spool
+from .cache import Cache
 from .digest import BLOCK, copy, digest_of
 from .disk import Disk, remove_tree
 from .problem import Problem
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .cache import Cache
+    from .cache import Entry
     from .fetch import Transfers
 
 __all__ = ["Problem", "Stage", "declared_outputs", "statistics"]
@@ -49,11 +50,11 @@ class Stage:
         where they are).
 
         ``packs`` is the node-local folder in which packs are unpacked; ``commands`` fetch and store by URL (see ``fetch``), and
-        ``cache`` has what is fetched if its sha256 is known.
+        ``cache`` has what is fetched if its sha256 is known, and on disks of the nodes' own what was shipped.
         """
         self._source_of, self._pack_of, self._store = source_of, pack_of, store
         self._packs, self._disk = packs, disk or Disk()
-        self._commands, self._cache = commands, cache
+        self._commands, self._cache = commands, cache or Cache(None, 0, packs + ".own")
         self._transfers: Transfers | None = None
         self._unpacked: dict[str, list[str]] = {}
 
@@ -67,6 +68,10 @@ class Stage:
         return self._transfers
 
     # --- in
+
+    def lend(self, sha256: str) -> "Entry":
+        """What was shipped to the site, verified just now. Problem of kind stage, OSError."""
+        return self._cache.lent(sha256, self._pack_of(sha256))
 
     def links(self, spec: "dict[str, Any]") -> "dict[str, str] | None":
         """The links that a task's directory begins with, name -> target, where they are all that it needs and the shipped
@@ -137,7 +142,7 @@ class Stage:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, "a file of that name was shipped", target)
-            if sha256 and self._cache is not None:
+            if sha256:
                 self._cache.into(sha256, target, fill, given_up)
             else:
                 fill(target)
@@ -154,24 +159,24 @@ class Stage:
         if sha256 not in self._unpacked:
             spool.check_digest(sha256)
             try:
-                names = self._unpack_once(self._pack_of(sha256), sha256, folder)
+                with self.lend(sha256) as entry:
+                    names = self._unpack_once(entry, folder)
+            except Problem as problem:
+                raise Problem("stage", f"the shipped files cannot be used: {problem}", problem.gone) from problem
             except (OSError, ValueError) as error:
                 gone = [["cache", sha256]] if getattr(error, "errno", None) == errno.ENOENT else None
                 raise Problem("stage", f"the shipped files {sha256[:16]} cannot be unpacked: {error}", gone) from error
             self._unpacked[sha256] = names
         return self._unpacked[sha256]
 
-    def _unpack_once(self, path: str, sha256: str, folder: str) -> "list[str]":
+    def _unpack_once(self, entry: "Entry", folder: str) -> "list[str]":
         import tarfile
         import threading
 
         temporary = f"{folder}.{threading.get_ident()}"
         os.makedirs(temporary)
-        found = digest_of(path)
-        if found != sha256:
-            raise Problem("stage", f"the shipped files in {path} have sha256 {found}, expected {sha256}")
         folders = []
-        with tarfile.open(path, "r:") as archive:
+        with tarfile.open(entry.path, "r:") as archive:
             for member in archive:
                 target = f"{temporary}/{spool.check_name(member.name.rstrip('/'))}"
                 if member.isdir():
@@ -181,13 +186,14 @@ class Stage:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 content = archive.extractfile(member) if member.isreg() else None
                 if content is None:
-                    raise Problem("stage", f"the shipped files hold {member.name}, which is no plain file")
+                    raise ValueError(f"{member.name} is no plain file")
                 with open(target, "xb") as out:
                     while True:
                         block = content.read(BLOCK)
                         if not block:
                             break
                         out.write(block)
+                        entry.still()
                 os.chmod(target, 0o555 if member.mode & 0o100 else 0o444)
         try:
             os.rename(temporary, folder)

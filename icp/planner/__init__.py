@@ -9,15 +9,16 @@ from collections import defaultdict
 from math import ceil
 
 from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
-from icp.planner.explain import Reason, explain, limit_reason, pilots_reason
+from icp.planner.avoiding import eased, has_place
+from icp.planner.explain import Reason, avoiding_reason, explain, limit_reason, pilots_reason
 from icp.planner.fit import fits, fold_attributes, future_agent, may_fit, new_pilots, site_attributes, slots, slow, soon
 from icp.planner.limits import allowed, at_sites, left, within
 from icp.planner.pilots import Pouring
 from icp.states import Task
 
 __all__ = [
-    "Reason", "allowed", "at_sites", "explain", "fits", "fold_attributes", "future_agent", "left", "limit_reason", "may_fit", "pilots_reason", "plan",
-    "site_attributes", "slots", "soon", "within",
+    "Reason", "allowed", "at_sites", "avoiding_reason", "explain", "fits", "fold_attributes", "future_agent", "left", "limit_reason", "may_fit",
+    "pilots_reason", "plan", "site_attributes", "slots", "soon", "within",
 ]  # fmt: skip
 
 GUESS = 60.0
@@ -31,7 +32,9 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
 
 class _Plan:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
-        self.snapshot, self.policy, self.now = snapshot, policy, now
+        self.snapshot, self.policy, self.now = eased(snapshot, now, policy.pending), policy, now
+        self.anywhere = {number for number, need in snapshot.needs.items() if need.avoid and not self.snapshot.needs[number].avoid}
+        """Needs that avoid hosts, and have no other place."""
         self.datasets = {one.id: one for one in snapshot.datasets}
         self.able: dict[tuple[int, int, frozenset[str] | None], tuple[list[SiteView], list[SiteView]]] = {}
         self.width: dict[tuple[int, int], int] = {}
@@ -104,7 +107,8 @@ class _Plan:
             if zone or only is not None:
                 able = [site for site in self._able(need, 0, sites)[0] if only is None or site.name in only]
             else:
-                able = [site for site in sites if may_fit(self.snapshot.needs[need], site)]
+                what = self.snapshot.needs[need]
+                able = [site for site in sites if may_fit(what, site) and (not what.avoid or has_place(what, site, self.now, self.policy.pending))]
             found = ([site for site in able if zone in (0, site.zone)], [site for site in able if zone not in (0, site.zone)])
             self.able[need, zone, only] = found
         return found
@@ -172,7 +176,7 @@ class _Plan:
             per_card = max(1, min(int(self.policy.card_seconds / seconds), self.policy.card_tasks, -(-n // (2 * width))))
         self.room[site.id] -= n * cost
         self.places[site.id] -= n
-        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, per_card)
+        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, per_card, anywhere=one.need in self.anywhere)
 
     def _direct(self, one: ClassView, n: int, site: SiteView) -> Deal | None:
         """As many cards as there may be batch jobs; short tasks, once that is known, travel many to a card, spread evenly."""
@@ -187,7 +191,7 @@ class _Plan:
         self.jobs[site.id] -= cards
         self.room[site.id] = self.jobs[site.id] * self.policy.direct_seconds
         self.places[site.id] -= n
-        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, -(-n // cards), cards)
+        return Deal(one.dataset, one.task_def, one.need, one.zone, site.id, n, -(-n // cards), cards, one.need in self.anywhere)
 
     def _first_room(self, site: SiteView) -> float:
         """What shows what a site's first pilots, or batch jobs, are needed for."""

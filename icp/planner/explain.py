@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from icp.model.need import Need
 from icp.model.plan import ClassView, DatasetView, PilotView, SiteView
+from icp.planner.avoiding import elsewhere, only_avoided
 from icp.planner.fit import START, fold_attributes, future_agent, may_fit, site_attributes, soon
 from icp.planner.limits import allowed, at_sites, left
 
-__all__ = ["Reason", "explain", "limit_reason", "pilots_reason", "waits"]
+__all__ = ["Reason", "avoiding_reason", "explain", "limit_reason", "pilots_reason", "waits"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,25 @@ class Reason:
     mend: str = ""
 
 
-def explain(need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0, dataset: DatasetView | None = None) -> list[Reason]:
+def avoiding_reason(need: Need, sites: tuple[SiteView, ...], now: float, patience: float, dataset: DatasetView | None = None) -> Reason | None:
+    """What it means that a waiting task failed on hosts that it is kept away from since; None where it did not."""
+    if not need.avoid:
+        return None
+    failed = f"it failed on {' and '.join(need.avoid)}"
+    if elsewhere(need, sites, now, patience, dataset):
+        return Reason(f"{failed}, and goes elsewhere as long as there is another place")
+    return Reason(f"{failed}, and there is no other place: it is tried there again")
+
+
+def explain(
+    need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0, dataset: DatasetView | None = None, patience: float = math.inf
+) -> list[Reason]:
     """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with.
 
-    ``zone``: where its inputs are; ``dataset``: whose it is, and so which sites it may use.
+    ``zone``: where its inputs are; ``dataset``: whose it is, and so which sites it may use; ``patience``: how long pilots may take to start.
     """
+    if need.avoid and not elsewhere(need, sites, now, patience, dataset):
+        need = replace(need, avoid=())
     near = [site.name for site in sites if zone and site.zone == zone and allowed(dataset, site) and soon(need, site, now)]
     return [_at(need, site, now, near if site.zone != zone else []) if allowed(dataset, site) else _not_allowed(site, dataset) for site in sites]
 
@@ -57,6 +73,8 @@ def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:
     if not fold_attributes(need.any, site_attributes(site)):
         said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
         return Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE")
+    if only_avoided(need, site):
+        return Reason(f"{where} has no other node than those on which it failed ({', '.join(need.avoid)})")
     if not may_fit(need, site):
         return _too_small(need, site)
     if near:

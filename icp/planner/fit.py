@@ -55,7 +55,7 @@ def holds(need: Need, agent: AgentView) -> int:
 
 def fits(need: Need, site: SiteView, agent: AgentView) -> bool:
     """Whether an agent of a site could run this need; what its configuration says wins over what the agent found."""
-    if holds(need, agent) <= 0 or (agent.left is not None and need.time > agent.left):
+    if holds(need, agent) <= 0 or (agent.left is not None and need.time > agent.left) or agent.host in need.avoid:
         return False
     return compare([[list(term) for term in clause] for clause in need.any], {**agent.attrs, **site_attributes(site)})
 
@@ -75,6 +75,7 @@ def future_agent(site: SiteView) -> AgentView | None:
         gpus=spec.gpus if spec.gpus is not None else base.gpus,
         attrs=base.attrs,
         left=None if spec.walltime is None else max(0.0, spec.walltime - START),
+        host=base.host if spec.one_host else None,
     )
 
 

@@ -70,6 +70,7 @@ class Pouring:
         self.open = {site.id for site in self.sites if site.paused is None}
         self.turn = {site.id for site in self.sites if not site.busy}
         self._names = sorted({term[0] for need in snapshot.needs.values() for clause in need.any for term in clause})
+        self._avoided = {host for need in snapshot.needs.values() for host in need.avoid}
         self._room: dict[tuple[int, int], int] = {}
         self._kinds: list[_Pool] = []
         self.submits: dict[int, int] = defaultdict(int)
@@ -143,7 +144,8 @@ class Pouring:
         for site in self.sites:
             for agent in site.agents:
                 left = None if agent.left is None else agent.left // 600
-                key = (site.id, agent.cpus, agent.memory, agent.disk, agent.gpus, left, agent.takes, *map(agent.attrs.get, self._names))
+                key = (site.id, agent.cpus, agent.memory, agent.disk, agent.gpus, left, agent.takes, agent.host in self._avoided and agent.host,
+                       *map(agent.attrs.get, self._names))  # fmt: skip
                 pool = pools.get(key)
                 if pool is None:
                     pools[key] = _Pool(site, agent, 1.0, live=True)

@@ -244,3 +244,31 @@ def test_no_more_run_at_once_than_may(icp, tmp_path):
     spans = sorted(tuple(map(float, path.read_text().split())) for path in (tmp_path / "outputs/one").rglob("span"))
     assert len(spans) == 6
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_gc_takes_what_was_fetched_and_nobody_names_any_more(world, run):
+    state, sha = Path(os.environ["ICP_HOME"]), {name: hashlib.sha256(name.encode()).hexdigest() for name in ("site", "live", "old", "new", "module", "other")}
+    (state / "config.toml").write_text(f'[site.s]\npythons = ["x86_64 https://x/p {sha["site"]}"]\n')
+    world.submit(1, *DEFS, name="live")
+    definition = json.loads(world.db.execute("SELECT definition FROM dataset").fetchone()[0])
+    definition["software"] = {"x": {"cvmfs": [], "shell": "", "setup": "", "env": {}, "tarballs": [["any", "u", sha["live"]]], "container": ""}}
+    origin = {"url": "https://x/m.py", "rev": "", "commit": "", "sha256": sha["module"], "folder": ".icp-modules/m"}
+    definition["tasks"][0]["trays"][0]["modules"][0] |= {"python": ".icp-modules/m/m.py", "origin": origin}
+    world.db.execute("UPDATE dataset SET definition = ?", (json.dumps(definition),))
+    stock, modules = state / "software", state / "cache" / "modules"
+    stock.mkdir()
+    for name in ("site", "live", "old", "new"):
+        (stock / sha[name]).write_bytes(b"12345")
+    (stock / f".{sha['live']}.0a1b2c3d.part").write_bytes(b"12")
+    (stock / "notes").write_bytes(b"mine")
+    for name in (sha["module"][:16], sha["other"][:16], "1" * 40):
+        (modules / name).mkdir(parents=True)
+        (modules / name / "m.py").write_bytes(b"123")
+    for path in [*stock.iterdir(), *modules.iterdir()]:
+        if path.name != sha["new"]:
+            os.utime(path, (1, 1))
+    assert json.loads(run("gc", "--dry-run", "--json"))["fetched"] == {"files": 4, "bytes": 13}
+    assert "4 files, 13 B, fetched, which no dataset and no site names any more" in run("gc", "--yes")
+    assert {path.name for path in stock.iterdir()} == {sha["site"], sha["live"], sha["new"], "notes"}
+    assert [path.name for path in modules.iterdir()] == [sha["module"][:16]]
+    assert "nothing is to be freed" in run("gc", "--yes")

@@ -1,7 +1,9 @@
 """A dataset described anew: what is described as before stays, the rest is done again, and old files are followed to the old description."""
 
+import hashlib
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -212,3 +214,20 @@ def test_what_was_cancelled_or_suspended_stays_so(tmp_path, monkeypatch):
     assert [row[0] for row in world.db.execute("SELECT state FROM task WHERE job = 2 ORDER BY task_def")] == [6, 6]
     assert check(world.ledger) == []
     world.close()
+
+
+def test_software_of_the_new_description_is_fetched_before_anything_is_done_again(icp, ran):
+    with tarfile.open(ran / "t.tar.gz", "w:gz") as made:
+        (ran / "README").write_text("it")
+        made.add(ran / "README", "bin/README")
+        made.add(ran / "README", "README")
+    sha256 = hashlib.sha256((ran / "t.tar.gz").read_bytes()).hexdigest()
+    more = OLD.format("old").replace("[task.use]\n", '[task.use]\nsoftware = "it"\n')
+    software = '\n[software.it]\ntarball = [{ url = "t.tar.gz", sha256 = "%s" }]\n'
+    write(ran, more + software % ("0" * 64))
+    refused = icp("submit", "chain.toml", "--replace", "chain", "--yes")
+    assert refused.rc == 2 and f"it has sha256 {sha256}, expected {'0' * 64}" in refused.err
+    write(ran, more + software % sha256)
+    assert icp("submit", "chain.toml", "--replace", "chain", "--yes").rc == 0
+    assert icp("run", "--until-done", timeout=100).rc == 0
+    assert sha256[:12] in icp("show", "chain", "--job", "0").out and clean() == []

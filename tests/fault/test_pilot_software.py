@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,7 +228,7 @@ def test_a_tarball_whose_bytes_changed_is_not_used_and_asked_for_again(here: Sit
     here.finish(here.start(here.card(one)))
     fact = here.result(one)
     assert (fact["r"], fact["kind"], fact["gone"]) == ("error", "software", [["cache", sha256]])
-    assert fact["err"] == f"software it: the tarball for any has sha256 {found} here, expected {sha256}"
+    assert fact["err"] == f"software it: the tarball for any cannot be used: {stored} has sha256 {found}, expected {sha256}"
     here.finish(here.start(blob(data, sha256), here.card(two)))
     assert here.result(two)["r"] == "ok"
 
@@ -249,6 +250,52 @@ def test_agents_on_one_node_unpack_each_for_itself_and_leave_nothing(here: Site,
     assert all(place.startswith(f"{plain}/icp-") and f"packs/software-{sha256}" in place for place in places)
     assert len(places) == len(here.of("software"))
     here.assert_clean()
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[Path]:
+    """A cache on another file system than the spool, as a node's own disk is."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        folder.rmdir()
+        pytest.skip("/dev/shm is no other file system here")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_agents_of_one_node_share_what_was_shipped_on_its_disk_and_never_what_changed_there(here: Site, tmp_path: Path, near: Path) -> None:
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    program(tmp_path / "env" / "bin" / "simulate", "echo right; sleep 0.3")
+    (tmp_path / "env" / "README").write_text("more than one thing at its top")
+    data, sha256 = tarball(tmp_path / "t.tar.gz", tmp_path / "env")
+    cache = {"root": str(near), "size": 10_000_000}
+    for _ in range(2):
+        tasks = [using(shell("simulate > out", out=["out"]), {"tarballs": [["any", sha256]]}) for _ in range(6)]
+        need = needing(here, "tarball")
+        cards = [here.card(one, need=need) for one in tasks]
+        pilots = [here.start(cpus=1, idle=2, cache=cache), here.start(blob(data, sha256), *cards, cpus=1, idle=2, cache=cache)]
+        for pilot in pilots:
+            here.finish(pilot)
+        assert [here.result(one)["r"] for one in tasks] == ["ok"] * 6
+        assert {here.stored(one, "out") for one in tasks} == {b"right\n"}
+        # one entry, whole, whoever filled it
+        assert os.listdir(near) == [sha256] and (near / sha256).read_bytes() == data
+        (near / sha256).chmod(0o600)
+        (near / sha256).write_bytes(data[:-1] + b"?")
+
+
+def test_a_program_that_was_shipped_and_whose_bytes_changed_is_asked_for_again(here: Site, tmp_path: Path) -> None:
+    data = b"#!/bin/sh\nexit 1\n"
+    sha256 = hashlib.sha256(data).hexdigest()
+    here.order(blob(data, sha256))
+    stored = here.root / "cache" / sha256
+    stored.chmod(0o600)
+    stored.write_bytes(b"#!/bin/sh\n")
+    one = using(shell("true"), REPO)
+    here.finish(here.start(here.card(one), software={"ways": ["parrot"], "parrot_run": {"sha256": sha256}}))
+    fact = here.result(one)
+    assert (fact["kind"], fact["gone"]) == ("software", [["cache", sha256]])
+    assert f"the parrot_run that was shipped cannot be used: {stored} has sha256" in fact["err"]
 
 
 def test_none_of_the_tarballs_is_for_this_platform(here: Site) -> None:

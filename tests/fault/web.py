@@ -33,6 +33,7 @@ class Plan:
     """It closes the connection behind so many bytes of the body; -1: before the head."""
     trickle: float = 0.0
     """Seconds between two bytes."""
+    location: str | None = None
     damage: Callable[[bytes], bytes] = field(default=lambda data: data)
     """What it makes of a body that is sent to it."""
 
@@ -116,6 +117,8 @@ class Web:
             else:
                 head.append(f"Content-Range: bytes {first}-{len(body) - 1}/{len(body)}")
                 status, body = 206, body[first + plan.shift :] + bytes(plan.shift)
+        if plan.location:
+            head.append(f"Location: {plan.location}")
         if status in (200, 206):
             if plan.etag:
                 head.append(f"ETag: {plan.etag}")

@@ -50,6 +50,7 @@ class SimulatedAgent:
     hidden: list[dict[str, Any]] = field(default_factory=list)
     durable: list[dict[str, Any]] = field(default_factory=list)
     job: Job | None = None
+    host: str = "node1"
     claimed: dict[str, list[Work]] = field(default_factory=dict)
     recalled: list[str] = field(default_factory=list)
 
@@ -427,12 +428,12 @@ class SimulatedSite:
 
     # -- pilots and agents --------------------------------------------------------------------------------------
 
-    def start(self, job: Job, *, walltime: float | None = None, say: bool = True) -> SimulatedAgent:
+    def start(self, job: Job, *, walltime: float | None = None, say: bool = True, host: str = "node1") -> SimulatedAgent:
         """An agent of this batch job begins; a second incarnation of the job says so and leaves."""
         self.made += 1
         agent = SimulatedAgent(f"{job.pilot}.0.{self.made:016x}", job.pilot, self.cpus)
         self.agents[agent.name] = agent
-        agent.job = job
+        agent.job, agent.host = job, host
         if job.pilot in self.bags:
             agent.place = "bag"
         job.state = "running"
@@ -441,8 +442,8 @@ class SimulatedSite:
         end = None if walltime is None else self.clock + walltime
         if say:
             agent.tell({
-                "f": "started", "t": self.clock, "host": "node1", "boot": "b", "pid": 7, "cpus": self.cpus, "memory": 1000 * GB, "disk": 1000 * GB,
-                "gpus": 0, "end": end, "attrs": {"CPU": True},
+                "f": "started", "t": self.clock, "host": host, "boot": "b", "pid": 7, "cpus": self.cpus, "memory": 1000 * GB, "disk": 1000 * GB,
+                "gpus": 0, "end": end, "attrs": {"CPU": True, "Host": host},
             })  # fmt: skip
         if started > 1:
             self.stop(agent, "duplicate start")
@@ -475,7 +476,7 @@ class SimulatedSite:
             if only is not None and card not in only:
                 continue
             if asked.cpus > agent.cpus or not compare(
-                [[list(t) for t in clause] for clause in asked.any], {"CPU": True}
+                [[list(t) for t in clause] for clause in asked.any], {"CPU": True, "Host": agent.host}
             ):
                 continue
             del self.inbox[card]
@@ -607,7 +608,7 @@ class SimulatedSite:
         for job in self.all_jobs():
             agents = [one for one in self.agents.values() if one.job is job]
             if job.state == "pending" and not agents:
-                self.start(job)
+                self.start(job, host=f"node{self.made % 3}")
             elif job.state in ("running", "unknown", "absent", "pending"):
                 lives = [one for one in agents if one.alive and one.place in ("agents", "bag")]
                 job.state, job.exit = ("running", None) if lives else ("ended", 1)

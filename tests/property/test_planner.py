@@ -36,6 +36,7 @@ from icp.planner import (
     soon,
     within,
 )
+from icp.planner.avoiding import elsewhere, has_place
 from icp.planner.fit import SUBMITS, may_ever, new_pilots
 from icp.states import Task
 
@@ -52,12 +53,14 @@ NEEDS = st.builds(
     disk=st.sampled_from((GB, 100 * GB)),
     gpus=st.sampled_from((0, 0, 1)),
     time=st.sampled_from((600, 3600)),
+    avoid=st.sampled_from(((), (), ("h1",), ("h1", "h2"))),
 )
 ATTRS = st.sampled_from(({}, {"GPU": True}, {"GPU": False}, {"os": "el9"}, {"CPU": False}, {"fast": 3}))
 AGENTS = st.builds(
     AgentView,
     cpus=st.integers(1, 16), memory=st.sampled_from((2 * GB, 16 * GB, 256 * GB)), disk=st.sampled_from((2 * GB, 500 * GB)), gpus=st.integers(0, 2),
     attrs=ATTRS, left=st.sampled_from((None, None, 900.0, 5000.0)), suspect=st.booleans(), leaving=st.sampled_from((False, False, True)),
+    host=st.sampled_from((None, "h1", "h2", "h3")),
 )  # fmt: skip
 PILOTS = st.sampled_from((
     PilotView(True), PilotView(True), PilotView(False), PilotView(False, starting=True), PilotView(True, waited=5000.0), PilotView(True, stopping=True),
@@ -67,7 +70,7 @@ SPECS = st.builds(
     PilotSpec,
     cpus=st.sampled_from((None, 1, 8)), memory=st.sampled_from((None, 8 * GB)), gpus=st.sampled_from((None, 0, 1)), nodes=st.integers(1, 3),
     max=st.integers(0, 6), max_pending=st.integers(0, 3), walltime=st.sampled_from((None, 1800, 7200)), rate=st.sampled_from((3, 120)),
-    direct=st.sampled_from((False, False, False, True)),
+    direct=st.sampled_from((False, False, False, True)), one_host=st.booleans(),
 )  # fmt: skip
 POLICIES = st.builds(
     Policy, depth=st.sampled_from((1.0, 120.0, 3600.0)), card_seconds=st.sampled_from((1.0, 60.0)), card_tasks=st.integers(1, 50),
@@ -114,6 +117,12 @@ def snapshots(draw, limits=False):
     return Snapshot(tuple(datasets), defs, needs, tuple(ClassView(*key, n) for key, n in classes.items()), there)
 
 
+def asked(snapshot, action):
+    """What a deal's tasks ask for there: where there is no other place, hosts are not avoided."""
+    need = snapshot.needs[action.need]
+    return replace(need, avoid=()) if action.anywhere else need
+
+
 def usable(snapshot):
     return {site.id: site for site in snapshot.sites if site.reachable and site.paused is None}
 
@@ -127,7 +136,7 @@ def test_a_plan_stays_within_what_there_is(snapshot, policy):
     for action in actions:
         if isinstance(action, Deal):
             assert action.n >= 1 and 1 <= action.per_card <= policy.card_tasks
-            assert may_fit(snapshot.needs[action.need], there[action.site])
+            assert may_fit(asked(snapshot, action), there[action.site])
             dealt[action.dataset, action.task_def, action.need, action.zone] += action.n
             queued[action.site] += action.n
             assert (action.cards is not None) == there[action.site].spec.direct
@@ -221,7 +230,7 @@ def test_no_task_leaves_the_zone_of_its_inputs_while_that_has_room_for_it(snapsh
             need = snapshot.needs[action.need]
             cost = need.cpus * (seconds_of(snapshot, action))
             for site in there.values():
-                if site.zone == action.zone and may_fit(need, site):
+                if site.zone == action.zone and may_fit(need, site) and (not need.avoid or has_place(need, site, NOW, policy.pending)):
                     assert left[site.id][0] < cost or left[site.id][1] <= 0
 
 
@@ -247,6 +256,21 @@ def where(snapshot):
         if isinstance(action, Deal):
             dealt[action.site] += action.n
     return dealt
+
+
+@LAWS
+@given(snapshots(limits=True), POLICIES)
+def test_what_failed_on_a_host_goes_there_again_only_where_there_is_no_other_place(snapshot, policy):
+    known = {one.id: one for one in snapshot.datasets}
+    dealt = Counter()
+    for action in plan(snapshot, policy, NOW):
+        if isinstance(action, Deal):
+            dealt[action.dataset, action.task_def, action.need, action.zone] += action.n
+            need, site = snapshot.needs[action.need], usable(snapshot)[action.site]
+            asking = [known.get(one.dataset) for one in snapshot.classes if one.need == action.need]
+            alone = any(not elsewhere(need, snapshot.sites, NOW, policy.pending, one) for one in asking)
+            assert action.anywhere == (alone and bool(need.avoid))
+            assert may_fit(replace(need, avoid=()) if alone else need, site)
 
 
 def test_what_its_zone_begins_soon_stays_and_what_it_cannot_goes():
@@ -289,6 +313,8 @@ def test_everything_that_fits_where_there_is_room_is_dealt(snapshot, policy):
                 room, places = left[site.id]
                 if one.zone not in (0, site.zone) and waits_for(snapshot, one):
                     continue  # its own zone will begin it soon
+                if snapshot.needs[one.need].avoid and not has_place(snapshot.needs[one.need], site, NOW, policy.pending):
+                    continue  # it failed there
                 assert not may_fit(snapshot.needs[one.need], site) or room < cost or places <= 0
 
 
@@ -309,7 +335,9 @@ def test_a_lower_priority_gets_nothing_where_a_higher_one_still_waits(snapshot, 
         if isinstance(action, Deal):
             site = usable(snapshot)[action.site]
             for one in starved:
-                assert priority[one.dataset] <= priority[action.dataset] or not may_fit(snapshot.needs[one.need], site)
+                need = snapshot.needs[one.need]
+                able = may_fit(need, site) and (not need.avoid or has_place(need, site, NOW, policy.pending))
+                assert priority[one.dataset] <= priority[action.dataset] or not able
 
 
 @LAWS
@@ -416,6 +444,34 @@ def submits(snapshot):
     return {one.site: one.n for one in plan(snapshot, Policy(), NOW) if isinstance(one, Submit)}
 
 
+def failed_on(*hosts, agents=(), sites=(), **spec):
+    """One task that failed on these hosts, a site with these agents as far as its pilots go, and others."""
+    site = place(1, *[PilotView(False)] * len(agents), agents=tuple(replace(NODE, host=one) for one in agents), **spec)
+    return one_task(need=Need(memory=GB, disk=GB, avoid=hosts), sites=(site, *sites))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "dealt", "submitted"),
+    [
+        # another node is there
+        (failed_on("h1", agents=("h1", "h2"), max=2), (1, False), {}),
+        # none is, and a pilot may come to one
+        (failed_on("h1", agents=("h1",), max=2), (1, False), {1: 1}),
+        # none is, and none will be
+        (failed_on("h1", agents=("h1",), max=1), (1, True), {}),
+        (failed_on("h1", "h2", agents=("h1", "h2"), max=2), (1, True), {}),
+        # each pilot of it runs on the one host that it has
+        (replace(failed_on("h1"), sites=(replace(place(1, one_host=True), node=replace(NODE, host="h1")),)), (1, True), {1: 1}),
+        # another site has room
+        (failed_on("h1", agents=("h1",), max=1, sites=(place(2, PilotView(False), agents=(replace(NODE, host="h9"),), max=1),)), (2, False), {}),
+        (failed_on("h1", agents=("h1",), max=1, sites=(place(2, PilotView(True, waited=5000.0), max=1),)), (1, True), {}),
+    ],
+)
+def test_a_task_that_failed_on_a_host_is_dealt_to_another_one_if_there_is_any(snapshot, dealt, submitted):
+    (deal,) = [one for one in plan(snapshot, Policy(), NOW) if isinstance(one, Deal)]
+    assert (deal.site, deal.anywhere) == dealt and submits(snapshot) == submitted
+
+
 @pytest.mark.parametrize(
     ("snapshot", "asked"),
     [
@@ -498,9 +554,7 @@ def test_pilots_without_work_are_withdrawn_and_those_that_some_could_use_stay():
 @given(NEEDS, ATTRS, AGENTS)
 def test_folding_a_sites_attributes_changes_no_answer(need, attributes, agent):
     site = SiteView(id=1, name="s", zone=1, attributes=attributes, spec=PilotSpec())
-    folded = Need(
-        fold_attributes(need.any, site_attributes(site)), need.cpus, need.memory, need.disk, need.gpus, need.time
-    )
+    folded = replace(need, any=fold_attributes(need.any, site_attributes(site)))
     assert fits(folded, site, agent) == fits(need, site, agent)
 
 

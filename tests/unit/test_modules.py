@@ -9,9 +9,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -384,26 +381,3 @@ def test_a_single_file_may_be_pinned(tmp_path: Path) -> None:
     for bad in ("http://example.org/x.py", "ftp://example.org/x.py", "https://example.org/x", "/x.py", "git+ssh://example.org/x"):
         with pytest.raises(CannotFetch):
             fetch(Origin(bad, "main"), "x.py")
-
-
-def test_https_is_left_for_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(TEXT.encode())
-
-        log_message: Callable[..., None] = lambda *args: None
-
-    server = HTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with pytest.raises(CannotFetch, match="which is not https"):
-            Fetcher(tmp_path)._https(f"http://127.0.0.1:{server.server_port}/x.py")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    with pytest.raises(CannotFetch, match="cannot be fetched"):
-        Fetcher(tmp_path)(Origin("https://127.0.0.1:9/x.py"), "")

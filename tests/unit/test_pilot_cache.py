@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,96 @@ def test_after_others_failed_one_goes_on_alone(make: Callable[..., Cache], tmp_p
 
 def _always_taken(folder: str, sha256: str) -> None:
     raise FileExistsError(folder)
+
+
+# --- what was shipped: it is at the site already, and a node's own disk keeps a copy
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the site's files, as a node's own disk is."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        folder.rmdir()
+        pytest.skip("/dev/shm is no other file system here")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    (tmp_path / "blob").write_bytes(b"tarball")
+    return tmp_path / "blob"
+
+
+def test_what_lies_on_the_cache_s_file_system_is_used_where_it_is(make: Callable[..., Cache], shipped: Path) -> None:
+    with make().lent(sha(b"tarball"), str(shipped)) as entry:
+        assert entry.path == str(shipped)
+    assert shipped.read_bytes() == b"tarball" and not os.listdir(shipped.parent / "cache")
+
+
+def test_agents_of_a_node_copy_it_once_to_its_disk(near: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, calls, copy, found = threading.Event(), [], room.copy, []
+
+    def slowly(source: str, target: str) -> str:
+        calls.append(target)
+        begun.wait(30)
+        return copy(source, target)
+
+    def want() -> None:
+        with Cache(str(near), 1000, str(tmp_path / "own")).lent(sha(b"tarball"), str(shipped)) as entry:
+            found.append((entry.path, Path(entry.path).read_bytes()))
+
+    monkeypatch.setattr(room, "copy", slowly)
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for one in threads:
+        one.start()
+    while not calls:
+        time.sleep(0.01)
+    assert not (near / sha(b"tarball")).exists()
+    begun.set()
+    for one in threads:
+        one.join(60)
+    assert len(calls) == 1 and found == [(f"{near}/{sha(b'tarball')}", b"tarball")] * 4
+
+
+@pytest.mark.parametrize("where", ["there", "here", "both"])
+def test_what_changed_is_never_lent(near: Path, shipped: Path, tmp_path: Path, where: str) -> None:
+    cache = Cache(str(near), 1000, str(tmp_path / "own"))
+    cache.lent(sha(b"tarball"), str(shipped)).close()
+    for path in [shipped] * (where != "here") + [near / sha(b"tarball")] * (where != "there"):
+        path.chmod(0o600)
+        path.write_bytes(b"tarbal1")
+    if where == "both":
+        with pytest.raises(Problem, match=f"{shipped} has sha256 {sha(b'tarbal1')}, expected {sha(b'tarball')}") as problem:
+            cache.lent(sha(b"tarball"), str(shipped))
+        assert problem.value.gone == [["cache", sha(b"tarball")]]
+    else:
+        with cache.lent(sha(b"tarball"), str(shipped)) as entry:
+            assert Path(entry.path).read_bytes() == b"tarball"
+    assert not (near / sha(b"tarball")).exists() or (near / sha(b"tarball")).read_bytes() == b"tarball"
+
+
+@pytest.mark.parametrize("how", ["too large", "taken", "none"])
+def test_where_there_is_no_room_what_was_shipped_is_used_where_it_is(near: Path, shipped: Path, tmp_path: Path, how: str) -> None:
+    cache = Cache(None if how == "none" else str(near), 3 if how == "too large" else 10, str(tmp_path / "own"))
+    if how == "taken":
+        cache.get(sha(b"in use"), Filler(b"in use")).close()
+    with cache.lent(sha(b"tarball"), str(shipped)) as entry:
+        assert entry.path == str(shipped)
+    assert not (tmp_path / "own").exists()
+
+
+def test_what_is_read_for_long_is_not_evicted(make: Callable[..., Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "IN_USE", 0.5)
+    cache = make(limit=10)
+    with cache.get(sha(b"0" * 10), Filler(b"0" * 10)) as entry:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            time.sleep(0.02)
+            entry.still()
+        cache.get(sha(b"1" * 10), Filler(b"1" * 10)).close()
+        assert Path(entry.path).exists()
+    time.sleep(0.7)
+    cache.get(sha(b"2" * 10), Filler(b"2" * 10)).close()
+    assert os.listdir(tmp_path / "cache") == [sha(b"2" * 10)]

@@ -1,10 +1,12 @@
 """What `icp why` is told about each site, in words a person can act on."""
 
+from dataclasses import replace
+
 import pytest
 
 from icp.model.need import Need
 from icp.model.plan import AgentView, PilotSpec, PilotView, SiteView
-from icp.planner import explain, fits, future_agent, may_fit, slots
+from icp.planner import avoiding_reason, explain, fits, future_agent, may_fit, slots
 
 GB = 10**9
 NODE = AgentView(cpus=8, memory=16 * GB, disk=100 * GB, gpus=0, attrs={"os": "el9"}, left=None)
@@ -85,3 +87,17 @@ def test_slots_count_agents_that_talk_and_pilots_to_come():
         )
         == 4 + 3 * 2
     )
+
+
+def test_where_it_failed_is_said_and_whether_there_is_another_place():
+    need, node = Need(avoid=("w1",)), replace(NODE, host="w1")
+    alone = (site(agents=(node,), spec=PilotSpec(cpus=8, max=0)),)
+    assert avoiding_reason(need, alone, NOW, 900.0).sentence == "it failed on w1, and there is no other place: it is tried there again"
+    (reason,) = explain(need, alone, NOW)
+    assert "is busy with what came before" in reason.sentence
+    other = site(id=2, name="nsb", agents=(NODE,), spec=PilotSpec(cpus=8, max=0))
+    host = site(agents=(node,), node=node, spec=PilotSpec(cpus=8, max=0, one_host=True))
+    assert avoiding_reason(need, (host, other), NOW, 900.0).sentence == "it failed on w1, and goes elsewhere as long as there is another place"
+    first, second = explain(need, (host, other), NOW)
+    assert first.sentence == "site nsa has no other node than those on which it failed (w1)" and "site nsb is busy" in second.sentence
+    assert avoiding_reason(Need(), alone, NOW, 900.0) is None

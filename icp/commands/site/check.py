@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icp import output
-from icp.commands.arguments import AsJson, TheSite
+from icp.commands.arguments import AsJson, TheSite, fetching
 from icp.output import clean
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def check(
         output.say(f"the check of {clean(site)} is cancelled")
         return
     if under_way is None:
-        one.begin()
+        with fetching():
+            one.begin()
     elif not as_json:
         output.say(f"going on with the check of {output.clock(under_way['begun'])}" + (f" ({clean(under_way['word'])})" if under_way["word"] else ""))
     try:
