@@ -76,7 +76,9 @@ def test_groups_close_when_they_are_full_and_the_rest_when_the_parent_is_complet
 def test_an_output_is_given_once_or_the_transaction_fails(world, pair):
     *_, child, _, _ = pair
     with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
-        world.db.execute("INSERT INTO source (dataset, job, file, task, part, key) SELECT dataset, 0, file, task, part, key FROM source WHERE dataset = ?", (child,))
+        world.db.execute(
+            "INSERT INTO source (dataset, job, file, task, part, key) SELECT dataset, 0, file, task, part, key FROM source WHERE dataset = ?", (child,)
+        )
 
 
 BROKEN = [
