@@ -40,7 +40,7 @@ class Adopted:
     accepted: int = 0
     remade: int = 0
     unknown: list[str] = field(default_factory=list)
-    """Cards of datasets that this ledger does not know: recalled and cancelled."""
+    """Cards of datasets that this ledger does not know, or of jobs that it holds back: recalled and cancelled."""
     gone: int = 0
     """Attempts that the spool knows nothing of."""
 

@@ -37,7 +37,8 @@ def raise_epoch(db: sqlite3.Connection, site: int) -> tuple[int, int]:
 def remake(
     ledger: Ledger, definitions: Definitions, site: int, card: dict[str, Any], rank: int, now: float, release: Callable[[int, int], None]
 ) -> int | None:
-    """Attempts of a card that the ledger lacks are made again from its content; how many, None if its dataset is unknown here.
+    """Attempts of a card that the ledger lacks are made again from its content; how many, None if nothing of it is wanted here: the dataset is unknown,
+    or a person cancelled or suspended those jobs before they were rows.
 
     An attempt of a task that has an accepted one already is made void, so that it is stopped and cannot count.
     """
@@ -62,13 +63,16 @@ def remake(
         if definition is None:
             continue
         job = int(one["job"])
-        if job >= 0 and all(status != "rows" for *_, status in ranges.segments(db, graph.dataset, job, job)):
+        status = ranges.segments(db, graph.dataset, job, job)[0][2] if job >= 0 else "rows"
+        if status in ("cancel", "suspend"):
+            continue
+        if status != "rows":
             release(graph.dataset, job)
         task = db.execute(
             "SELECT id, accepted, state FROM task WHERE dataset = ? AND job = ? AND task_def = ?", (graph.dataset, job, definition.id)
         ).fetchone()
         if task is None:
-            continue  # a final task that is not due here: its card is cancelled with those nobody knows
+            continue  # a final task that is not due here
         fold = Fold(ledger, definitions, now)
         fold.load_tasks([task[0]])
         live = any(row.live for row in fold.live_of[task[0]])
@@ -86,7 +90,7 @@ def remake(
             row_of.site = site
         fold.flush()
         made += 1
-    return made
+    return made or None
 
 
 def pilot_again(db: sqlite3.Connection, site: int, key: bytes, card: bytes | None, told: Any, now: float) -> bool:

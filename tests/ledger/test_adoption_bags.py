@@ -153,3 +153,24 @@ def test_the_job_that_replaced_one_that_the_backup_waits_for_does_not_count_besi
     assert sorted(ok).count((0,)) == 1
     assert check(scene.desk) == []
     assert_over(scene)
+
+
+@pytest.mark.parametrize("order", ["suspend", "cancel"])
+def test_what_a_person_held_back_before_the_backup_is_not_taken_up(scene, order):
+    """The jobs were resumed, or reset, and went out, after it was taken: this ledger knows nothing of that."""
+    scene.submit(1, task("a", outputs=["a.txt"]))
+    getattr(scene.control(1), f"{order}_jobs")(0, 0)
+    copy = saved(scene)
+    scene.control(1).resume_jobs(0, 0) if order == "suspend" else scene.control(1).reset_jobs(0, 0)
+    while not scene.sites["near"].jobs:
+        scene.tick()
+    (job,) = scene.sites["near"].jobs.values()
+    scene.sites["near"].claim(scene.sites["near"].start(job))
+    scene.tick()
+    scene.restore(copy)
+    for _ in range(4):
+        scene.tick(60.0)
+    assert job.state == "ended"
+    assert scene.one("SELECT count(*) FROM attempt") == scene.one("SELECT count(*) FROM task") == 0
+    assert check(scene.desk) == []
+    assert_over(scene)
