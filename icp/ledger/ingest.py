@@ -22,7 +22,7 @@ from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.exchange import Answer
 from icp.model.plan import Policy
 from icp.pilot.spool import Position, take
-from icp.states import Agent, Attempt
+from icp.states import ATTEMPT, Agent, Attempt
 
 __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested", "Receipts"]
 
@@ -319,18 +319,20 @@ class Ingest:
 
     def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
         result = str(fact.get("r"))
-        attempt.agent = agent if attempt.agent is None else attempt.agent
-        wall = attempt_fields(fact, attempt)
-        transferred.record(self.db, attempt.id, fact.get("moved"))
-        if isinstance(fact.get("had"), dict):
-            attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
-        if result == "ok":
-            definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
-            outputs = declared_outputs(definition, fact.get("out") or [])
-            if outputs is None:
-                fold.error(attempt, "stage", "the site reported other outputs than the task declares")
-            else:
-                fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
+        outputs = declared_outputs(self.definitions.task_def(fold.tasks[attempt.task].task_def), fact.get("out") or []) if result == "ok" else None
+        event = "ended_error" if result == "ok" and outputs is None else f"ended_{result}"
+        wall = 0
+        # of an end that is refused nothing is kept: the row tells of the one that counted
+        if event in ATTEMPT.moves and ATTEMPT.knows(Attempt(attempt.state), event):
+            attempt.agent = agent if attempt.agent is None else attempt.agent
+            wall = attempt_fields(fact, attempt)
+            transferred.record(self.db, attempt.id, fact.get("moved"))
+            if isinstance(fact.get("had"), dict):
+                attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
+        if outputs is not None:
+            fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
+        elif result == "ok":
+            fold.error(attempt, "stage", "the site reported other outputs than the task declares")
         elif result == "error":
             kind = str(fact.get("kind"))
             gone = fact.get("gone") or ()

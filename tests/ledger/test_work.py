@@ -154,3 +154,20 @@ def test_failures_are_told_once_for_each_fingerprint_with_where_they_were(world)
     first, second = views_failures.failures(world.db, dataset)
     assert (first.n, first.jobs, first.sites, first.kind, first.exit) == (5, 5, {"near": 3, "far": 2}, "payload", 1)
     assert (second.n, second.text, second.hosts) == (1, "no such thing", {"node-1": 1})
+
+
+@pytest.mark.parametrize("late", [{"r": "ok", "out": []}, {"r": "evicted"}])
+def test_of_a_second_end_in_the_same_answer_nothing_is_kept(world, late):
+    """An agent that tells an end without times, and then another of the same attempt: the first counted, and cost nothing."""
+    dataset = world.submit(1, task("a"))
+    agent = world.agent("near")
+    world.release(dataset)
+    (one,) = world.deal(dataset, site="near")
+    world.claim(agent, one)
+    about = {"f": "ended", "a": one.key, "k": one.passkey}
+    agent.note({**about, "r": "error", "kind": "payload", "err": "boom"})
+    agent.note({**about, **late, "ph": [NOW, NOW, NOW + 60, NOW + 60], "cpu": 30, "exit": 0})
+    agent.cards.remove(one.card)
+    world.answer(agent)
+    assert world.db.execute("SELECT state, begun, running, exit FROM attempt").fetchall() == [(6, None, None, None)]
+    assert progress(world, dataset).core_hours == 0
