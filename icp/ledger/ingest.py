@@ -22,12 +22,13 @@ from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.exchange import Answer
 from icp.model.plan import Policy
 from icp.pilot.spool import Position, take
-from icp.states import Agent, Attempt
+from icp.states import ATTEMPT, Agent, Attempt
 
 __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested", "Receipts"]
 
 FACTS_AT_ONCE = 5000
 SECONDS_AT_ONCE = 0.25
+_ENDS = ("ok", "error", "evicted", "returned", "cancelled")
 _PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
 
 
@@ -319,29 +320,38 @@ class Ingest:
 
     def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
         result = str(fact.get("r"))
+        outputs = None
+        if result == "ok":
+            outputs = declared_outputs(self.definitions.task_def(fold.tasks[attempt.task].task_def), fact.get("out") or [])
+        event = "ended_error" if result == "ok" and outputs is None else f"ended_{result}"
+        if not attempt.live and result in _ENDS and not ATTEMPT.knows(Attempt(attempt.state), event):
+            fold.refused += 1  # it ended before: what it measured then stays
+            self._gone(fold, fact)
+            return
         attempt.agent = agent if attempt.agent is None else attempt.agent
         wall = attempt_fields(fact, attempt)
         transferred.record(self.db, attempt.id, fact.get("moved"))
         if isinstance(fact.get("had"), dict):
             attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
         if result == "ok":
-            definition = self.definitions.task_def(fold.tasks[attempt.task].task_def)
-            outputs = declared_outputs(definition, fact.get("out") or [])
             if outputs is None:
                 fold.error(attempt, "stage", "the site reported other outputs than the task declares")
             else:
                 fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
         elif result == "error":
             kind = str(fact.get("kind"))
-            gone = fact.get("gone") or ()
             kind = kind if kind in ("payload", "resource", "stage", "software", "node") else "node"
-            fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(gone))
-            for origin in gone:
-                files.gone(fold, self.site, [str(part) for part in origin])
-        elif result in ("evicted", "returned", "cancelled"):
+            fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(fact.get("gone")))
+            self._gone(fold, fact)
+        elif result in _ENDS:
             fold.ended(attempt, f"ended_{result}")
         else:
             self.result.strange += 1
+
+    def _gone(self, fold: Fold, fact: dict[str, Any]) -> None:
+        """Inputs that an attempt found to be gone at its site."""
+        for origin in fact.get("gone") or () if fact.get("r") == "error" else ():
+            files.gone(fold, self.site, [str(part) for part in origin])
 
     def _nowhere(self, answer: Answer) -> None:
         """A card that was asked back, is not in the inbox and in no agent's folder may have been done without a word that can be read: at the

@@ -154,3 +154,15 @@ def test_failures_are_told_once_for_each_fingerprint_with_where_they_were(world)
     first, second = views_failures.failures(world.db, dataset)
     assert (first.n, first.jobs, first.sites, first.kind, first.exit) == (5, 5, {"near": 3, "far": 2}, "payload", 1)
     assert (second.n, second.text, second.hosts) == (1, "no such thing", {"node-1": 1})
+
+
+def test_an_attempt_that_is_said_to_have_ended_twice_keeps_what_was_measured_first(world):
+    dataset = world.submit(1, task("a", outputs=["a.txt"]))
+    agent = world.agent("near")
+    world.release(dataset)
+    (one,) = world.deal(dataset, site="near")
+    world.claim(agent, one)
+    agent.note({"f": "ended", "a": one.key, "k": one.passkey, "r": "ok", "out": [[0, "../a.txt", 1, "00"]]})
+    ended(world, agent, one, NOW, 5)
+    assert world.db.execute("SELECT begun, running, error IS NULL FROM attempt").fetchone() == (None, None, 0)
+    assert check(world.ledger) == []
