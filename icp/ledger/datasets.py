@@ -110,7 +110,8 @@ def counts(db: sqlite3.Connection, dataset: int | None) -> dict[int, int]:
 _LIVELY = (
     "(d.released < d.jobs OR d.coming > 0 OR EXISTS (SELECT 1 FROM live_class c WHERE c.dataset = d.id AND c.n > 0 AND c.state > 0) "
     "OR EXISTS (SELECT 1 FROM range r WHERE r.dataset = d.id AND r.action = 'release') "
-    "OR EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0) "
+    "OR (EXISTS (SELECT 1 FROM final_left f INDEXED BY final_ready WHERE f.dataset = d.id AND f.left = 0 AND f.made = 0) "
+    "AND NOT EXISTS (SELECT 1 FROM follow w WHERE w.dataset = d.id AND w.open = 1)) "
     # what another dataset made came, or will not come any more
     "OR EXISTS (SELECT 1 FROM follow w JOIN dataset p ON p.id = w.source WHERE w.dataset = d.id AND w.open = 1 "
     "AND (p.state IN (2, 3) OR p.deleted IS NOT NULL OR EXISTS (SELECT 1 FROM arrival a WHERE a.dataset = d.id))))"

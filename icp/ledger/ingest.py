@@ -28,6 +28,7 @@ __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested", "Receipts"]
 
 FACTS_AT_ONCE = 5000
 SECONDS_AT_ONCE = 0.25
+_ENDS = ("ok", "error", "evicted", "returned", "cancelled")
 _PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
 
 
@@ -319,31 +320,36 @@ class Ingest:
 
     def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
         result = str(fact.get("r"))
+        if result not in _ENDS:
+            self.result.strange += 1
+            return
         outputs = declared_outputs(self.definitions.task_def(fold.tasks[attempt.task].task_def), fact.get("out") or []) if result == "ok" else None
         event = "ended_error" if result == "ok" and outputs is None else f"ended_{result}"
-        wall = 0
-        # of an end that is refused nothing is kept: the row tells of the one that counted
-        if event in ATTEMPT.moves and ATTEMPT.knows(Attempt(attempt.state), event):
-            attempt.agent = agent if attempt.agent is None else attempt.agent
-            wall = attempt_fields(fact, attempt)
-            transferred.record(self.db, attempt.id, fact.get("moved"))
-            if isinstance(fact.get("had"), dict):
-                attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
+        if not ATTEMPT.knows(Attempt(attempt.state), event):
+            fold.refused += 1  # it ended before: what was measured then stays
+            self._gone(fold, fact)
+            return
+        attempt.agent = agent if attempt.agent is None else attempt.agent
+        wall = attempt_fields(fact, attempt)
+        transferred.record(self.db, attempt.id, fact.get("moved"))
+        if isinstance(fact.get("had"), dict):
+            attempt.had = self.ledger.name_id(text(json.dumps(fact["had"], separators=(",", ":"), sort_keys=True))[:4000])
         if outputs is not None:
             fold.ok(attempt, outputs, statistics(fact.get("stats")), wall)
         elif result == "ok":
             fold.error(attempt, "stage", "the site reported other outputs than the task declares")
         elif result == "error":
             kind = str(fact.get("kind"))
-            gone = fact.get("gone") or ()
             kind = kind if kind in ("payload", "resource", "stage", "software", "node") else "node"
-            fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(gone))
-            for origin in gone:
-                files.gone(fold, self.site, [str(part) for part in origin])
-        elif result in ("evicted", "returned", "cancelled"):
-            fold.ended(attempt, f"ended_{result}")
+            fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(fact.get("gone")))
+            self._gone(fold, fact)
         else:
-            self.result.strange += 1
+            fold.ended(attempt, event)
+
+    def _gone(self, fold: Fold, fact: dict[str, Any]) -> None:
+        """Inputs that an attempt found to be gone at its site."""
+        for origin in fact.get("gone") or () if fact.get("r") == "error" else ():
+            files.gone(fold, self.site, [str(part) for part in origin])
 
     def _nowhere(self, answer: Answer) -> None:
         """A card that was asked back, is not in the inbox and in no agent's folder may have been done without a word that can be read: at the

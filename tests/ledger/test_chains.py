@@ -8,7 +8,7 @@ import pytest
 
 from icp.engine.chaining import Followers
 from icp.engine.rendering import Rendering
-from icp.ledger import following
+from icp.ledger import datasets, following
 from icp.ledger.check import check
 from icp.ledger.submit import record
 from icp.model.chains import columns
@@ -115,8 +115,8 @@ def test_final_tasks_wait_until_no_more_jobs_can_come(world):
     parent = world.submit(2, MAKE, name="parent")
     child = follow(world, finals=(task("sum", inputs=["read:b.txt[*]"], outputs=["sum.txt"], final=True),))
     agent = world.agent()
-    world.release(parent, 1)
-    tries = world.deal(parent)
+    world.release(parent)
+    tries = world.deal(parent, 1)
     world.claim(agent, *tries)
     world.running(agent, *tries)
     world.ended(agent, *tries)
@@ -125,6 +125,10 @@ def test_final_tasks_wait_until_no_more_jobs_can_come(world):
     assert jobs(world, child) == [0]
     world.run(child, agent)
     assert world.db.execute("SELECT made, left FROM final_left WHERE dataset = ?", (child,)).fetchone() == (0, 0)
+    world.control(parent).suspend_jobs(1, 1)
+    assert not datasets.something_to_do(world.db) and datasets.at_rest(world.db, child), "it waits for a person, with the parent"
+    world.control(parent).resume_jobs(1, 1)
+    assert datasets.something_to_do(world.db) and not datasets.at_rest(world.db, child)
     world.run(parent, agent)
     tick(world)
     world.run(child, agent)

@@ -171,3 +171,15 @@ def test_of_a_second_end_in_the_same_answer_nothing_is_kept(world, late):
     world.answer(agent)
     assert world.db.execute("SELECT state, begun, running, exit FROM attempt").fetchall() == [(6, None, None, None)]
     assert progress(world, dataset).core_hours == 0
+
+
+def test_outputs_that_no_task_declares_are_an_end_and_a_second_one_is_not_kept(world):
+    dataset = world.submit(1, task("a", outputs=["a.txt"]))
+    agent = world.agent("near")
+    world.release(dataset)
+    (one,) = world.deal(dataset, site="near")
+    world.claim(agent, one)
+    agent.note({"f": "ended", "a": one.key, "k": one.passkey, "r": "ok", "out": [[0, "../a.txt", 1, "00"]]})
+    ended(world, agent, one, NOW, 5)
+    assert world.db.execute("SELECT begun, running, error IS NULL FROM attempt").fetchone() == (None, None, 0)
+    assert check(world.ledger) == []

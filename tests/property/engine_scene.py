@@ -14,13 +14,14 @@ from icp.config import Config, Places, Site
 from icp.engine.adoption import adopt
 from icp.engine.tick import Engine, Ticked
 from icp.ledger import db as ledger_db
+from icp.ledger import following
 from icp.ledger.check import check
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger, open_ledger
 from icp.ledger.definitions import Definitions
 from icp.ledger.sites import resume
 from icp.ledger.submit import record
-from icp.model.definition import TaskDef
+from icp.model.definition import JobSource, TaskDef
 from icp.model.plan import PilotSpec, Policy
 from icp.pilot import faults
 from icp.states import Dataset, Task
@@ -133,8 +134,9 @@ class Scene:
         self.ledger = None
         self.restart()
 
-    def submit(self, jobs: int, *defs: TaskDef, name: str = "d", stop_loss: int = 0) -> int:
-        one = steering(jobs, *(defs or (task("a", outputs=["a.txt"]),)), name=name, stop_loss=stop_loss)
+    def submit(self, jobs: int | JobSource, *defs: TaskDef, name: str = "d", stop_loss: int = 0) -> int:
+        one = steering(1, *(defs or (task("a", outputs=["a.txt"]),)), name=name, stop_loss=stop_loss)
+        one = replace(one, jobs=JobSource("count", jobs) if isinstance(jobs, int) else jobs)
         with self.desk.write():
             return record(
                 self.desk, one, uuid=f"00000000-0000-0000-0000-{name:>012}", seed=1, directory=str(self.folder),
@@ -210,7 +212,7 @@ class Scene:
         for dataset, n in self.db.execute("SELECT dataset, sum(n) FROM dataset_tally GROUP BY dataset").fetchall():
             jobs = self.db.execute("SELECT jobs FROM dataset WHERE id = ?", (dataset,)).fetchone()[0]
             graph = self.definitions.graph(dataset)
-            assert n <= jobs * (len(graph.tasks) + len(graph.finals))
+            assert n <= jobs * len(graph.tasks) + max(1, jobs) * len(graph.finals)
         self._statistics()
 
     def _was_taken_back(self, attempt: int) -> bool:
@@ -286,7 +288,7 @@ class Scene:
 
     def moving(self) -> list[tuple[object, ...]]:
         """What is still live: classes of tasks, files on their way, jobs that could be rows."""
-        found: list[tuple[object, ...]] = []
+        found: list[tuple[object, ...]] = [("due", one) for one in following.due(self.db)]
         for dataset, jobs, released, coming in self.db.execute(
             "SELECT id, jobs, released, coming FROM dataset WHERE state = 0"
         ).fetchall():
@@ -295,7 +297,8 @@ class Scene:
             ).fetchall()
             found += [("class", *row) for row in rows]
             ready = self.db.execute(
-                "SELECT count(*) FROM final_left WHERE dataset = ? AND left = 0 AND made = 0", (dataset,)
+                "SELECT count(*) FROM final_left WHERE dataset = ? AND left = 0 AND made = 0 AND dataset NOT IN (SELECT dataset FROM follow WHERE open = 1)",
+                (dataset,),
             ).fetchone()[0]
             again = self.db.execute(
                 "SELECT count(*) FROM range WHERE dataset = ? AND action = 'release'", (dataset,)
