@@ -18,6 +18,8 @@ import pytest
 from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, platforms
+from icp.pilot.problem import Problem
+from icp.pilot.software import Software
 
 pytestmark = pytest.mark.long
 
@@ -441,6 +443,30 @@ def test_cvmfsexec_is_not_taken_where_its_scratch_has_blanks(here: Site, tmp_pat
     ((way, why),) = here.of("software")[0]["vain"]
     assert way == "cvmfsexec"
     assert "blanks" in why
+
+
+@needs_bwrap
+@needs_fuse
+def test_on_a_node_without_a_disk_the_cache_is_in_memory_with_a_quota_or_the_way_is_refused(
+    tmp_path: Path, plain: str, cvmfsexec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "file_system", lambda path: "nfs4")
+    env = {**os.environ, "TEST_TREE": str(tmp_path / "tree")}
+    scratch = f"{plain}/scratch"
+    os.mkdir(scratch)
+    found = Software({**cvmfsexec, "ways": ["cvmfsexec"], "quota": 3_000_000, "slots": 2}, scratch, env, lambda sha256: None)  # type: ignore[arg-type,return-value]
+    had = found.prepare({"it": REPO}, "slot.1")
+    assert had["it"]["way"] == "cvmfsexec"
+    local = Path(f"{scratch}/cvmfsexec/slot.1/dist/etc/cvmfs/default.local").read_text()
+    assert 'CVMFS_CACHE_BASE="//dev/shm/scratch-cvmfs/slot.1"' in local and "CVMFS_QUOTA_LIMIT=3" in local
+    assert os.path.isdir("/dev/shm/scratch-cvmfs")
+    found.close()
+    assert not os.path.exists("/dev/shm/scratch-cvmfs")
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
+    short = Software({**cvmfsexec, "ways": ["cvmfsexec"], "quota": free + 10**9}, scratch, env, lambda sha256: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(Problem, match=rf"cvmfsexec: this node has no disk of its own \({scratch} is on nfs4\), and /dev/shm has no \d+ MB free"):
+        short.prepare({"it": REPO}, "slot.1")
+    shutil.rmtree(scratch)
 
 
 PARROT = """
