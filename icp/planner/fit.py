@@ -64,7 +64,7 @@ def future_agent(site: SiteView) -> AgentView | None:
     """What a pilot of this site would bring: as configured, otherwise as the last one had; None when nobody knows."""
     spec, node = site.spec, site.node
     if spec.direct:
-        node = replace(ANY, attrs={} if node is None else node.attrs)
+        node = ANY if node is None else replace(ANY, attrs=node.attrs, host=node.host)
     elif node is None and spec.cpus is None:
         return None
     base = node or SLOT
