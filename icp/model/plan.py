@@ -248,6 +248,8 @@ class Recall:
     need: int
     site: int
     n: int
+    avoiding: bool = False
+    """Only cards that the hosts may not take which they should be kept away from: no other host of the site will."""
 
 
 Action = Release | Deal | Submit | Withdraw | Recall
