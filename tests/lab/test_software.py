@@ -83,6 +83,19 @@ def test_a_copy_at_the_site_is_the_repository(home: Callable[..., Home], way: st
     one.until(one.quiet)
 
 
+def test_where_every_node_failed_it_goes_on_there_when_that_is_mended(home: Callable[..., Home]) -> None:
+    """All nodes of this cluster have one name: pilots come and go, and none is another host."""
+    one = home('[policy]\nbackoff = [0, 5]\n[site.s.software]\nways = ["mounted", "bwrap"]\ntree = "/home/alice/later"')
+    assert one.lab.ssh("rm -rf later").returncode == 0
+    submitted(one)
+    one.until(lambda: one.one("SELECT count(*) FROM error WHERE kind = 'software'") >= 2)
+    assert one.lab.ssh("cp -r tree later").returncode == 0
+    one.until(one.done)
+    assert outputs(one) == {"v1\nof the repository\nalice\n"}
+    one.until(one.quiet)
+    assert one.lab.ssh("rm -rf later").returncode == 0
+
+
 MODULE = """\
 import os
 from icp.pilot.module import Module, Parameter
