@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from icp import output, planner
 from icp.commands.arguments import job_text, plural
 from icp.commands.status import STALE, pid_lives
+from icp.engine.shipments import lacking
 from icp.ledger import cached, files, views, views_jobs, views_results
 from icp.ledger.definitions import Definitions, Graph, TaskDefRow
 from icp.ledger.snapshot import read_needs, read_snapshot
@@ -61,7 +62,8 @@ class Teller:
     def __init__(self, db: Any, graph: Graph, view: DatasetView, config: Config, now: float) -> None:
         self.db, self.graph, self.view, self.config, self.now = db, graph, view, config, now
         self.name = shlex.quote(view.name)
-        self.snapshot = read_snapshot(db, Definitions(db), [(one.name, one.attributes, one.pilot) for one in config.sites.values()], now)
+        seen = read_snapshot(db, Definitions(db), [(one.name, one.attributes, one.pilot) for one in config.sites.values()], now)
+        self.snapshot = replace(seen, sites=tuple(replace(one, lacks=lacking(config.places, config.sites[one.name].shipped)) for one in seen.sites))
 
     # -- the dataset --------------------------------------------------------------------------------------------
 

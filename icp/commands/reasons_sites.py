@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from icp import output, planner
 from icp.commands.arguments import plural
 from icp.commands.reasons import Answer
+from icp.engine.shipments import lacking
 from icp.ledger import views
 from icp.ledger.snapshot import read_site
 
@@ -59,7 +61,7 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
     if configured is None:
         return Answer(about, "gone", "it is not in the configuration any more, so it gets nothing new", tuple(evidence))
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
-    reason = None if known is None else planner.pilots_reason(known, now)
+    reason = None if known is None else planner.pilots_reason(replace(known, lacks=lacking(config.places, configured.shipped)), now)
     if reason is None:
         gets = "batch jobs, one for each card," if configured.pilot.direct else "pilots"
         return Answer(about, "ready", f"nothing is in its way: it gets {gets} when there is work that fits it", tuple(evidence))

@@ -11,7 +11,7 @@ from icp.engine import pilots as orders_of_pilots
 from icp.engine.dealing import Dealer, Direct, Orders
 from icp.engine.place import Place
 from icp.errors import BadInput, IcpError
-from icp.ledger import bags, cached, cards, files, pilots, sites, upkeep
+from icp.ledger import avoided, bags, cached, cards, files, pilots, sites, upkeep
 from icp.ledger.fold import Fold
 from icp.model.plan import Deal, Recall, Release, Snapshot, Submit, Withdraw
 from icp.pilot import faults
@@ -77,7 +77,10 @@ class Acting:
             if isinstance(action, Withdraw) and action.site in free:
                 pilots.withdraw(self.engine.db, action.site, action.n)
             elif isinstance(action, Recall) and action.site in free:
-                cards.recall(self.engine.db, action.site, action.task_def, action.need, action.n)
+                if action.avoiding:
+                    avoided.recall(self.engine.db, action.site, action.task_def, action.need)
+                else:
+                    cards.recall(self.engine.db, action.site, action.task_def, action.need, action.n)
         for site in free.values():
             self._housekeeping(site, fold)
         shipped = {one.id: self._ship(one, dealer) for one in free.values()}

@@ -15,7 +15,7 @@ from icp.errors import BadInput, Failed, IcpError, Unreachable
 from icp.model.definition import Software, Steering
 from icp.places import Places
 
-__all__ = ["Provisions", "Shipped", "provide", "provide_software", "stock", "used"]
+__all__ = ["Provisions", "Shipped", "lacking", "provide", "provide_software", "stock", "used"]
 
 
 def stock(where: Places) -> Path:
@@ -60,6 +60,11 @@ def provide(
         with contextlib.suppress(OSError):
             part.unlink()
     return target
+
+
+def lacking(where: Places, wanted: Sequence[tuple[str, str]]) -> str | None:
+    """The address of the first of these (URL, sha256) that is not here; None: all are."""
+    return next((url for url, sha256 in wanted if not (stock(where) / sha256).exists()), None)
 
 
 Shipped = tuple[tuple[bytes, Path], ...]

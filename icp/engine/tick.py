@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
-from icp.engine.shipments import Provisions
+from icp.engine.shipments import Provisions, lacking
 from icp.engine.transfers import LARGE, Put, Transfers
 from icp.errors import IcpError
 from icp.ledger import avoided, bags, cached, cards, files, following, notices, pilots, sites, upkeep
@@ -183,9 +182,11 @@ class Engine:
         with self.ledger.read() as db:
             others = set(self.sites) - {site.config.name for site in self.turn}
             found = read_snapshot(db, self.definitions, self._site_configs(), self.clock(), others)
-        # no pilot goes where what it would look for is not here yet
-        views = (replace(view, hold=math.inf) if self.sites[view.name].shipped is None else view for view in found.sites)
-        return replace(found, sites=tuple(views))
+        return replace(found, sites=tuple(replace(view, lacks=self._lacks(self.sites[view.name])) for view in found.sites))
+
+    def _lacks(self, site: Place) -> str | None:
+        """No pilot goes where what it would look for is not here yet."""
+        return lacking(self.config.places, site.config.shipped) if site.shipped is None else None
 
     def fold(self, now: float) -> Fold:
         """For the transaction that begins."""

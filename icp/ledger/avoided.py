@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import TYPE_CHECKING
 
+from icp.ledger.snapshot import read_needs
 from icp.model.plan import Policy
 from icp.states import Attempt, Task
 
 if TYPE_CHECKING:
     from icp.ledger.fold import Fold
 
-__all__ = ["KINDS", "hosts", "release"]
+__all__ = ["KINDS", "hosts", "recall", "release"]
 
 KINDS = ("stage", "software", "node")
 """Errors after which the next attempt is made elsewhere."""
@@ -52,9 +54,25 @@ def release(fold: Fold, now: float, policy: Policy) -> None:
                 fold.tasks[number].need = 0
                 fold.dirty_tasks[number] = fold.tasks[number]
         else:
-            fold.db.executemany(
-                "UPDATE attempt SET stop = 1 WHERE task = ? AND live = 1 AND state = ? AND stop = 0 "
-                "AND card IN (SELECT k.id FROM card k JOIN need n ON n.id = k.need WHERE instr(n.body, ?))",
-                [(number, int(Attempt.QUEUED), '["Host","!=",') for number in over],
-            )
+            _recall(fold.db, need, over)
     fold.flush()
+
+
+def recall(db: sqlite3.Connection, site: int, task_def: int, need: int) -> None:
+    """Cards of a class that wait at a site and that hosts are kept away from shall come back: no other host there takes them."""
+    rows = db.execute(
+        "SELECT a.task FROM attempt a INDEXED BY attempt_live JOIN task t ON t.id = a.task "
+        "WHERE a.live = 1 AND a.site = ? AND a.state = ? AND a.stop = 0 AND t.task_def = ? AND t.need = ? LIMIT ?",
+        (site, int(Attempt.QUEUED), task_def, need, _AT_ONCE),
+    ).fetchall()
+    _recall(db, need, [row[0] for row in rows])
+
+
+def _recall(db: sqlite3.Connection, need: int, tasks: list[int]) -> None:
+    """Only those whose card keeps away what their need avoids: others may go anywhere already."""
+    away = [json.dumps(["Host", "!=", host], separators=(",", ":")) for host in read_needs(db, [need])[need].avoid]
+    db.executemany(
+        "UPDATE attempt SET stop = 1 WHERE task = ? AND live = 1 AND state = ? AND stop = 0 AND card IN "
+        f"(SELECT k.id FROM card k JOIN need n ON n.id = k.need WHERE {' OR '.join(['instr(n.body, ?)'] * len(away)) or '0'})",
+        [(one, int(Attempt.QUEUED), *away) for one in tasks],
+    )

@@ -144,6 +144,8 @@ class SiteView:
     paused: str | None = None
     hold: float = 0.0
     """No pilot is submitted before this moment."""
+    lacks: str | None = None
+    """What its pilots would look for, and is not here to be shipped yet."""
     busy: bool = False
     """A conversation with it is under way: it gets nothing in this tick."""
     recent: int = 0
@@ -246,6 +248,8 @@ class Recall:
     need: int
     site: int
     n: int
+    avoiding: bool = False
+    """Only cards that the hosts may not take which they should be kept away from: no other host of the site will."""
 
 
 Action = Release | Deal | Submit | Withdraw | Recall

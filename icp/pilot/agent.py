@@ -83,7 +83,7 @@ class Agent:
         )
         stage = Stage(self._source_of, self.spool.blob, self.spool.stored, start.scratch + "/packs", told.get("transfer"), self.cache)
         self.runner = Runner(
-            stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame, told.get("software"), self.tell
+            stage, self.id, start.scratch, lambda: platform, self.reaper.sweep, self._blame, dict(told.get("software") or {}, slots=cpus), self.tell
         )
         self.runner.warm = Warm(start.scratch + "/python", start.scratch + "/packs", self.reaper.own, self.reaper.killed)
         self.lanes: list[Lane] = []

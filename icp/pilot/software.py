@@ -291,7 +291,7 @@ class Software:
         program = self._kit.program("apptainer") or self._kit.program("singularity")
         if program is None:
             raise OSError("there is neither apptainer nor singularity for its container")
-        places = [work, *binds, *(["/cvmfs"] if chosen.way.wanted else []), *([chosen.home] if chosen.home else [])]
+        places = [work, *binds, *(["/cvmfs"] if chosen.way.wanted and chosen.way.name != "tarball" else []), *([chosen.home] if chosen.home else [])]
         words = [word for place in dict.fromkeys(places) for word in ("-B", place)]
         return [program, "exec", *words, *(["--nv"] if env.get("CUDA_VISIBLE_DEVICES") else []), "--pwd", work, image]
 

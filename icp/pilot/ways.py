@@ -76,11 +76,12 @@ class Kit:
         kind = node.file_system(base)
         if not wanted and kind in NETWORKS:
             # A cache of CVMFS on a network file system fails; memory is the one local place that is left.
-            size = (self.quota or 1000) * 1000000
+            size, slots = (self.quota or 1000) * 1000000, max(1, int(self.told.get("slots") or 1))
             try:
                 free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
-                if free < size or not os.access("/dev/shm", os.W_OK):
-                    return "", f"this node has no disk of its own ({base} is on {kind}), and /dev/shm has no {size // 1000000} MB free"
+                if free < size * slots or not os.access("/dev/shm", os.W_OK):
+                    each = "" if slots == 1 else f" ({size // 1000000} MB for each of {slots} slots)"
+                    return "", f"this node has no disk of its own ({base} is on {kind}), and /dev/shm has no {size * slots // 1000000} MB free{each}"
             except OSError as error:
                 return "", f"this node has no disk of its own ({base} is on {kind}), and no /dev/shm: {error.strerror}"
             self.told["quota"] = size
@@ -191,8 +192,10 @@ class Cvmfsexec(Way):
         program = self.kit.tool("cvmfsexec")[0]
         part = copy + ".part"
         shutil.rmtree(part, ignore_errors=True)
+        if os.path.isdir(os.path.dirname(program) + "/dist"):
+            program = os.path.dirname(program)  # the command of a distribution, and no file that holds one
         if os.path.isdir(program):
-            shutil.copytree(program, part, symlinks=True)
+            shutil.copytree(program, part, symlinks=True, ignore=lambda folder, names: _left_behind(folder[len(program) :], names))
         else:
             os.makedirs(part)
             shutil.copy(program, part + "/cvmfsexec")
@@ -211,18 +214,22 @@ class Cvmfsexec(Way):
         os.makedirs(etc + "/config.d", exist_ok=True)
         told = self.kit.told
         alien = told.get("alien_cache")
-        lines = [f'CVMFS_HTTP_PROXY="{told.get("proxies") or "DIRECT"}"', f'CVMFS_CACHE_BASE="{self.kit.cache()[0]}/{slot}"']
+        # It takes paths that begin with /var, /etc or /cvmfs to be in the distribution; not those that begin with two slashes.
+        lines = ["", f'CVMFS_CACHE_BASE="/{self.kit.cache()[0]}/{slot}"']
+        if told.get("proxies") or not os.path.exists(etc + "/default.local"):
+            lines.append(f'CVMFS_HTTP_PROXY="{told.get("proxies") or "DIRECT"}"')
         if alien:
-            lines += [f'CVMFS_ALIEN_CACHE="{alien}"', "CVMFS_SHARED_CACHE=no", "CVMFS_QUOTA_LIMIT=-1"]
+            lines += [f'CVMFS_ALIEN_CACHE="/{alien}"', "CVMFS_SHARED_CACHE=no", "CVMFS_QUOTA_LIMIT=-1"]
         elif self.kit.quota:
             lines.append(f"CVMFS_QUOTA_LIMIT={self.kit.quota}")
-        with open(etc + "/default.local", "w") as stream:
+        # What the distribution says stays (how proxies are found, say): the last word counts.
+        with open(etc + "/default.local", "a") as stream:
             stream.write("\n".join(lines) + "\n")
         for name, options in self.kit.repositories().items():
             lines = [f'CVMFS_SERVER_URL="{options["url"]}"'] if "url" in options else []
             if "pubkey" in options:
                 # Paths below /etc, /var and /cvmfs are taken to be in the distribution: so the keys are.
-                os.makedirs(f"{etc}/keys/icp-{name}")
+                os.makedirs(f"{etc}/keys/icp-{name}", exist_ok=True)
                 for number, key in enumerate(options["pubkey"].split(":")):
                     shutil.copy(key, f"{etc}/keys/icp-{name}/{number}.pub")
                 lines.append(f'CVMFS_KEYS_DIR="/etc/cvmfs/keys/icp-{name}"')
@@ -232,6 +239,13 @@ class Cvmfsexec(Way):
     def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
         base = self._base(self._copy(step.slot))
         return [base + "/cvmfsexec", "-N", *self.wanted, "--", sys.executable, "-I", "-S", "-c", RESET, *argv]
+
+
+def _left_behind(folder: str, names: "list[str]") -> "list[str]":
+    """What runs of a distribution left in it: caches, sockets, places where something is mounted. A copy begins without."""
+    if folder == "":
+        return [one for one in names if one in ("mnt", "log")]
+    return names if folder in ("/dist/cvmfs", "/dist/var/lib/cvmfs", "/dist/var/run/cvmfs") else []
 
 
 def _new_kernel(release: str) -> bool:
@@ -249,7 +263,7 @@ class Parrot(Way):
         why = self._starts()
         if why:
             return why
-        driver = self.kit.run(self._program(), "--check-driver", "cvmfs")
+        driver = self._tried("--check-driver", "cvmfs")
         if not driver.ok:
             return f"parrot_run has no driver for cvmfs: {driver.why(self.kit.patience)}"
         return self.kit.cache()[1]
@@ -258,29 +272,52 @@ class Parrot(Way):
         return str(self.kit.tool("parrot_run")[0])
 
     def _starts(self) -> str:
-        program, why = self.kit.tool("parrot_run")
+        why = self.kit.tool("parrot_run")[1]
         if why:
             return str(why)
-        started = self.kit.run(program, "/bin/true")
+        started = self._tried("/bin/true")
         return "" if started.ok else f"parrot_run is broken here: {started.why(self.kit.patience)}"
 
+    def _tried(self, *words: str) -> trial.Outcome:
+        # /tmp, where it would keep what it needs, may be full
+        folder = self.kit.scratch + "/parrot"
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError:
+            pass  # It says so.
+        return self.kit.run(self._program(), *words, PARROT_TEMP_DIR=folder)
+
+    def _folder(self, slot: str) -> str:
+        """With a quota Parrot has no cache that several can use at once: the second one would wait for the first one's end."""
+        place = self.kit.cache()[0]
+        return f"{place}/{slot}" if self._quota() else place
+
+    def _quota(self) -> int:
+        """MB; a cache that all nodes share has none."""
+        return 0 if self.kit.told.get("alien_cache") else self.kit.quota
+
+    def ready(self, slot: str) -> None:
+        os.makedirs(self._folder(slot), mode=0o700, exist_ok=True)
+
     def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
-        told = self.kit.told
-        step.env["PARROT_TEMP_DIR"] = self.kit.cache()[0]
-        proxies = str(told.get("proxies") or "DIRECT")
+        told, own = self.kit.told, step.env.get("HTTP_PROXY")
+        step.env["PARROT_TEMP_DIR"] = self._folder(step.slot)
+        proxies = str(told.get("proxies") or own or "DIRECT")
         # Old clients refuse a plain DIRECT.
         step.env["HTTP_PROXY"] = "DIRECT;" if proxies == "DIRECT" else proxies
-        quota = f",quota_limit={self.kit.quota}" if self.kit.quota else ""
+        quota = [f"quota_limit={self._quota()}"] if self._quota() else []
         repositories = [
-            f"{name}:" + ",".join(f"{key}={value}" for key, value in options.items()) + quota
+            ":".join([name, ",".join([*(f"{key}={value}" for key, value in options.items()), *quota])])
             for name, options in self.kit.repositories().items()
         ]
-        if repositories:
-            step.env["PARROT_CVMFS_REPO"] = " ".join(["<default-repositories>", *repositories])
+        if repositories or quota:
+            step.env["PARROT_CVMFS_REPO"] = " ".join([":".join(["<default-repositories>", *quota]), *repositories])
         step.env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] = "yes"
         if told.get("alien_cache"):
             step.env["PARROT_CVMFS_ALIEN_CACHE"] = str(told["alien_cache"])
-        return [self._program(), *argv]
+        # A list of proxies for CVMFS is nothing that programs of the task should take for theirs.
+        back = ["unset HTTP_PROXY", "sh"] if own is None else ["HTTP_PROXY=$0; export HTTP_PROXY", own]
+        return [self._program(), "/bin/sh", "-c", back[0] + '; exec "$@"', back[1], *argv]
 
 
 class Bwrap(Way):
@@ -357,8 +394,12 @@ class ParrotCopy(Parrot):
     def lacks(self) -> str:
         return self._starts()
 
+    def _folder(self, slot: str) -> str:
+        del slot  # nothing is kept there that two could want at once
+        return f"{self.kit.scratch}/parrot"
+
     def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
-        step.env["PARROT_TEMP_DIR"] = f"{self.kit.scratch}/parrot"
+        step.env["PARROT_TEMP_DIR"] = self._folder(step.slot)
         binds = [word for source, target in self.copies for word in ("-M", f"{target}={source}")]
         return [self._program(), "--disable-service", "cvmfs", *binds, *argv]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from math import ceil
 
-from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Release, SiteView, Snapshot, Submit
+from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Recall, Release, SiteView, Snapshot, Submit
 from icp.planner.avoiding import eased, has_place
 from icp.planner.explain import Reason, avoiding_reason, explain, limit_reason, pilots_reason
 from icp.planner.fit import fits, fold_attributes, future_agent, may_fit, new_pilots, site_attributes, slots, slow, soon
@@ -33,6 +33,8 @@ def plan(snapshot: Snapshot, policy: Policy, now: float) -> list[Action]:
 class _Plan:
     def __init__(self, snapshot: Snapshot, policy: Policy, now: float) -> None:
         self.snapshot, self.policy, self.now = eased(snapshot, now, policy.pending), policy, now
+        self.needs = snapshot.needs
+        """As they are, with the hosts that they avoid."""
         self.anywhere = {number for number, need in snapshot.needs.items() if need.avoid and not self.snapshot.needs[number].avoid}
         """Needs that avoid hosts, and have no other place."""
         self.datasets = {one.id: one for one in snapshot.datasets}
@@ -63,7 +65,18 @@ class _Plan:
             if self._place(one, sites, deals):
                 unplaced.add(one.dataset)
         submits = [Submit(site.id, pouring.submits[site.id]) for site in sites if pouring.submits[site.id] and not site.spec.direct]
-        return [*self._releases(sites, unplaced), *deals, *pouring.recalls, *pouring.withdraws, *submits]
+        return [*self._releases(sites, unplaced), *deals, *pouring.recalls, *self._untaken(sites), *pouring.withdraws, *submits]
+
+    def _untaken(self, sites: list[SiteView]) -> list[Recall]:
+        """Cards that wait where only hosts are, or will be, that they avoid."""
+        there = {site.id: site for site in sites if not site.busy and not site.spec.direct}
+        found = []
+        for one in self.snapshot.classes:
+            if one.state == Task.QUEUED and one.need and one.site in there:
+                need = self.needs[one.need]
+                if need.avoid and not has_place(need, there[one.site], self.now, self.policy.pending):
+                    found.append(Recall(one.task_def, one.need, one.site, one.n, avoiding=True))
+        return sorted(found, key=lambda one: (one.site, one.task_def, one.need))
 
     def _place(self, one: ClassView, sites: list[SiteView], actions: list[Action]) -> int:
         """Deal a class to the sites with room, in the zone of its inputs, and what that has no room for elsewhere; how many tasks are left over."""

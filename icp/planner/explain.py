@@ -130,6 +130,8 @@ def pilots_reason(site: SiteView, now: float) -> Reason | None:
     if now < site.hold:
         how = "did not run what they were for" if spec.direct else "ended without an agent"
         return Reason(f"{where} submits no {job} for another {int(site.hold - now)} s: the last ones {how}")
+    if site.lacks is not None:
+        return Reason(f"{where} submits no {job} before {site.lacks} is fetched to this machine, to be shipped there")
     pending = [pilot for pilot in site.pilots if pilot.pending]
     never = next((pilot.never for pilot in pending if pilot.never), None)
     if never is not None:

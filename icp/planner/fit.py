@@ -64,7 +64,7 @@ def future_agent(site: SiteView) -> AgentView | None:
     """What a pilot of this site would bring: as configured, otherwise as the last one had; None when nobody knows."""
     spec, node = site.spec, site.node
     if spec.direct:
-        node = replace(ANY, attrs={} if node is None else node.attrs)
+        node = ANY if node is None else replace(ANY, attrs=node.attrs, host=node.host)
     elif node is None and spec.cpus is None:
         return None
     base = node or SLOT
@@ -125,7 +125,7 @@ def slow(pilot: PilotView, patience: float) -> bool:
 
 def new_pilots(site: SiteView, now: float) -> int:
     """Pilots that may be submitted at a site now, by all its limits."""
-    if now < site.hold or site.paused is not None or not site.reachable:
+    if now < site.hold or site.lacks is not None or site.paused is not None or not site.reachable:
         return 0
     spec, pending = site.spec, sum(1 for pilot in site.pilots if pilot.pending)
     n = max(0, min(spec.max - len(site.pilots), spec.max_pending - pending, spec.rate - site.recent, SUBMITS))

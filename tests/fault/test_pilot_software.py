@@ -18,6 +18,8 @@ import pytest
 from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, platforms
+from icp.pilot.problem import Problem
+from icp.pilot.software import Software
 
 pytestmark = pytest.mark.long
 
@@ -318,6 +320,12 @@ def test_a_container_gets_its_directory_its_gpus_and_its_environment(here: Site,
     assert said.startswith("exec -B ")
     assert "--pwd" in said
     assert said.endswith("x\n")
+    # nothing is at /cvmfs where a copy is used as it is: apptainer would refuse to bind it
+    data, sha256 = tarball(tmp_path / "t.tar.gz", copy_of(tmp_path / "env"))
+    copied = using(shell("cp $ICP_TMP/called out", out=["out"]), {**REPO, "container": "img", "tarballs": [["any", sha256]]})
+    path = {"PATH": f"{stand_ins}:{os.environ['PATH']}"}
+    here.finish(here.start(blob(data, sha256), here.card(copied), software={"ways": ["tarball"]}, env=path))
+    assert here.result(copied)["r"] == "ok" and "/cvmfs" not in here.stored(copied, "out").decode(), here.result(copied)
     bare = using(shell("true"), {"container": "img"})
     if shutil.which("apptainer") is None and shutil.which("singularity") is None:
         here.finish(here.start(here.card(bare)))
@@ -350,7 +358,8 @@ CVMFSEXEC = """
 [ "$1" = -v ] && { echo 4.51; exit; }
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir "$here/runs" 2>/dev/null || { echo "two runs from one directory" >&2; exit 9; }
-LOCAL=$(cat "$here/dist/etc/cvmfs/default.local" "$here"/dist/etc/cvmfs/config.d/* "$here"/dist/etc/cvmfs/keys/icp-*/*); export LOCAL
+etc=$here/dist/etc/cvmfs
+LOCAL=$(cat "$etc/default.local" "$etc"/config.d/* "$etc"/keys/icp-*/*; ls "$here/dist/var/lib/cvmfs"); export LOCAL
 TMPDIR=/own; export TMPDIR
 [ "$1 $2 $3" = "-N test.repo --" ] || exit 16
 shift 3
@@ -368,6 +377,9 @@ def cvmfsexec(tmp_path: Path) -> dict[str, Any]:
     folder = tmp_path / "dist-of-cvmfsexec"
     (tmp_path / "test.repo.pub").write_text("the key\n")
     (folder / "dist" / "etc" / "cvmfs").mkdir(parents=True)
+    (folder / "dist" / "etc" / "cvmfs" / "default.local").write_text('CVMFS_HTTP_PROXY="auto;DIRECT"')
+    (folder / "dist" / "var" / "lib" / "cvmfs").mkdir(parents=True)
+    (folder / "dist" / "var" / "lib" / "cvmfs" / "left behind").write_text("a cache")
     program(folder / "cvmfsexec", CVMFSEXEC)
     return {
         "ways": ["cvmfsexec", "bwrap"], "cvmfsexec": str(folder), "proxies": "http://squid:3128;DIRECT", "quota": 2_000_000_000,
@@ -392,9 +404,11 @@ def test_cvmfsexec_each_slot_has_a_copy_signals_are_reset_and_its_configuration_
     said = here.stored(ones[0], "out").decode()
     assert said.startswith("True\n")
     assert said.endswith("True\n")
-    assert "wrong" not in said
+    assert "wrong" not in said and "left behind" not in said
+    # what the distribution says by itself stays, and what we say counts
+    assert said.index('CVMFS_HTTP_PROXY="auto;DIRECT"') < said.index('CVMFS_HTTP_PROXY="http://squid:3128;DIRECT"')
     for line in (
-        'CVMFS_HTTP_PROXY="http://squid:3128;DIRECT"', "CVMFS_QUOTA_LIMIT=2000", f'CVMFS_CACHE_BASE="{plain}/icp-',
+        'CVMFS_HTTP_PROXY="http://squid:3128;DIRECT"', "CVMFS_QUOTA_LIMIT=2000", f'CVMFS_CACHE_BASE="/{plain}/icp-',
         'CVMFS_SERVER_URL="http://s1/cvmfs/test.repo;http://s0/cvmfs/test.repo"', 'CVMFS_KEYS_DIR="/etc/cvmfs/keys/icp-test.repo"',
         "the key", f"{plain}/icp-",
     ):  # fmt: skip
@@ -431,13 +445,37 @@ def test_cvmfsexec_is_not_taken_where_its_scratch_has_blanks(here: Site, tmp_pat
     assert "blanks" in why
 
 
+@needs_bwrap
+@needs_fuse
+def test_on_a_node_without_a_disk_the_cache_is_in_memory_with_a_quota_or_the_way_is_refused(
+    tmp_path: Path, plain: str, cvmfsexec: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "file_system", lambda path: "nfs4")
+    env = {**os.environ, "TEST_TREE": str(tmp_path / "tree")}
+    scratch = f"{plain}/scratch"
+    os.mkdir(scratch)
+    found = Software({**cvmfsexec, "ways": ["cvmfsexec"], "quota": 3_000_000, "slots": 2}, scratch, env, lambda sha256: None)  # type: ignore[arg-type,return-value]
+    had = found.prepare({"it": REPO}, "slot.1")
+    assert had["it"]["way"] == "cvmfsexec"
+    local = Path(f"{scratch}/cvmfsexec/slot.1/dist/etc/cvmfs/default.local").read_text()
+    assert 'CVMFS_CACHE_BASE="//dev/shm/scratch-cvmfs/slot.1"' in local and "CVMFS_QUOTA_LIMIT=3" in local
+    assert os.path.isdir("/dev/shm/scratch-cvmfs")
+    found.close()
+    assert not os.path.exists("/dev/shm/scratch-cvmfs")
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
+    short = Software({**cvmfsexec, "ways": ["cvmfsexec"], "quota": free + 10**9}, scratch, env, lambda sha256: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(Problem, match=rf"cvmfsexec: this node has no disk of its own \({scratch} is on nfs4\), and /dev/shm has no \d+ MB free"):
+        short.prepare({"it": REPO}, "slot.1")
+    shutil.rmtree(scratch)
+
+
 PARROT = """
 # Stand-in for parrot_run: its command line, and a namespace where Parrot redirects system calls.
 [ "$1" = --check-driver ] && { [ "$2" = cvmfs ]; exit; }
 bind=
 if [ "$1 $2" = "--disable-service cvmfs" ]; then
   shift 2; while [ "$1" = -M ]; do bind="$bind --ro-bind ${2#*=} ${2%%=*}"; shift 2; done
-elif [ -n "$PARROT_CVMFS_REPO" ]; then bind="--ro-bind $TEST_TREE/test.repo /cvmfs/test.repo"; fi
+elif [ -n "$PARROT_CVMFS_REPO" ]; then SEEN="$HTTP_PROXY"; export SEEN; bind="--ro-bind $TEST_TREE/test.repo /cvmfs/test.repo"; fi
 binds=; for one in /*; do [ -L "$one" ] && binds="$binds --symlink $(readlink $one) $one" || binds="$binds --dev-bind $one $one"; done
 PARROT_ENABLED=TRUE; export PARROT_ENABLED
 exec bwrap $binds $bind --chdir "$PWD" -- "$@"
@@ -445,15 +483,16 @@ exec bwrap $binds $bind --chdir "$PWD" -- "$@"
 
 
 @needs_bwrap
-@pytest.mark.parametrize("way", ["parrot", "parrot-copy"])
-def test_parrot_gets_its_environment(here: Site, tmp_path: Path, plain: str, way: str) -> None:
+@pytest.mark.parametrize(("way", "own"), [("parrot", None), ("parrot", "http://own:8080"), ("parrot-copy", None)])
+def test_parrot_gets_its_environment_and_the_task_keeps_its_own(here: Site, tmp_path: Path, plain: str, way: str, own: str | None) -> None:
     copy_of(tmp_path / "tree" / "test.repo")
     parrot = program(tmp_path / "parrot_run", PARROT)
-    one = using(shell("env | grep -e PARROT -e HTTP_PROXY > out; ls /cvmfs/test.repo >> out; exit 0", out=["out"]), REPO)
+    one = using(shell("env | grep -e PARROT -e HTTP_PROXY -e SEEN > out; ls /cvmfs/test.repo >> out; exit 0", out=["out"]), REPO)
     killed = using(shell("kill -9 $$"), REPO)
     tree = str(tmp_path / "tree")
     software = {"ways": [way], "parrot_run": parrot, "repositories": ["test.repo:url=http://s1,pubkey=/k.pub"], "quota": 5_000_000, "tree": tree}
-    here.finish(here.start(here.card(one), here.card(killed), software=software, env={"TMPDIR": plain, "TEST_TREE": tree, "HTTP_PROXY": ""}))
+    env = {"TMPDIR": plain, "TEST_TREE": tree, "HTTP_PROXY": "" if own is None else own}
+    here.finish(here.start(here.card(one), here.card(killed), software=software, env=env))
     assert here.result(one)["r"] == "ok", here.result(one)
     assert here.result(one)["had"]["it"]["way"] == way
     assert here.result(killed)["exit"] == -9
@@ -462,8 +501,8 @@ def test_parrot_gets_its_environment(here: Site, tmp_path: Path, plain: str, way
     assert "setup.sh" in said
     assert any(line.startswith(f"PARROT_TEMP_DIR={plain}/icp-") for line in said)
     if way == "parrot":
-        assert "PARROT_CVMFS_REPO=<default-repositories> test.repo:url=http://s1,pubkey=/k.pub,quota_limit=5" in said
-        assert "HTTP_PROXY=DIRECT;" in said
+        assert "PARROT_CVMFS_REPO=<default-repositories>:quota_limit=5 test.repo:url=http://s1,pubkey=/k.pub,quota_limit=5" in said
+        assert f"SEEN={own or 'DIRECT;'}" in said and f"HTTP_PROXY={own or ''}" in said
     here.assert_clean()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from web import Web
 
 from icp import config
+from icp.commands.reasons_sites import of_site
 from icp.engine.submission import prepare, submit
 from icp.engine.tick import Engine
 from icp.ledger import sites
@@ -95,6 +96,8 @@ def test_ticks_go_on_while_something_is_fetched_and_its_site_begins_when_it_is_h
     try:
         until("SELECT count(*) FROM dataset WHERE state = 2")
         assert engine.sites["s"].shipped is None and ledger.db.execute("SELECT count(*) FROM pilot WHERE site = 1").fetchone()[0] == 0
+        (why,) = of_site(ledger.db, loaded, "s", time.time()) or ()
+        assert f"submits no pilot before {web.url('/parrot_run')} is fetched" in why.sentence
         answer.set()
         engine.provisions.wait()
         with ledger.write() as db:

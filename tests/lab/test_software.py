@@ -83,6 +83,63 @@ def test_a_copy_at_the_site_is_the_repository(home: Callable[..., Home], way: st
     one.until(one.quiet)
 
 
+def test_where_every_node_failed_it_goes_on_there_when_that_is_mended(home: Callable[..., Home]) -> None:
+    """All nodes of this cluster have one name: pilots come and go, and none is another host."""
+    one = home('[policy]\nbackoff = [0, 5]\n[site.s.software]\nways = ["mounted", "bwrap"]\ntree = "/home/alice/later"')
+    assert one.lab.ssh("rm -rf later").returncode == 0
+    submitted(one)
+    one.until(lambda: one.one("SELECT count(*) FROM error WHERE kind = 'software'") >= 2)
+    assert one.lab.ssh("cp -r tree later").returncode == 0
+    one.until(one.done)
+    assert outputs(one) == {"v1\nof the repository\nalice\n"}
+    one.until(one.quiet)
+    assert one.lab.ssh("rm -rf later").returncode == 0
+
+
+MODULE = """\
+import os
+from icp.pilot.module import Module, Parameter
+
+class Read(Module):
+    n = Parameter(int, 1)
+
+    def execute(self, stats):
+        with open("/cvmfs/test.repo/data") as data, open("out", "w") as out:
+            out.write(os.environ["RELEASE"] + "\\n" + data.read())
+        stats.increment("read", self.n)
+"""
+WITH_MODULE = """\
+name = "d"
+jobs = 2
+files = ["read.py"]
+[task.a]
+outputs = ["out"]
+software = "it"
+resources = { time = "1 min", memory = "50 MB", disk = "50 MB" }
+[[task.a.tray]]
+[[task.a.tray.module]]
+python = "read.py"
+class = "Read"
+params = { n = 3 }
+[software.it]
+cvmfs = ["test.repo"]
+shell = "/cvmfs/test.repo/env-shell v1"
+"""
+
+
+@pytest.mark.parametrize("way", ["bwrap", "proot"])
+def test_a_module_is_started_through_the_way_and_its_statistics_come_back(home: Callable[..., Home], way: str) -> None:
+    one = home(f'[site.s.software]\nways = ["mounted", "{way}"]\ntree = "/home/alice/tree"')
+    (one.folder / "read.py").write_text(MODULE)
+    (one.folder / "d.toml").write_text(WITH_MODULE)
+    submit(one.ledger, prepare(one.folder / "d.toml", sites=one.config.sites.values()), time.time())
+    one.until(one.done)
+    assert outputs(one) == {"v1\nof the repository\n"}
+    assert f'"way":"{way}"' in had(one)
+    assert one.one("SELECT group_concat(DISTINCT stats) FROM attempt WHERE state = 5") == '{"read":3.0}'
+    one.until(one.quiet)
+
+
 def archive(folder: Path) -> tuple[Path, str]:
     """A copy of the repository as a tarball."""
     with tarfile.open(folder / "t.tar.gz", "w:gz") as made:

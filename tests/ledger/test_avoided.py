@@ -140,3 +140,35 @@ def test_a_person_who_mended_the_host_is_believed(make):
     scene.control(1).retry_jobs(job, job)
     scene.tick()
     assert scene.one("SELECT n.body FROM card k JOIN need n ON n.id = k.need ORDER BY k.id DESC LIMIT 1").count("Host") == 0
+
+
+def test_a_card_that_no_host_there_takes_any_more_is_not_left_lying(make):
+    """A pilot was to come elsewhere, and came to the same host: then it is tried there again."""
+    scene = make()
+    _, agents = begin(scene, "h1")
+    site = scene.sites["near"]
+    fail(scene, agents["h1"])
+    assert len(site.inbox) == 1
+    (job,) = [job for job in site.all_jobs() if job.state == "pending"]
+    again = site.start(job, host="h1")
+    for _ in range(5):
+        assert site.claim(again) is None or site.inbox == {}
+        scene.tick()
+        if again.todo:
+            break
+    assert again.todo
+    # what may be taken is not called back
+    for agent in (again, *agents.values()):
+        agent.claimed.clear()
+    scene.verify()
+
+
+def test_what_goes_there_again_for_want_of_another_place_is_not_called_back(make):
+    scene = make(pilots=1)
+    _, agents = begin(scene, "h1")
+    site = scene.sites["near"]
+    fail(scene, agents["h1"])
+    (card,) = site.inbox
+    for _ in range(5):
+        scene.tick()
+    assert list(site.inbox) == [card] and site.claim(agents["h1"]) == card

@@ -337,6 +337,8 @@ def test_a_lower_priority_gets_nothing_where_a_higher_one_still_waits(snapshot, 
             for one in starved:
                 need = snapshot.needs[one.need]
                 able = may_fit(need, site) and (not need.avoid or has_place(need, site, NOW, policy.pending))
+                if one.zone not in (0, site.zone) and waits_for(snapshot, one):
+                    continue  # its own zone will begin it soon
                 assert priority[one.dataset] <= priority[action.dataset] or not able
 
 
@@ -462,6 +464,10 @@ def failed_on(*hosts, agents=(), sites=(), **spec):
         (failed_on("h1", "h2", agents=("h1", "h2"), max=2), (1, True), {}),
         # each pilot of it runs on the one host that it has
         (replace(failed_on("h1"), sites=(replace(place(1, one_host=True), node=replace(NODE, host="h1")),)), (1, True), {1: 1}),
+        # a site without pilots has one host too, where there is no batch system
+        (replace(failed_on("h1"), sites=(
+            replace(place(1, one_host=True, direct=True), node=replace(NODE, host="h1")), place(2, PilotView(False), agents=(replace(NODE, host="h9"),), max=1),
+        )), (2, False), {}),
         # another site has room
         (failed_on("h1", agents=("h1",), max=1, sites=(place(2, PilotView(False), agents=(replace(NODE, host="h9"),), max=1),)), (2, False), {}),
         (failed_on("h1", agents=("h1",), max=1, sites=(place(2, PilotView(True, waited=5000.0), max=1),)), (1, True), {}),

@@ -34,6 +34,7 @@ def site(**more):
             Need(memory=64 * GB),
             "no node of site nsa is large enough",
         ),
+        ({"lacks": "https://x/cvmfsexec"}, Need(), "submits no pilot before https://x/cvmfsexec is fetched to this machine"),
         ({"hold": NOW + 90}, Need(), "submits no pilot for another 90 s"),
         ({"pilots": (PilotView(True), PilotView(True))}, Need(), "has 2 pilots waiting to start"),
         ({}, Need(), "has no pilot yet"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,94 @@ def test_without_a_disk_of_its_own_memory_is_taken_with_a_quota_or_it_is_refused
     place, why = kit(tmp_path, quota=10**15).cache()
     assert place == ""
     assert why == f"this node has no disk of its own ({tmp_path} is on lustre), and /dev/shm has no {10**9} MB free"
+
+
+def test_memory_for_a_cache_must_be_there_for_each_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "file_system", lambda path: "nfs")
+    free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize // 10**6
+    why = kit(tmp_path, quota=(free // 4 + 2) * 10**6, slots=4).cache()[1]
+    assert why.endswith(f"/dev/shm has no {(free // 4 + 2) * 4} MB free ({free // 4 + 2} MB for each of 4 slots)")
+    one = kit(tmp_path, quota=(free // 4 + 2) * 10**6, slots=2)
+    assert one.cache()[1] == ""
+    one.close()
+
+
+# --- what each way is told (CVMFS's own configuration, and Parrot's variables)
+
+
+def told(tmp_path: Path, cls: type[ways.Way], slot: str = "slot.1", env: dict[str, str] | None = None, **site: Any) -> tuple[list[str], dict[str, str]]:
+    """(what is started, its variables) for a task in this slot."""
+    one = cls(ways.Kit(site, str(tmp_path), {}, False, lambda name: (f"/opt/{name}", "")), ["a.repo", "b.repo"], [])
+    step = ways.Step(dict(env or {}), "/work", slot)
+    return one.wrap(["simulate", "--", "it"], step), step.env
+
+
+@pytest.mark.parametrize(
+    ("site", "proxy", "repositories", "folder"),
+    [
+        ({}, "DIRECT;", None, "cvmfs"),
+        ({"proxies": "DIRECT"}, "DIRECT;", None, "cvmfs"),
+        ({"proxies": "http://a:3128|http://b:3128;DIRECT"}, "http://a:3128|http://b:3128;DIRECT", None, "cvmfs"),
+        ({"quota": 5 * 10**9}, "DIRECT;", "<default-repositories>:quota_limit=5000", "cvmfs/slot.1"),
+        (
+            {"repositories": ["a.repo:url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub", "b.repo:url=http://s1/b"]}, "DIRECT;",
+            "<default-repositories> a.repo:url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub b.repo:url=http://s1/b", "cvmfs",
+        ),
+        ({"quota": 10**9, "alien_cache": "/shared/cvmfs"}, "DIRECT;", None, "cvmfs"),
+    ],
+)  # fmt: skip
+def test_what_parrot_is_told(tmp_path: Path, site: dict[str, Any], proxy: str, repositories: str | None, folder: str) -> None:
+    argv, env = told(tmp_path, ways.Parrot, **site)
+    assert argv[:3] == ["/opt/parrot_run", "/bin/sh", "-c"] and argv[-3:] == ["simulate", "--", "it"]
+    assert (env["HTTP_PROXY"], env.get("PARROT_CVMFS_REPO")) == (proxy, repositories)
+    assert env["PARROT_TEMP_DIR"] == f"{tmp_path}/{folder}"
+    assert env.get("PARROT_CVMFS_ALIEN_CACHE") == site.get("alien_cache")
+    assert env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] == "yes"
+
+
+@pytest.mark.parametrize("own", [None, "http://own:8080", ""])
+def test_programs_of_a_task_see_their_own_proxy_and_not_parrot_s(tmp_path: Path, own: str | None) -> None:
+    argv, env = told(tmp_path, ways.Parrot, env={} if own is None else {"HTTP_PROXY": own}, proxies="http://squid:3128;DIRECT")
+    assert env["HTTP_PROXY"] == "http://squid:3128;DIRECT"
+    inner = [*argv[1:-3], "sh", "-c", 'echo "${HTTP_PROXY-none}"']
+    said = subprocess.run(inner, env={**env, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
+    assert said == f"{'none' if own is None else own}\n"
+
+
+def test_what_cvmfsexec_is_told(tmp_path: Path) -> None:
+    argv, env = told(tmp_path, ways.Cvmfsexec)
+    assert argv[:5] == [f"{tmp_path}/cvmfsexec/slot.1/cvmfsexec", "-N", "a.repo", "b.repo", "--"] and argv[-3:] == ["simulate", "--", "it"]
+    assert env == {}
+
+
+@pytest.mark.parametrize("given", ["folder", "command"])
+def test_a_copy_of_cvmfsexec_keeps_what_its_distribution_says_and_leaves_its_cache_behind(tmp_path: Path, given: str) -> None:
+    home, scratch = tmp_path / "dist-of", tmp_path / "scratch"
+    (home / "dist/etc/cvmfs").mkdir(parents=True)
+    (home / "dist/var/lib/cvmfs/shared").mkdir(parents=True)
+    (home / "dist/cvmfs/a.repo").mkdir(parents=True)
+    (home / "mnt").mkdir()
+    scratch.mkdir()
+    (home / "cvmfsexec").write_text("#!/bin/sh\n")
+    (home / "dist/etc/cvmfs/default.local").write_text('CVMFS_HTTP_PROXY="auto;DIRECT"')
+    (tmp_path / "k").write_text("key")
+    path = str(home if given == "folder" else home / "cvmfsexec")
+    for number, (site, said) in enumerate([
+        ({}, []),
+        ({"proxies": "http://a|http://b;DIRECT", "quota": 10**9}, ['CVMFS_HTTP_PROXY="http://a|http://b;DIRECT"', "CVMFS_QUOTA_LIMIT=1000"]),
+        ({"alien_cache": "/shared", "quota": 10**9}, ['CVMFS_ALIEN_CACHE="//shared"', "CVMFS_SHARED_CACHE=no", "CVMFS_QUOTA_LIMIT=-1"]),
+    ]):  # fmt: skip
+        site["repositories"] = [f"a.repo:url=http://s1/a;http://s0/a,pubkey={tmp_path}/k"]
+        kit = ways.Kit(site, str(scratch), {}, False, lambda name: (path, ""))
+        ways.Cvmfsexec(kit, ["a.repo"], []).ready(f"slot.{number}")
+        copy = scratch / f"cvmfsexec/slot.{number}"
+        lines = (copy / "dist/etc/cvmfs/default.local").read_text().split("\n")
+        assert lines == ['CVMFS_HTTP_PROXY="auto;DIRECT"', f'CVMFS_CACHE_BASE="/{scratch}/cvmfs/slot.{number}"', *said, ""]
+        assert (copy / "dist/etc/cvmfs/config.d/a.repo.local").read_text() == (
+            'CVMFS_SERVER_URL="http://s1/a;http://s0/a"\nCVMFS_KEYS_DIR="/etc/cvmfs/keys/icp-a.repo"\n'
+        )
+        assert (copy / "dist/etc/cvmfs/keys/icp-a.repo/0.pub").read_text() == "key"
+        assert not list((copy / "dist/var/lib/cvmfs").iterdir()) and not list((copy / "dist/cvmfs").iterdir()) and not (copy / "mnt").exists()
 
 
 def test_the_kind_of_a_file_system_is_read_from_the_kernel() -> None:
