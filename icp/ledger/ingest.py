@@ -22,12 +22,13 @@ from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.exchange import Answer
 from icp.model.plan import Policy
 from icp.pilot.spool import Position, take
-from icp.states import Agent, Attempt
+from icp.states import ATTEMPT, Agent, Attempt
 
 __all__ = ["FACTS_AT_ONCE", "Ingest", "Ingested", "Receipts"]
 
 FACTS_AT_ONCE = 5000
 SECONDS_AT_ONCE = 0.25
+_RESULTS = ("ok", "error", "evicted", "returned", "cancelled")
 _PROGRESS = {"staging": "staging", "running": "running", "storing": "storing"}
 
 
@@ -319,6 +320,13 @@ class Ingest:
 
     def _ended(self, fold: Fold, attempt: AttemptRow, agent: int, fact: dict[str, Any]) -> None:
         result = str(fact.get("r"))
+        if result not in _RESULTS:
+            self.result.strange += 1
+            return
+        if not ATTEMPT.knows(Attempt(attempt.state), f"ended_{result}"):
+            # it ended before, and what it was measured to cost then is counted
+            fold.refused += 1
+            return
         attempt.agent = agent if attempt.agent is None else attempt.agent
         wall = attempt_fields(fact, attempt)
         transferred.record(self.db, attempt.id, fact.get("moved"))
@@ -338,10 +346,8 @@ class Ingest:
             fold.error(attempt, kind, text(fact.get("err") or "")[-4096:], blameless=bool(gone))
             for origin in gone:
                 files.gone(fold, self.site, [str(part) for part in origin])
-        elif result in ("evicted", "returned", "cancelled"):
-            fold.ended(attempt, f"ended_{result}")
         else:
-            self.result.strange += 1
+            fold.ended(attempt, f"ended_{result}")
 
     def _nowhere(self, answer: Answer) -> None:
         """A card that was asked back, is not in the inbox and in no agent's folder may have been done without a word that can be read: at the

@@ -4,6 +4,7 @@ import pytest
 
 from icp.ledger import views, views_failures, views_work
 from icp.ledger.check import check
+from icp.states import Attempt
 from tests.ledger.build import NOW, World, task
 
 
@@ -154,3 +155,17 @@ def test_failures_are_told_once_for_each_fingerprint_with_where_they_were(world)
     first, second = views_failures.failures(world.db, dataset)
     assert (first.n, first.jobs, first.sites, first.kind, first.exit) == (5, 5, {"near": 3, "far": 2}, "payload", 1)
     assert (second.n, second.text, second.hosts) == (1, "no such thing", {"node-1": 1})
+
+
+def test_an_attempt_that_ended_is_not_measured_anew(world):
+    """An agent that says it twice, the first time without what it measured, changes nothing that is counted."""
+    dataset = world.submit(1, task("a"))
+    agent = world.agent("near")
+    world.release(dataset)
+    (one,) = world.deal(dataset, site="near")
+    world.claim(agent, one)
+    ended(world, agent, one, NOW, 60, r="error", ph=None, kind="payload", err="boom")
+    agent.cards.append(one.card)
+    ended(world, agent, one, NOW, 60, cpu=30)
+    assert world.db.execute("SELECT begun, cpu, state FROM attempt").fetchone() == (None, 30_000, Attempt.ERROR)
+    assert check(world.ledger) == []
