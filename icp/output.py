@@ -21,6 +21,8 @@ __all__ = [
 ]  # fmt: skip
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
+_DEEP = {"red": "38;5;160", "green": "38;5;28", "yellow": "38;5;130", "blue": "38;5;32", "cyan": "38;5;30"}
+"""The same on a terminal of 256 colours, which the first sixteen may make too bright on white or too dark on black: these are read on both."""
 # C0 and C1 controls, DEL, line and paragraph separators, and the marks that turn the direction of text
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PAINT = re.compile("\x1b\\[[0-9;]*m")
@@ -74,7 +76,10 @@ def coloured() -> bool:
 
 def paint(text: str, colour: str) -> str:
     """The text in a colour or in ``bold``, where there are colours; ``colour`` may be ""."""
-    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colour and text and coloured() else text
+    if not (colour and text and coloured()):
+        return text
+    deep = "256color" in os.environ.get("TERM", "") or os.environ.get("COLORTERM") in ("truecolor", "24bit")
+    return f"\x1b[{_DEEP.get(colour, _CODES[colour]) if deep else _CODES[colour]}m{text}\x1b[0m"
 
 
 def strip(text: str) -> str:

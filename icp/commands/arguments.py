@@ -40,8 +40,9 @@ __all__ = [
     "confirm",
     "fetching",
     "job_number",
-    "job_span",
+    "job_spans",
     "job_text",
+    "jobs_text",
     "ledger_path",
     "open_here",
     "plural",
@@ -53,7 +54,10 @@ __all__ = [
 DatasetName = Annotated[
     str, typer.Argument(metavar="DATASET", help="Name, number, or a unique beginning of a name.", show_default=False, autocompletion=dataset_names)
 ]
-Jobs = Annotated[str | None, typer.Option("--jobs", metavar="A-B", help="A job such as 17, or a range such as 100-199 (both included).", show_default=False)]
+Jobs = Annotated[
+    list[str] | None,
+    typer.Option("--job", "--jobs", "-j", metavar="JOBS", help="Jobs: 17, or 100-199, or a list such as 1-5,8,12- (to the last).", show_default=False),
+]
 OneJob = Annotated[
     str | None, typer.Option("--job", "-j", metavar="N", help="A job's number; `final`, or `final/3` for a group of a final task.", show_default=False)
 ]
@@ -128,11 +132,54 @@ def task_of(graph: Graph, name: str | None) -> TaskDefRow | None:
     return row
 
 
-def job_span(text: str | None, jobs: int) -> tuple[int, int]:
-    """The first and the last job of ``--jobs``; all of them without it."""
-    from icp.ledger.control import job_range
+_JOBS = "expected a job such as 17, a range such as 100-199 or 100-, or a list such as 1-5,8,12-"
 
-    return (0, jobs - 1) if text is None else job_range(text, jobs)
+
+def job_spans(texts: list[str] | None, jobs: int, task: TaskDefRow | None = None, *, finals: bool = False) -> list[tuple[int, int]]:
+    """The jobs of ``--job`` as ranges, each job once and in order; all of them without it.
+
+    ``finals``: groups of a final task may be meant, which are negative numbers: ``final/3``, or ``3`` where ``task`` is a final one.
+    """
+    if not texts:
+        return [(0, jobs - 1)]
+    found = sorted(_span(part.strip(), jobs, task, finals) for text in texts for part in text.split(","))
+    spans = found[:1]
+    for low, high in found[1:]:
+        if low <= spans[-1][1] + 1 and (low < 0) == (spans[-1][1] < 0):
+            spans[-1] = (spans[-1][0], max(high, spans[-1][1]))
+        else:
+            spans.append((low, high))
+    return spans
+
+
+def _span(text: str, jobs: int, task: TaskDefRow | None, finals: bool) -> tuple[int, int]:
+    if finals and text.startswith("final"):
+        at = job_number(text, jobs, task)
+        assert at is not None
+        return at, at
+    final = task is not None and task.final
+    if final and not finals:
+        raise BadInput(f"--job {text}: {task.name if task else ''} is a final task, which is ordered as a whole", "leave --job out")
+    first, dash, last = text.partition("-")
+    if not (first.isascii() and first.isdigit() and (not last or (last.isascii() and last.isdigit()))):
+        raise BadInput(f"--job {text or repr(text)}: {_JOBS}")
+    low = int(first)
+    high = int(last) if last else low if not dash or final else max(low, jobs - 1)
+    if high < low:
+        raise BadInput(f"--job {text}: the range ends before it begins")
+    if final:
+        return -1 - high, -1 - low
+    if high >= jobs:
+        raise BadInput(f"--job {text}: this dataset has {f'jobs 0 to {jobs - 1}' if jobs else 'no job yet'}")
+    return low, high
+
+
+def jobs_text(spans: list[tuple[int, int]]) -> str:
+    """``job 3``, ``jobs 1-5, 8``."""
+    said = [str(low) if low == high else f"{low}-{high}" for low, high in spans]
+    if len(said) > 8:
+        said = [*said[:7], f"and {len(said) - 7} ranges more"]
+    return ("job " if len(spans) == 1 and spans[0][0] == spans[0][1] else "jobs ") + ", ".join(said)
 
 
 def job_number(text: str | None, jobs: int, task: TaskDefRow | None) -> int | None:

@@ -35,7 +35,7 @@ def set_(
 ) -> None:
     """Change a dataset that is at work. Cards that wait at sites come back where the new value forbids them; what runs may end, and counts.
 
-    priority: among datasets (0 is the default, the higher the earlier), or with --jobs among its jobs, those too that do not exist yet.
+    priority: among datasets (0 is the default, the higher the earlier), or with --job among its jobs, those too that do not exist yet.
     sites: where it may run. max-running: tasks at sites at once, at the most. max-tries: failures that end a task. stop-loss: identical errors that
     suspend it (0: never). category: a word to find it by.
 
@@ -43,7 +43,7 @@ def set_(
 
       icp set muons priority 10
 
-      icp set muons priority 10 --jobs 0-99
+      icp set muons priority 10 --job 0-99
 
       icp set muons sites nsa,nsb
 
@@ -54,7 +54,7 @@ def set_(
         raise BadInput(f"{key}: expected one of {', '.join(KEYS)}", f"did you mean {near[0]}?" if near else f"`icp set {dataset} priority 10`")
     order = Order(dataset, jobs, None)
     if not order.whole and key != "priority":
-        raise BadInput(f"{key} is the dataset's, not that of some jobs", f"`icp set {dataset} {key} {value}`, without --jobs")
+        raise BadInput(f"{key} is the dataset's, not that of some jobs", f"`icp set {dataset} {key} {value}`, without --job")
     change, said = _change(order, key, value)
     if dry_run:
         output.say(f"would set {said}; nothing was changed")
@@ -69,9 +69,10 @@ def _change(order: Order, key: str, value: str) -> tuple[Callable[[], None], str
     control = order.control
     if key == "priority":
         number = _integer(key, value, 0, PRIORITY)
-        return (lambda: control.set_priority(number) if order.whole else control.prioritise_jobs(order.first, order.last, number)), (
-            f"priority {number}, from the next card on"
-        )
+        said = f"priority {number}, from the next card on"
+        if order.whole:
+            return lambda: control.set_priority(number), said
+        return lambda: order.each(lambda first, last, _: control.prioritise_jobs(first, last, number)), said
     if key == "sites":
         names = _sites(value)
         said = "sites any" if names is None else f"sites {', '.join(names)}"

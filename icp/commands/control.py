@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +15,8 @@ from icp.commands.arguments import (
     OneTask,
     Yes,
     confirm,
-    job_span,
+    job_spans,
+    jobs_text,
     open_here,
     plural,
     task_of,
@@ -37,7 +39,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would do, a
 class Order:
     """What an order is about: a dataset, or some of its jobs, or one task of them."""
 
-    def __init__(self, dataset: str, jobs: str | None, task: str | None) -> None:
+    def __init__(self, dataset: str, jobs: list[str] | None, task: str | None) -> None:
         from icp.ledger.control import Control
         from icp.ledger.definitions import Definitions
         from icp.ledger.views import one_dataset
@@ -46,9 +48,9 @@ class Order:
         number = the_dataset(self.ledger, dataset)
         definitions = Definitions(self.ledger.db)
         self.view = one_dataset(self.ledger.db, number)
-        self.first, self.last = job_span(jobs, self.view.jobs)
-        self.whole = jobs is None and task is None
+        self.whole = not jobs and task is None
         self.task: TaskDefRow | None = task_of(definitions.graph(number), task)
+        self.spans = job_spans(jobs, self.view.jobs, self.task)
         self.control: Control = Control(self.ledger, definitions, number, time.time())
         self.name = clean(self.view.name)
 
@@ -56,13 +58,14 @@ class Order:
     def about(self) -> str:
         text = f"dataset {self.name}"
         if not self.whole:
-            jobs = "all jobs" if (self.first, self.last) == (0, self.view.jobs - 1) else jobs_text(self.first, self.last)
+            jobs = "all jobs" if self.spans == [(0, self.view.jobs - 1)] else jobs_text(self.spans)
             text = f"{jobs} of {text}"
         return f"task {clean(self.task.name)} in {text}" if self.task else text
 
-    @property
-    def arguments(self) -> tuple[int, int, int | None]:
-        return self.first, self.last, self.task.id if self.task else None
+    def each(self, order: Callable[[int, int, int | None], None]) -> None:
+        """Give an order of :class:`Control` for every range."""
+        for first, last in self.spans:
+            order(first, last, self.task.id if self.task else None)
 
     def preview(self, word: str) -> None:
         """What the order would find."""
@@ -70,9 +73,13 @@ class Order:
         from icp.ledger.views_jobs import definition_states, spans
 
         with self.ledger.read() as db:
-            parts = [f"{plural(high - low + 1, 'job')} that are {state}" if state != "rows" else f"{plural(high - low + 1, 'job')} at work or done"
-                     for low, high, state in spans(db, self.view.number, self.first, self.last)]  # fmt: skip
+            counts: dict[str, int] = {}
+            for span in self.spans:
+                for low, high, state in spans(db, self.view.number, *span):
+                    counts[state] = counts.get(state, 0) + high - low + 1
             states = definition_states(db, Definitions(db).graph(self.view.number))
+        found = [(n, "at work or done" if state == "rows" else f"that {'is' if n == 1 else 'are'} {state}") for state, n in counts.items()]
+        parts = [f"{plural(n, 'job')} {what}" for n, what in found]
         output.say(f"would {word} {self.about}: {'; '.join(parts)}; nothing was changed")
         for one in states:
             if self.task is None or one.task == self.task.name:
@@ -83,10 +90,6 @@ class Order:
         output.say(f"{self.about}: {what}" + (f" ({plural(n, 'task')})" if n else "; no task was in a state to be changed" if not self.whole else ""))
 
 
-def jobs_text(first: int, last: int) -> str:
-    return f"job {first}" if first == last else f"jobs {first}-{last}"
-
-
 def suspend(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run: DryRun = False) -> None:
     """Send nothing more. Unclaimed cards come back; what runs may end, and counts.
 
@@ -94,7 +97,7 @@ def suspend(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_r
 
       icp suspend muons
 
-      icp suspend muons --jobs 5000-9999
+      icp suspend muons --job 5000-
     """
     order = Order(dataset, jobs, task)
     if dry_run:
@@ -104,7 +107,7 @@ def suspend(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_r
         order.control.suspend()
         output.say(f"dataset {order.name} is suspended; `icp resume {order.name}` goes on")
     else:
-        order.control.suspend_jobs(*order.arguments)
+        order.each(order.control.suspend_jobs)
         order.said(f"suspended; `icp resume {order.name}` goes on")
 
 
@@ -123,7 +126,7 @@ def resume(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_ru
         order.control.resume()
         output.say(f"dataset {order.name} goes on")
     else:
-        order.control.resume_jobs(*order.arguments)
+        order.each(order.control.resume_jobs)
         if order.view.state == "suspended":
             order.said(f"resumed, but the dataset itself is suspended: `icp resume {order.name}`")
         else:
@@ -137,13 +140,13 @@ def retry(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, dry_run
 
       icp retry muons
 
-      icp retry muons --jobs 17
+      icp retry muons --job 17,20-29
     """
     order = Order(dataset, jobs, task)
     if dry_run:
         order.preview("retry")
         return
-    order.control.retry_jobs(*order.arguments)
+    order.each(order.control.retry_jobs)
     tail = f"; the dataset is suspended, so `icp resume {order.name}` too" if order.view.state == "suspended" else ""
     if order.control.changed:
         output.say(f"{order.about}: {plural(order.control.changed, 'failed task')} will go again{tail}")
@@ -156,7 +159,7 @@ def reset(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Ye
 
     Examples:
 
-      icp reset muons --jobs 17
+      icp reset muons --job 17
 
       icp reset muons --task detect --yes
     """
@@ -165,7 +168,7 @@ def reset(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Ye
         order.preview("reset")
         return
     confirm(f"Do {order.about} anew ({plural(order.view.ok, 'task')} of the dataset are ok)?", yes)
-    order.control.reset_jobs(*order.arguments)
+    order.each(order.control.reset_jobs)
     order.said("will be done anew")
 
 
@@ -178,7 +181,7 @@ def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Y
 
       icp cancel muons
 
-      icp cancel muons --jobs 9000-9999 --yes
+      icp cancel muons --job 9000-9999 --yes
     """
     order = Order(dataset, jobs, task)
     if dry_run:
@@ -193,7 +196,7 @@ def cancel(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, yes: Y
         order.control.cancel()
         output.say(f"dataset {order.name} is cancelled; {plural(order.view.ok, 'task')} had been ok")
     else:
-        order.control.cancel_jobs(*order.arguments)
+        order.each(order.control.cancel_jobs)
         order.said("cancelled")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from icp import output
-from icp.commands.status import dataset_bar, engine_line, read, site_line
+from icp.commands.status import dataset_bar, engine_line, needs_engine, read, site_line
 from icp.commands.story import pace
 from icp.output import clean, number, paint
 
@@ -127,7 +127,7 @@ def _live(ledger: Ledger, chosen: dict[str, Any], ended: Ended, pause: float) ->
     def picture() -> tuple[Text, list[DatasetView]]:
         now = time.time()
         datasets, sites, engine = read(ledger, **chosen)
-        head = engine_line(engine, any(one.state == "processing" for one in datasets), now)
+        head = engine_line(engine, needs_engine(datasets), now)
         size = console.size
         at_sites = [site_line(one) for one in sites]
         with ledger.read() as db:

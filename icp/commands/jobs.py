@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated
 
 import typer
@@ -19,7 +19,7 @@ from icp.commands.arguments import (
     SiteName,
     choose,
     chosen_limit,
-    job_span,
+    job_spans,
     open_here,
     task_of,
     the_dataset,
@@ -33,7 +33,7 @@ JOB_COLOURS = {"ok": "green", "failed": "red", "processing": "cyan", "queued": "
 
 def jobs(
     dataset: DatasetName,
-    jobs_: Jobs = None,
+    job: Jobs = None,
     state: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +54,7 @@ def jobs(
 
       icp jobs muons --state failed
 
-      icp jobs muons --jobs 100-199 --json
+      icp jobs muons --job 100-199 --json
     """
     from icp.ledger.definitions import Definitions
     from icp.ledger.views import one_dataset
@@ -66,9 +66,10 @@ def jobs(
     with ledger.read() as db:
         number = the_dataset(ledger, dataset)
         graph = Definitions(db).graph(number)
-        first, last = job_span(jobs_, one_dataset(db, number).jobs)
+        spans = job_spans(job, one_dataset(db, number).jobs)
         most = chosen_limit(limit, every)
-        found = list(islice(read(db, graph, first, last, state=state, site=site, task=task_of(graph, task), limit=most), most))
+        one = task_of(graph, task)
+        found = list(islice(chain.from_iterable(read(db, graph, *span, state=state, site=site, task=one, limit=most) for span in spans), most))
     output.show(
         found,
         {

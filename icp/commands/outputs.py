@@ -14,20 +14,17 @@ from icp.commands.arguments import (
     DatasetName,
     Jobs,
     Limit,
-    OneJob,
     OneTask,
     Quiet,
     SiteName,
     all_jobs,
     chosen_limit,
-    job_number,
-    job_span,
+    job_spans,
     job_text,
     open_here,
     task_of,
     the_dataset,
 )  # fmt: skip
-from icp.errors import BadInput
 from icp.output import clean, paint
 
 if TYPE_CHECKING:
@@ -40,8 +37,7 @@ COLOURS = {"home": "green", "lost": "red", "dropped": "dim"}
 
 def outputs(
     dataset: DatasetName,
-    job: OneJob = None,
-    jobs_: Jobs = None,
+    job: Jobs = None,
     task: OneTask = None,
     site: SiteName = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only files that are not home.")] = False,
@@ -52,6 +48,8 @@ def outputs(
     quiet: Quiet = False,
 ) -> None:
     """List outputs of accepted attempts: path, size, sha256, and whether they are home. --quiet prints the paths of those that are.
+
+    --job also takes `final`, or `final/3` for a group of a final task.
 
     Examples:
 
@@ -65,8 +63,6 @@ def outputs(
     from icp.ledger.views import one_dataset
     from icp.ledger.views_results import outputs as read
 
-    if job is not None and jobs_ is not None:
-        raise BadInput("--job and --jobs: one of them only")
     ledger = open_here()
     most = chosen_limit(limit, every)
     with ledger.read() as db:
@@ -74,9 +70,7 @@ def outputs(
         graph = Definitions(db).graph(number)
         one = task_of(graph, task)
         view = one_dataset(db, number)
-        at = job_number(job, view.jobs, one) if job is not None else None
-        everything = [(0, view.jobs - 1), (all_jobs(view.jobs)[0], -1)]
-        spans = [(at, at)] if at is not None else [job_span(jobs_, view.jobs)] if jobs_ else everything
+        spans = job_spans(job, view.jobs, one, finals=True) if job else [(0, view.jobs - 1), (all_jobs(view.jobs)[0], -1)]
         found: list[OutputView] = []
         for first, last in spans:
             room = None if most is None else most - len(found)

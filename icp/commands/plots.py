@@ -72,16 +72,18 @@ def _axis(ends: tuple[float, float], edge: int, cells: int) -> list[str]:
 def histogram(found: Sequence[BinView]) -> list[str]:
     """One line for each bin."""
     most = max((one.n for one in found), default=0)
-    lows, highs = [f"{one.low:.4g}" for one in found], [f"{one.high:.4g}" for one in found]
+    whole = all(one.high - one.low == 1 and one.low % 1 == 0.5 for one in found)
+    lows, highs = [f"{one.low + 0.5 * whole:.4g}" for one in found], [f"{one.high:.4g}" for one in found]
     counts = [output.number(one.n) for one in found]
     low, high, count = (max(map(len, texts), default=0) for texts in (lows, highs, counts))
+    ranges = lows if whole else [f"{lows[at]:>{low}} to {highs[at]:>{high}}" for at in range(len(found))]
     cells = max(8, min(output.width(), WIDEST) - low - high - count - 10)
     lines = []
     for at, one in enumerate(found):
         eighths = round(one.n / most * cells * 8) if most else 0
         # left to right these are other characters than upwards
         bar = "█" * (eighths // 8) + ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")[eighths % 8]
-        lines.append(f"  {lows[at]:>{low}} to {highs[at]:>{high}}  {counts[at]:>{count}} {paint(bar or ('▏' if one.n else ''), 'cyan')}")
+        lines.append(f"  {ranges[at]:>{low}}  {counts[at]:>{count}} {paint(bar or ('▏' if one.n else ''), 'cyan')}")
     return lines
 
 

@@ -47,7 +47,7 @@ def rerun(
     from icp.engine.shipments import stock
 
     if not local:
-        raise BadInput("rerun is done here: --local", f"`icp rerun {dataset} --job {job} --local`; to do it anew at a site: `icp reset {dataset} --jobs {job}`")
+        raise BadInput("rerun is done here: --local", f"`icp rerun {dataset} --job {job} --local`; to do it anew at a site: `icp reset {dataset} --job {job}`")
     config = configuration.load()
     path = Path(dataset).expanduser()
     ledger = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from icp.ledger.db import Ledger
     from icp.ledger.views import DatasetView, EngineView, SiteView
 
-__all__ = ["STALE", "STATES", "dataset_bar", "engine_line", "pid_lives", "read", "site_line", "status"]
+__all__ = ["STALE", "STATES", "dataset_bar", "engine_line", "needs_engine", "pid_lives", "read", "site_line", "status"]
 
 STATES = ("processing", "suspended", "errors", "complete", "cancelled")
 TROUBLES = 5
@@ -80,7 +81,7 @@ def status(
     if as_json:
         output.print_json({"engine": engine, "datasets": datasets, "sites": sites, **more})
         return
-    output.say(engine_line(engine, any(one.state == "processing" for one in datasets), now))
+    output.say(engine_line(engine, needs_engine(datasets), now))
     output.say()
     if "story" in more:
         from icp.commands.story import whole
@@ -147,28 +148,33 @@ def read(
         return found, sites, views.engine(db)
 
 
+def needs_engine(datasets: Iterable[DatasetView]) -> bool:
+    """Whether something of these moves only while an engine ticks."""
+    return any(one.state == "processing" or one.processing or one.queued or one.coming for one in datasets)
+
+
 def engine_line(engine: EngineView, needed: bool, now: float) -> str:
-    """Who ticks, and since when not; red when somebody should and nobody does."""
+    """Who ticks, and since when not; red when somebody should and nobody does, and calm where nothing of what is shown needs it."""
     if engine.last_tick is None:
-        return paint("no engine: icp run", "red") if needed else "engine: never ran yet (icp run)"
-    age = now - engine.last_tick
-    if engine.pid is None:
-        return paint(f"no engine (last tick {output.ago(engine.last_tick, now)}): icp run", "red" if needed else "")
+        return paint("no engine: icp run", "red") if needed else paint("no engine ran yet, and nothing here needs one", "dim")
+    age, ticked = now - engine.last_tick, f"last tick {output.ago(engine.last_tick, now)}"
+    host = clean(engine.host or "?")
     if engine.by is not None:
-        host = clean(engine.host or "?")
         if age < STALE:
-            return f"engine: last tick {output.ago(engine.last_tick, now)} ({engine.by} on {host})"
+            return f"engine: {ticked} ({engine.by} on {host})"
+        # what is called every few minutes and is not, is worth a word in any case
         return paint(f"no tick for {output.duration(age)} ({engine.by} on {host}): icp cron show", "red" if needed else "")
-    where = f"pid {engine.pid} on {clean(engine.host or '?')}"
+    where = f"pid {engine.pid} on {host}"
     here = engine.host == os.uname().nodename
-    alive = pid_lives(engine.pid) if here else age < STALE
-    if alive:
-        return paint(f"engine: last tick {output.ago(engine.last_tick, now)} ({where})", "yellow" if age > STALE else "")
-    said = f"last tick {output.ago(engine.last_tick, now)}, {where}, which has ended"
-    if here and age < STALE:
-        # cron's engines live for one tick each
-        return paint(f"no engine now ({said}): icp run", "yellow" if needed else "dim")
-    return paint(f"no engine ({said}): icp run", "red") if needed else f"no engine ({said})"
+    if engine.pid is not None and (pid_lives(engine.pid) if here else age < STALE):
+        return paint(f"engine: {ticked} ({where})", "yellow" if age > STALE and needed else "")
+    if not needed:
+        return paint(f"no engine runs, and nothing here needs one ({ticked})", "dim")
+    if engine.pid is None:
+        return paint(f"no engine ({ticked}): icp run", "red")
+    # cron's engines live for one tick each
+    young = here and age < STALE
+    return paint(f"no engine{' now' if young else ''} ({ticked}, {where}, which has ended): icp run", "yellow" if young else "red")
 
 
 def pid_lives(pid: int | None) -> bool:

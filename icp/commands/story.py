@@ -59,7 +59,8 @@ def facts(view: DatasetView, found: ProgressView) -> list[str]:
     lines = [head + (f": {clean(view.reason)}" if view.reason else ""), f"{dataset_bar(view, room)} {ok}{said}"]
     if view.follows is not None:
         lines.append(f"  {'follows':<10} {clean(view.follows)}: more jobs come with its outputs")
-    lines.append(f"  {'rate':<10} {pace(found)}")
+    if found.rate or view.state in ("processing", "suspended"):
+        lines.append(f"  {'rate':<10} {pace(found)}")
     if found.to_go is not None:
         lines.append(f"  {'time to go':<10} {to_go(found)}")
     wasted = "" if found.efficiency is None else f", {100 * found.efficiency:.0f}% of them in attempts that count"
@@ -139,7 +140,8 @@ def errors(found: list[ErrorView], lines: int = 5) -> list[str]:
     said = []
     for error in found:
         exit_ = "" if error.exit is None else f" exit {error.exit}"
-        head = f"{plural(error.n, 'error')} like this: {error.kind}{exit_} in {clean(error.task)}, job {job_text(error.job)} at {clean(error.site)}"
+        many = f"{plural(error.n, 'error')} like this: " if error.n > 1 else "error: "
+        head = f"{many}{error.kind}{exit_} in {clean(error.task)}, job {job_text(error.job)} at {clean(error.site)}"
         said += ["", paint(head, "red")]
         said += [f"    | {line}" for line in output.clean_lines(error.text).rstrip("\n").split("\n")[-lines:]]
     return said

@@ -13,14 +13,12 @@ from icp.commands.arguments import (
     DatasetName,
     Jobs,
     Limit,
-    OneJob,
     OneTask,
     Quiet,
     SiteName,
     all_jobs,
     chosen_limit,
-    job_number,
-    job_span,
+    job_spans,
     job_text,
     open_here,
     state_option,
@@ -28,7 +26,6 @@ from icp.commands.arguments import (
     the_dataset,
 )  # fmt: skip
 from icp.commands.jobs import JOB_COLOURS
-from icp.errors import BadInput
 from icp.output import clean, paint
 
 if TYPE_CHECKING:
@@ -39,8 +36,7 @@ __all__ = ["tasks"]
 
 def tasks(
     dataset: DatasetName,
-    job: OneJob = None,
-    jobs_: Jobs = None,
+    job: Jobs = None,
     state: Annotated[
         str | None,
         typer.Option(
@@ -57,6 +53,8 @@ def tasks(
 ) -> None:
     """List tasks, each with its accepted attempt or its last one. Jobs that are not released yet have none.
 
+    --job also takes `final`, or `final/3` for a group of a final task.
+
     Examples:
 
       icp tasks muons --job 17
@@ -68,8 +66,6 @@ def tasks(
     from icp.ledger.views_jobs import tasks as read
 
     state_option(state)
-    if job is not None and jobs_ is not None:
-        raise BadInput("--job and --jobs: one of them only")
     ledger = open_here()
     most = chosen_limit(limit, every)
     with ledger.read() as db:
@@ -77,14 +73,7 @@ def tasks(
         graph = Definitions(db).graph(number)
         one = task_of(graph, task)
         width = one_dataset(db, number).jobs
-        if job is not None:
-            at = job_number(job, width, one)
-            assert at is not None
-            spans = [(at, at)]
-        elif jobs_ is not None:
-            spans = [job_span(jobs_, width)]
-        else:
-            spans = [(0, width - 1), (all_jobs(width)[0], -1)]
+        spans = job_spans(job, width, one, finals=True) if job else [(0, width - 1), (all_jobs(width)[0], -1)]
         found: list[TaskView] = []
         for first, last in spans:
             room = None if most is None else most - len(found)

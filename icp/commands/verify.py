@@ -15,7 +15,7 @@ from icp.commands.arguments import (
     DatasetName,
     Jobs,
     OneTask,
-    job_span,
+    job_spans,
     job_text,
     open_here,
     plural,
@@ -33,7 +33,7 @@ __all__ = ["progress", "verify"]
 SHOWN = 20
 
 
-def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_json: AsJson = False) -> None:
+def verify(dataset: DatasetName, job: Jobs = None, task: OneTask = None, as_json: AsJson = False) -> None:
     """Read a dataset's outputs at home and compare their sha256 with the ledger's. Nothing is changed.
 
     Exit code 0: all are there, the same bytes; 1: some are gone or others; 5: none is wrong, and some are not home yet.
@@ -42,9 +42,9 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
 
       icp verify muons
 
-      icp verify muons --jobs 0-99 && rm -r /backup/old
+      icp verify muons --job 0-99 && rm -r /backup/old
     """
-    from icp.commands.reasons_chains import changed_sentence
+    from icp.commands.reasons.chains import changed_sentence
     from icp.engine import verification
     from icp.ledger import chaining
     from icp.ledger.definitions import Definitions
@@ -55,13 +55,13 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
         number = the_dataset(ledger, dataset)
         view = one_dataset(db, number)
         only = task_of(Definitions(db).graph(number), task)
-        span = job_span(jobs, view.jobs)
-    files: Iterator[OutputView] = verification.kept_files(ledger, number, *span, only)
-    if jobs is None:
+        spans = job_spans(job, view.jobs)
+    files: Iterator[OutputView] = chain.from_iterable(verification.kept_files(ledger, number, *span, only) for span in spans)
+    if not job:
         files = chain(files, verification.final_files(ledger, number, only))
     done = verification.verify(files, progress())
     with ledger.read() as db:
-        others = chaining.changed(db, number, *span)
+        others = [one for span in spans for one in chaining.changed(db, number, *span)]
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     name = shlex.quote(view.name)
@@ -83,7 +83,7 @@ def verify(dataset: DatasetName, jobs: Jobs = None, task: OneTask = None, as_jso
             + (f", {len(done.wrong)} wrong" if done.wrong else "") + (f", {len(done.absent)} not home" if done.absent else ""))  # fmt: skip
     if done.wrong:
         first = done.wrong[0][0]
-        where = f"--task {shlex.quote(first.task)}" if first.job is None else f"--jobs {first.job} --task {shlex.quote(first.task)}"
+        where = f"--task {shlex.quote(first.task)}" if first.job is None else f"--job {first.job} --task {shlex.quote(first.task)}"
         raise Failed(f"{plural(len(done.wrong), 'file')} of dataset {view.name} {'is' if len(done.wrong) == 1 else 'are'} not what was recorded",
                      f"put back what a backup has, or make it anew: `icp reset {name} {where}`")  # fmt: skip
     if done.absent:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from icp import output
-from icp.commands.arguments import AsJson, OneJob, OneTask, job_number, open_here, task_of, the_dataset
+from icp.commands.arguments import AsJson, OneJob, OneTask, open_here
 from icp.commands.complete import dataset_names
-from icp.errors import NotFound
 from icp.output import paint, say
 
 if TYPE_CHECKING:
@@ -41,32 +40,12 @@ def why(dataset: Thing, job: OneJob = None, task: OneTask = None, as_json: AsJso
       icp why nsa
     """
     from icp import config
-    from icp.commands import reasons_chains
-    from icp.commands.reasons import Teller
-    from icp.commands.reasons_sites import of_pilot, of_site
-    from icp.ledger.definitions import Definitions
-    from icp.ledger.views import one_dataset
+    from icp.commands import reasons
 
     ledger = open_here()
     configuration = config.load()
-    now = time.time()
     with ledger.read() as db:
-        try:
-            number = the_dataset(ledger, dataset)
-        except NotFound as error:
-            answers = of_site(db, configuration, dataset, now) or of_pilot(db, dataset, now)
-            if answers is None:
-                raise NotFound(f"there is no dataset, site or pilot {dataset!r}", error.hint) from None
-            _print(answers, as_json)
-            return
-        graph = Definitions(db).graph(number)
-        view = one_dataset(db, number)
-        definition = task_of(graph, task)
-        at = job_number(job, view.jobs, definition)
-        teller = Teller(db, graph, view, configuration, now)
-        answers = teller.dataset(definition) if at is None else teller.job(at, definition)
-        answers += reasons_chains.follows(db, number) if at is None else []
-        answers += reasons_chains.sources(db, number, *((0, view.jobs - 1) if at is None else (at, at)))
+        answers = reasons.why(db, configuration, dataset, time.time(), job=job, task=task)
     _print(answers, as_json)
 
 
@@ -75,8 +54,15 @@ def _print(answers: Sequence[Answer], as_json: bool) -> None:
         output.print_json(answers)
         return
     for one in answers:
-        say(f"{paint(output.clean(one.about), 'bold')}: {output.clean(one.sentence)}")
+        about = output.clean(one.about)
+        head, *rest = output.folded(f"{about}: {output.clean(one.sentence)}", indent="    ")
+        say(head.replace(about, paint(about, "bold"), 1))
+        for text in rest:
+            say(text)
         for text in one.evidence:
-            say(f"    {output.clean(text)}")
+            # what a task printed stays as it was
+            line = f"    {output.clean(text)}"
+            for part in [line] if text.startswith("|") else output.folded(line, indent="      "):
+                say(part)
         if one.mend:
             say(f"    {paint('do:', 'green')} {output.clean(one.mend)}")

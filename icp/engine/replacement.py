@@ -69,7 +69,7 @@ class Replacement:
             raise BadInput(f"dataset {name} cannot be replaced by this file: its tasks, inputs and outputs must be the same",
                            "submit it under another name: `icp submit --name OTHER ...`", tuple(wrong))  # fmt: skip
         if self.new.jobs.count < self.row.jobs:
-            fewer = f"--jobs {self.new.jobs.count}-{self.row.jobs - 1}"
+            fewer = f"--job {self.new.jobs.count}-{self.row.jobs - 1}"
             said = f"dataset {name} has {self.row.jobs} jobs, and this file describes {self.new.jobs.count}"
             raise BadInput(said, f"`icp cancel {name} {fewer}` ends the rest")
         if self.new.seed not in (None, self.row.seed):

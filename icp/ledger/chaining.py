@@ -177,12 +177,12 @@ def given(db: sqlite3.Connection, dataset: int, job: int, *, there: bool = True)
         if there and not same and new_state == File.HOME:
             raise IcpError(
                 f"job {job} was made from {path} with sha256 {digest.hex()[:16]}..., and job {of} of dataset {whose} has made it anew, with other bytes",
-                f"`icp reset DATASET --jobs {job}` makes the job from what is there now, then `icp resume DATASET`",
+                f"`icp reset DATASET --job {job}` makes the job from what is there now, then `icp resume DATASET`",
             )
         if there and not same and living in (Dataset.PROCESSING, Dataset.SUSPENDED) and doing not in _GIVEN_UP:
             raise Remade(f"{path}, from which job {job} is made, is being made again by job {of} of dataset {whose}")
         if there and (not same or not path.exists()):
-            hint = f"put it back, or make it again: `icp reset {whose} --jobs {of}`, then `icp resume DATASET`"
+            hint = f"put it back, or make it again: `icp reset {whose} --job {of}`, then `icp resume DATASET`"
             raise IcpError(f"{path}, from which job {job} is made, is not there any more", hint)
         found.append(Given(name_in_task(task, any_folder(of, jobs), name, grouped=bool(grouped)), digest, size, path, attempt))
     return found

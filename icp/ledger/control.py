@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icp.errors import BadInput, Refused
+from icp.errors import Refused
 from icp.ledger import chaining, ranges
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, Graph
@@ -18,7 +18,7 @@ from icp.ledger.kept import change_dataset_tally
 from icp.ledger.rows import TaskRow
 from icp.states import DATASET, Dataset, Task
 
-__all__ = ["Control", "job_range"]
+__all__ = ["Control"]
 
 JOBS_AT_ONCE = 1000
 
@@ -327,16 +327,3 @@ def _applies(event: str, state: Task) -> bool:
     if event == "retry":
         return state == Task.FAILED
     return state not in (Task.OK, Task.CANCELLED)
-
-
-def job_range(text: str, jobs: int) -> tuple[int, int]:
-    """``17`` or ``100-199`` (both ends included) of a dataset with so many jobs."""
-    first, dash, last = text.partition("-")
-    try:
-        low = int(first)
-        high = int(last) if dash else low
-    except ValueError:
-        raise BadInput(f"--jobs {text}: expected a job such as 17 or a range such as 100-199") from None
-    if not 0 <= low <= high < jobs:
-        raise BadInput(f"--jobs {text}: this dataset has {f'jobs 0 to {jobs - 1}' if jobs else 'no job yet'}")
-    return low, high

@@ -52,7 +52,8 @@ def read_site(db: sqlite3.Connection, config: SiteConfig, now: float, *, busy: b
             stopping=bool(one[2]), never=one[3], said=one[4],
         )
         for one in db.execute(
-            "SELECT state, since, stopping, never, said, EXISTS (SELECT 1 FROM agent a WHERE a.pilot = pilot.id) FROM pilot WHERE site = ? AND live = 1",
+            "SELECT state, since, stopping, never, CASE word WHEN 'pending' THEN said END, "
+            "EXISTS (SELECT 1 FROM agent a WHERE a.pilot = pilot.id) FROM pilot WHERE site = ? AND live = 1",
             (site,),
         ).fetchall()
     )  # fmt: skip

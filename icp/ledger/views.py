@@ -12,13 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from icp.errors import BadInput, NotFound
-from icp.states import Dataset, Pilot, Task
+from icp.states import Agent, Dataset, Pilot, Task
 
 __all__ = [
     "DatasetView",
     "EngineView",
     "ErrorView",
     "SiteView",
+    "agents",
     "dataset_names",
     "datasets",
     "engine",
@@ -271,7 +272,8 @@ def sites(db: sqlite3.Connection) -> list[SiteView]:
             for state, n in db.execute("SELECT state, count(*) FROM pilot WHERE site = ? AND live = 1 GROUP BY state", (number,)).fetchall()
         }
         said = db.execute(
-            "SELECT said, count(*) FROM pilot WHERE site = ? AND live = 1 AND state <= ? AND said IS NOT NULL GROUP BY said ORDER BY 2 DESC, 1 LIMIT 1",
+            "SELECT said, count(*) FROM pilot WHERE site = ? AND live = 1 AND state <= ? AND word = 'pending' AND said IS NOT NULL "
+            "GROUP BY said ORDER BY 2 DESC, 1 LIMIT 1",
             (number, int(Pilot.PENDING)),
         ).fetchone()
         waits = None if said is None else str(said[0])
@@ -312,6 +314,13 @@ def pilots(
         )
         for row in rows
     ]  # fmt: skip
+
+
+def agents(db: sqlite3.Connection, pilot: str) -> dict[str, int]:
+    """Agents of a pilot by state, those that ended too."""
+    query = "SELECT a.state, count(*) FROM agent a JOIN pilot p ON p.id = a.pilot WHERE p.key = ? GROUP BY a.state ORDER BY a.state"
+    rows = db.execute(query, (bytes.fromhex(pilot),))
+    return {Agent(state).name.lower(): n for state, n in rows.fetchall()}
 
 
 def engine(db: sqlite3.Connection) -> EngineView:

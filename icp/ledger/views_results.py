@@ -13,7 +13,7 @@ from icp.ledger.definitions import Graph, TaskDefRow
 from icp.ledger.files import home_path
 from icp.states import File
 
-__all__ = ["OutputView", "StatView", "outputs", "spool_place", "stat_view", "statistics"]
+__all__ = ["OutputView", "StatView", "lost", "outputs", "spool_place", "stat_view", "statistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,11 @@ def outputs(
             job if job >= 0 else None, None if job >= 0 else -1 - job, graph.defs[task_def].name, name, size, digest.hex(),
             File(state).name.lower(), bool(kept), path, at,
         )  # fmt: skip
+
+
+def lost(db: sqlite3.Connection, attempt: int) -> list[str]:
+    """Names of files that an attempt made and that are nowhere any more."""
+    return [row[0] for row in db.execute("SELECT name FROM file WHERE attempt = ? AND state = ? ORDER BY id", (attempt, int(File.LOST))).fetchall()]
 
 
 def spool_place(db: sqlite3.Connection, site: str) -> Path | None:

@@ -73,8 +73,12 @@ def stats(db: sqlite3.Connection, graph: Graph, *, by: str = "task", task: TaskD
 
 
 def histogram(db: sqlite3.Connection, graph: Graph, name: str, low: float, high: float, *, task: TaskDefRow | None = None, bins: int = 20) -> list[BinView]:
-    """How many values of a statistic lie where, between its least and its largest."""
+    """How many values of a statistic lie where, between its least and its largest; a bin for each number where they are few whole ones."""
     query, values = _values(graph, "dataset", task)
+    if 0 < high - low < bins and low == int(low) and high == int(high):
+        broken = f"WITH v (grp, place, name, value) AS ({query}) SELECT 1 FROM v WHERE name = ? AND value <> CAST(value AS INTEGER) LIMIT 1"
+        if not db.execute(broken, [*values, name]).fetchone():
+            bins, low, high = int(high - low) + 1, low - 0.5, high + 0.5
     width = (high - low) / bins if high > low else 1.0
     counts = dict(
         db.execute(

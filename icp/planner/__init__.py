@@ -10,7 +10,7 @@ from math import ceil
 
 from icp.model.plan import Action, ClassView, Deal, DefView, Policy, Recall, Release, SiteView, Snapshot, Submit
 from icp.planner.avoiding import eased, has_place
-from icp.planner.explain import Reason, avoiding_reason, explain, limit_reason, pilots_reason
+from icp.planner.explain import Reason, avoiding_reason, explain, limit_reason, pilots_reason, standing
 from icp.planner.fit import fits, fold_attributes, future_agent, may_fit, new_pilots, site_attributes, slots, slow, soon
 from icp.planner.limits import allowed, at_sites, left, within
 from icp.planner.pilots import Pouring
@@ -18,7 +18,7 @@ from icp.states import Task
 
 __all__ = [
     "Reason", "allowed", "at_sites", "avoiding_reason", "explain", "fits", "fold_attributes", "future_agent", "left", "limit_reason", "may_fit",
-    "pilots_reason", "plan", "site_attributes", "slots", "soon", "within",
+    "pilots_reason", "plan", "site_attributes", "slots", "soon", "standing", "within",
 ]  # fmt: skip
 
 GUESS = 60.0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from icp.model.need import Need
 from icp.model.plan import ClassView, DatasetView, PilotView, SiteView
 from icp.planner.avoiding import elsewhere, only_avoided
-from icp.planner.fit import START, fold_attributes, future_agent, may_fit, site_attributes, soon
+from icp.planner.fit import START, fits, fold_attributes, future_agent, may_fit, site_attributes, soon
 from icp.planner.limits import allowed, at_sites, left
 
-__all__ = ["Reason", "avoiding_reason", "explain", "limit_reason", "pilots_reason", "waits"]
+__all__ = ["Reason", "avoiding_reason", "explain", "limit_reason", "pilots_reason", "standing", "waits"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Reason:
 
     sentence: str
     mend: str = ""
+    never: bool = False
+    """Nothing of it goes there before a person changes something."""
 
 
 def avoiding_reason(need: Need, sites: tuple[SiteView, ...], now: float, patience: float, dataset: DatasetView | None = None) -> Reason | None:
@@ -35,16 +37,31 @@ def avoiding_reason(need: Need, sites: tuple[SiteView, ...], now: float, patienc
 
 
 def explain(
-    need: Need, sites: tuple[SiteView, ...], now: float, zone: int = 0, dataset: DatasetView | None = None, patience: float = math.inf
+    need: Need,
+    sites: tuple[SiteView, ...],
+    now: float,
+    zone: int = 0,
+    dataset: DatasetView | None = None,
+    patience: float = math.inf,
+    *,
+    deals: Collection[int] = (),
+    submits: Collection[int] = (),
 ) -> list[Reason]:
     """Why a waiting task with this need is not at work, site by site, decided by what ``plan`` decides with.
 
     ``zone``: where its inputs are; ``dataset``: whose it is, and so which sites it may use; ``patience``: how long pilots may take to start.
+    ``deals`` and ``submits``: the sites that the plan of this
+    moment sends some of it to, and gives pilots to.
     """
     if need.avoid and not elsewhere(need, sites, now, patience, dataset):
         need = replace(need, avoid=())
     near = [site.name for site in sites if zone and site.zone == zone and allowed(dataset, site) and soon(need, site, now)]
-    return [_at(need, site, now, near if site.zone != zone else []) if allowed(dataset, site) else _not_allowed(site, dataset) for site in sites]
+    return [
+        _not_allowed(site, dataset) if not allowed(dataset, site)
+        else _sent(site, site.id in submits) if site.id in deals
+        else _at(need, site, now, near if site.zone != zone else [], site.id in submits)
+        for site in sites
+    ]  # fmt: skip
 
 
 def limit_reason(dataset: DatasetView, classes: Iterable[ClassView]) -> Reason | None:
@@ -59,30 +76,57 @@ def limit_reason(dataset: DatasetView, classes: Iterable[ClassView]) -> Reason |
 
 def _not_allowed(site: SiteView, dataset: DatasetView | None) -> Reason:
     names = ", ".join(sorted(dataset.sites or ())) if dataset else ""
-    return Reason(f"site {site.name} is not one of those that the dataset may use ({names})", "icp set DATASET sites any")
+    return Reason(f"site {site.name} is not one of those that the dataset may use ({names})", "icp set DATASET sites any", True)
 
 
-def _at(need: Need, site: SiteView, now: float, near: list[str]) -> Reason:
-    where = f"site {site.name}"
+def _sent(site: SiteView, submits: bool) -> Reason:
+    where, sends = f"site {site.name}", "the next tick sends some of it there"
+    if any(agent.takes for agent in site.agents):
+        return Reason(f"{where} has room for it: {sends}")
+    if submits or site.spec.direct:
+        return Reason(f"{where} has no {_job(site)} yet: the next tick submits one, and sends some of it there")
+    return Reason(f"{where} has {waits(site.pilots) if any(one.pending for one in site.pilots) else 'a pilot that begins'}: {sends}")
+
+
+def standing(site: SiteView) -> Reason | None:
+    """Why nothing at all is sent to a site; None where it takes work."""
     if site.paused is not None:
-        return Reason(f"{where} is paused: {site.paused}", f"icp site resume {site.name}")
+        return Reason(f"site {site.name} is paused: {site.paused}", f"icp site resume {site.name}", True)
     if not site.reachable and site.login:
-        return Reason(f"{where} needs a person's login", f"icp login {site.name}")
+        return Reason(f"site {site.name} needs a person's login", f"icp login {site.name}", True)
     if not site.reachable:
-        return Reason(f"{where} does not answer")
+        return Reason(f"site {site.name} does not answer", f"icp doctor {site.name}")
+    return None
+
+
+def _at(need: Need, site: SiteView, now: float, near: list[str], submits: bool) -> Reason:
+    where = f"site {site.name}"
+    stands = standing(site)
+    if stands is not None:
+        return stands
     if not fold_attributes(need.any, site_attributes(site)):
         said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
-        return Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE")
+        return Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE", True)
     if only_avoided(need, site):
         return Reason(f"{where} has no other node than those on which it failed ({', '.join(need.avoid)})")
     if not may_fit(need, site):
-        return _too_small(need, site)
+        return replace(_too_small(need, site), never=True)
     if near:
         return Reason(f"{where} is not where its inputs are: it goes there when {' and '.join(near)} cannot begin it soon")
-    if not any(agent.takes for agent in site.agents):
-        return pilots_reason(site, now) or Reason(f"{where} has no {'batch job for it' if site.spec.direct else 'pilot'} yet: the next tick submits one")
     more = pilots_reason(site, now)
-    return Reason(f"{where} is busy with what came before" + (f"; {more.sentence}" if more is not None else ""))
+    takes = [agent for agent in site.agents if agent.takes]
+    if takes:
+        fit = any(fits(need, site, agent) for agent in takes)
+        failed = not fit and any(fits(replace(need, avoid=()), site, agent) for agent in takes)
+        little = "has pilots only where it failed" if failed else "has only pilots that are too small for it, or end too soon"
+        what = "is busy with what came before" if fit else little
+        return Reason(f"{where} {what}" + (f"; {more.sentence.replace(where, 'it', 1)}" if more is not None else ""))
+    if more is not None:
+        return more
+    job = "batch job for it" if site.spec.direct else "pilot"
+    if submits:
+        return Reason(f"{where} has no {job} yet: the next tick submits one, for this or for what comes before it")
+    return Reason(f"{where} has no {job}, and gets none while other sites, or what comes before it, can use them")
 
 
 def _job(site: SiteView) -> str:
@@ -142,9 +186,12 @@ def pilots_reason(site: SiteView, now: float) -> Reason | None:
         most = f", and pilot.max_pending is {spec.max_pending}" if len(pending) >= spec.max_pending else ""
         return Reason(f"{where} has {waits(site.pilots, job)}{most}")
     if spec.max_pending <= 0:
-        return Reason(f"{where} gets no {job}: pilot.max_pending is 0", f"icp config set site.{site.name}.pilot.max_pending 1")
+        return Reason(f"{where} gets no {job}: pilot.max_pending is 0", f"icp config set site.{site.name}.pilot.max_pending 1", True)
     if len(site.pilots) >= spec.max:
-        return Reason(f"{where} has all {spec.max} {job}s that pilot.max allows", f"icp config set site.{site.name}.pilot.max {spec.max + 1}")
+        mend = f"icp config set site.{site.name}.pilot.max {spec.max + 1}"
+        return Reason(f"{where} has as many {job}s as pilot.max allows ({spec.max})", mend, spec.max <= 0)
     if site.recent >= spec.rate:
         return Reason(f"{where} got {site.recent} {job}s within the last hour, and pilot.rate is {spec.rate}")
+    if site.pilots and future_agent(site) is None:
+        return Reason(f"{where} has a pilot of which nobody knows yet what it brings")
     return None

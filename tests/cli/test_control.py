@@ -46,6 +46,19 @@ def test_suspend_and_resume_jobs_with_and_without_rows(world, dataset, run):
     assert one_dataset(world.db, dataset).suspended == 0
 
 
+def test_orders_take_lists_of_jobs(world, dataset, run):
+    assert run("suspend", "muons", "--job", "7,2-4", "--job", "9-").startswith("jobs 2-4, 7, 9 of dataset muons: suspended")
+    assert one_dataset(world.db, dataset).suspended == 10
+    assert run("jobs", "muons", "--state", "suspended", "-q") == "2\n3-4\n7\n9\n"
+    assert run("jobs", "muons", "--job", "0,2-3,8-", "-q").split() == ["0", "2", "3", "8", "9"]
+    assert run("tasks", "muons", "-j", "1", "--job", "0", "-q") == "0 a\n0 b\n1 a\n1 b\n"
+    assert ": 1 job at work or done; 2 jobs that are suspended;" in run("resume", "muons", "--job", "2-3,7", "--dry-run")
+    run("resume", "muons", "--job", "2-")
+    assert one_dataset(world.db, dataset).suspended == 0
+    run("set", "muons", "priority", "4", "--job", "0,1")
+    assert world.db.execute("SELECT DISTINCT job FROM task WHERE priority = 4").fetchall() == [(0,), (1,)]
+
+
 def test_retry_sends_what_failed_and_only_that(world, dataset, run):
     assert "1 failed task will go again" in run("retry", "muons")
     assert world.state(dataset, 1, "a") == Task.WAITING
@@ -106,6 +119,8 @@ def test_a_dry_run_changes_nothing(world, dataset, run, word, span):
     [
         (("cancel", "muons", "--jobs", "5-20", "--yes"), 2),
         (("cancel", "muons", "--jobs", "-3", "--yes"), 2),
+        (("cancel", "muons", "--job", "1-5,x", "--yes"), 2),
+        (("cancel", "muons", "--job", "1", "--job", "30", "--yes"), 2),
         (("reset", "muons", "--task", "c", "--yes"), 3),
         (("suspend", "x"), 3),
         (("delete", "x"), 3),

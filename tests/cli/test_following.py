@@ -240,7 +240,7 @@ def test_what_is_made_again_with_other_bytes_is_said_and_taken_by_a_reset_only(i
     finish(icp)
     assert (folder / "outputs/child/000000/all.txt").read_bytes() == before and state(icp, "child") == ("complete", 1)
     why = icp("why", "child")
-    assert "was made from what counts no more in dataset parent" in why.out and "icp reset child --jobs 0" in why.out
+    assert "was made from what counts no more in dataset parent" in why.out and "icp reset child --job 0" in why.out
     (changed,) = told(icp, "verify", "child")["sources"]
     assert (changed["job"], changed["source_job"], changed["again"]) == (0, 0, False) and changed["now"] not in (None, changed["sha256"])
     assert "and is" in icp("verify", "child", "--jobs", "0").out
@@ -266,7 +266,7 @@ def test_a_job_that_has_not_run_is_never_made_from_other_bytes_than_it_was_given
     finish(icp)
     assert state(icp, "child")[0] == "suspended"
     why = icp("why", "child").out
-    assert "with other bytes" in why and "icp reset child --jobs 0" in why
+    assert "with other bytes" in why and "icp reset child --job 0" in why
     assert icp("reset", "child", "--jobs", "0", "--yes").rc == 0 and icp("resume", "child").rc == 0
     finish(icp)
     assert (folder / "outputs/child/000000/all.txt").read_text() == "two\n0\none\n1\none\n2\none\n3\n"

@@ -80,6 +80,30 @@ def test_status_names_the_engine_and_the_age_of_its_last_tick(world, muons, run)
     assert run("status").startswith("no engine (last tick 67 min ago, pid 1 on elsewhere, which has ended): icp run")
 
 
+def test_status_is_calm_where_nothing_is_left_to_be_run(world, run):
+    for dataset in (world.submit(1, name="done"), world.submit(1, name="given-up")):
+        world.run(dataset) if dataset == 1 else world.control(dataset).cancel()
+    with world.ledger.write():
+        world.ledger.set_meta("last_tick", time.time() - 4000)
+    assert run("status").startswith("no engine runs, and nothing here needs one (last tick 67 min ago)\n")
+    assert "icp run" not in run("status")
+    world.submit(1, name="new")
+    assert run("status").startswith("no engine (last tick 67 min ago): icp run")
+    assert run("status", "done").startswith("no engine runs, and nothing here needs one")
+
+
+def test_an_engine_is_needed_while_something_may_come_home(world, run):
+    """Of a suspended dataset too: what runs may end, and counts."""
+    dataset = world.submit(1, DEFS[0], name="muons")
+    agent = world.agent()
+    world.release(dataset)
+    world.claim(agent, *world.deal(dataset))
+    world.control(dataset).suspend()
+    with world.ledger.write():
+        world.ledger.set_meta("last_tick", time.time() - 4000)
+    assert run("status").startswith("no engine (last tick 67 min ago): icp run")
+
+
 def test_an_unreachable_site_is_named_with_its_reason_escaped(world, run):
     world.db.execute("UPDATE site SET unreachable = 1790000000, reason = ?", ("no \x1b]0;route\n",))
     said = run("status")
@@ -153,7 +177,7 @@ def test_show_tells_the_story_of_dataset_job_and_task(world, muons, run):
         (("show", "muons", "--job", "10"), 3, "jobs 0 to 9"),
         (("show", "muons", "--job", "x"), 2, "expected a job's number"),
         (("show", "muons", "--job", "final"), 3, "no final task"),
-        (("jobs", "muons", "--jobs", "5-3"), 2, "jobs 0 to 9"),
+        (("jobs", "muons", "--jobs", "5-3"), 2, "ends before it begins"),
         (("jobs", "muons", "--jobs", "a-b"), 2, "expected a job such as 17"),
         (("tasks", "muons", "--state", "failled"), 2, "failed"),
         (("logs", "muons"), 2, "--job"),
@@ -184,12 +208,12 @@ def why(run, *words):
     [
         (("--job", "0", "--task", "b"), "ok", "it is done, by try 1 at site local", "icp outputs muons --job 0"),
         (("--job", "1", "--task", "b"), "processing", "an agent at site local on node-1 claimed it", ""),
-        (("--job", "2", "--task", "a"), "failed", "it failed as often as it may (2 payload)", "icp retry muons --jobs 2 --task a"),
-        (("--job", "2", "--task", "b"), "idle", "it waits for a (failed) of the same job", "icp retry muons --jobs 2"),
+        (("--job", "2", "--task", "a"), "failed", "it failed as often as it may (2 times payload)", "icp retry muons --job 2 --task a"),
+        (("--job", "2", "--task", "b"), "idle", "it waits for a (failed) of the same job", "icp retry muons --job 2"),
         (("--job", "3", "--task", "a"), "queued", "its card is at site local since", ""),
-        (("--job", "5", "--task", "a"), "suspended", "it was suspended by", "icp resume muons --jobs 5 --task a"),
-        (("--job", "6"), "unreleased", "it is not released yet", "icp set muons priority 10 --jobs 6"),
-        (("--job", "9"), "cancelled", "it was cancelled before it began by", "icp reset muons --jobs 9"),
+        (("--job", "5", "--task", "a"), "suspended", "it was suspended by", "icp resume muons --job 5 --task a"),
+        (("--job", "6"), "unreleased", "it is not released yet", "icp set muons priority 10 --job 6"),
+        (("--job", "9"), "cancelled", "it was cancelled before it began by", "icp reset muons --job 9"),
         (("--task", "sum", "--job", "0"), "unreleased", "it waits for", "icp why muons"),
     ],
 )
@@ -205,7 +229,7 @@ def test_why_a_task_waits_is_what_the_planner_says(world, run):
     world.release(dataset)
     (first, *_) = why(run, "--job", "0", "--task", "a")
     assert first["sentence"] == "it waits for a place"
-    assert first["evidence"] == ["site local has no pilot yet: the next tick submits one"]
+    assert first["evidence"] == ["site local has no pilot yet: the next tick submits one, and sends some of it there"]
     agent = world.agent()
     (one,) = world.deal(dataset, 1)
     world.claim(agent, one)
@@ -225,7 +249,7 @@ def test_why_of_a_dataset_names_what_holds_it_up(world, muons, run):
     said = {(one["about"], one["state"]): one for one in answers}
     assert said["engine", "absent"]["mend"] == "icp run"
     assert said["task a", "failed"]["mend"] == "icp retry muons --task a"
-    assert said["jobs 8-9", "cancelled"]["mend"] == "icp reset muons --jobs 8-9"
+    assert said["jobs 8-9", "cancelled"]["mend"] == "icp reset muons --job 8-9"
     assert said["dataset muons", "suspended"]["mend"] == "icp resume muons"
     assert "final task sum" in {one["about"] for one in answers}
     world.db.execute("UPDATE site SET unreachable = 1, reason = 'no route'")
@@ -278,6 +302,17 @@ def test_a_histogram_has_every_value_once(world, run):
     assert len(counts) == 20
     assert sum(counts) == 30
     assert set(counts) == {1, 2}
+
+
+def test_few_whole_numbers_have_a_line_each(world, run):
+    dataset = world.submit(6)
+    agent = world.agent()
+    world.release(dataset)
+    for value, one in zip((2, 2, 3, 5, 5, 5), world.deal(dataset), strict=True):
+        world.claim(agent, one)
+        world.ended(agent, one, stats={"hits": value})
+    lines = [line.split()[:2] for line in run("stats", "d", "--stat", "hits", "--plot").splitlines()[1:]]
+    assert lines == [["2", "2"], ["3", "1"], ["4", "0"], ["5", "3"]]
 
 
 def test_outputs_lists_paths_that_exist(world, muons, run):

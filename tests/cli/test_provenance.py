@@ -82,7 +82,7 @@ def test_what_is_not_what_it_was_is_said(icp, ran):
     said = icp("provenance", path)
     assert said.rc == 1 and "is not the file that was recorded here" in said.err and "made by use in job 1" in said.out
     done = icp("verify", "chain")
-    assert done.rc == 1 and "sha256" in done.out and "icp reset chain --jobs 1 --task use" in done.err
+    assert done.rc == 1 and "sha256" in done.out and "icp reset chain --job 1 --task use" in done.err
     assert icp("verify", "chain", "--jobs", "2-3").rc == 0
     path.unlink()
     told = icp("verify", "chain", "--json")

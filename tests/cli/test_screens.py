@@ -26,13 +26,18 @@ SCREENS = {
     "show": ("show", "muons"),
     "show-job": ("show", "muons", "--job", "3"),
     "show-failed": ("show", "muons", "--job", "161"),
+    "why": ("why", "muons"),
+    "why-job": ("why", "muons", "--job", "161"),
     "stats": ("stats", "muons", "--by", "site"),
     "stats-plot": ("stats", "muons", "--stat", "hits", "--task", "detect", "--plot"),
 }
-MODES = {"80": (80, False), "200": (200, False), "80-colours": (80, True), "pipe": (None, False)}
+TERMS = {"80-colours": "xterm", "80-deep": "xterm-256color"}
+MODES = {"80-deep": (80, True), "80": (80, False), "200": (200, False), "80-colours": (80, True), "pipe": (None, False)}
 CASES = [(1, name, mode) for name in SCREENS for mode in ("80", "200")]
 CASES += [(1, name, mode) for name in ("status-dataset", "show-job") for mode in ("80-colours", "pipe")]
-CASES += [(n, "status", mode) for n in (30, 300) for mode in MODES]
+CASES += [(1, name, "80-deep") for name in ("status-dataset", "why")]
+CASES += [(n, "status", mode) for n in (30, 300) for mode in MODES if mode != "80-deep"]
+CONFIGURED = '[site.{0}]\nhost = "{0}"\nscheduler = "slurm"\nroot = "/home/ana/.icp"\n[site.{0}.pilot]\ncpus = 4\nmax = 3\n'
 WRITE = os.environ.get("ICP_GOLDEN") == "write"  # tests see nothing of ours in their environment
 
 
@@ -51,6 +56,7 @@ def homes(tmp_path_factory):
         if datasets not in made:
             made[datasets] = tmp_path_factory.mktemp(f"screens{datasets}")
             fill(made[datasets], datasets)
+            (made[datasets] / "config.toml").write_text("".join(CONFIGURED.format(name) for name in ("nsa", "nsb")))
         return made[datasets]
 
     return home
@@ -60,10 +66,11 @@ def homes(tmp_path_factory):
 def look(homes, monkeypatch):
     """``look(datasets, words, columns)`` -> what is on the screen."""
 
-    def call(datasets, words, columns=80, colours=False):
-        for key, value in {"ICP_HOME": str(homes(datasets)), "TZ": "UTC", "TERM": "xterm", "COLUMNS": str(columns or 80)}.items():
+    def call(datasets, words, columns=80, colours=False, term="xterm"):
+        for key, value in {"ICP_HOME": str(homes(datasets)), "TZ": "UTC", "TERM": term, "COLUMNS": str(columns or 80)}.items():
             monkeypatch.setenv(key, value)
-        monkeypatch.delenv("NO_COLOR", raising=False)
+        for key in ("NO_COLOR", "COLORTERM"):
+            monkeypatch.delenv(key, raising=False)
         if not colours:
             monkeypatch.setenv("NO_COLOR", "1")
         screen = Screen()
@@ -82,7 +89,7 @@ def look(homes, monkeypatch):
 @pytest.mark.parametrize(("datasets", "name", "mode"), CASES)
 def test_a_screen_is_as_it_was_looked_at(look, datasets, name, mode):
     columns, colours = MODES[mode]
-    said = look(datasets, SCREENS[name], columns, colours)
+    said = look(datasets, SCREENS[name], columns, colours, TERMS.get(mode, "xterm"))
     path = GOLDEN / f"{name}-{datasets}.{mode}.txt"
     if WRITE:
         path.parent.mkdir(exist_ok=True)
@@ -91,6 +98,25 @@ def test_a_screen_is_as_it_was_looked_at(look, datasets, name, mode):
     assert ("\x1b" in said) == colours
     if columns:
         assert max(len(output.strip(line)) for line in said.splitlines()) <= columns
+
+
+def luminance(red, green, blue):
+    """Relative luminance of WCAG 2.1."""
+    linear = [one / 255 / 12.92 if one / 255 <= 0.03928 else ((one / 255 + 0.055) / 1.055) ** 2.4 for one in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_are_read_on_white_and_on_black(monkeypatch):
+    """Terminals of 256 colours have these in common; the first sixteen are everybody's own."""
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "screen-256color")
+    levels = (0, 95, 135, 175, 215, 255)
+    for colour in ("red", "green", "yellow", "blue", "cyan"):
+        code = int(re.match(r"\x1b\[38;5;(\d+)m", output.paint("x", colour))[1]) - 16
+        light = luminance(*(levels[code // by % 6] for by in (36, 6, 1)))
+        assert 1.05 / (light + 0.05) > 3.8 and (light + 0.05) / 0.05 > 3.8, colour
 
 
 class Tags(HTMLParser):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from icp.commands.reasons import Teller
-from icp.ledger import sites, views
+from icp.commands import reasons
+from icp.ledger import sites
 from icp.model.definition import OutputDef
 from icp.states import Dataset, File, Task
 from tests.ledger.build import task
@@ -79,9 +79,8 @@ def nothing_is_left(scene):
 
 def why(scene, dataset, job):
     """What `icp why` says of the second task of a job."""
-    graph = scene.definitions.graph(dataset)
-    view = next(one for one in views.datasets(scene.db) if one.number == dataset)
-    (said,) = Teller(scene.db, graph, view, scene.config, scene.now).job(job, graph.by_name("b"))[:1]
+    with scene.desk.read() as db:
+        said, *_ = reasons.why(db, scene.config, str(dataset), scene.now, job=str(job), task="b")
     return said
 
 

@@ -37,13 +37,13 @@ def site(**more):
         ({"lacks": "https://x/cvmfsexec"}, Need(), "submits no pilot before https://x/cvmfsexec is fetched to this machine"),
         ({"hold": NOW + 90}, Need(), "submits no pilot for another 90 s"),
         ({"pilots": (PilotView(True), PilotView(True))}, Need(), "has 2 pilots waiting to start"),
-        ({}, Need(), "has no pilot yet"),
+        ({}, Need(), "has no pilot, and gets none while other sites"),
         ({"spec": PilotSpec(cpus=8, max_pending=0)}, Need(), "gets no pilot: pilot.max_pending is 0"),
         ({"agents": (NODE,)}, Need(), "is busy with what came before"),
-        ({"spec": PilotSpec(direct=True)}, Need(), "has no batch job for it yet"),
+        ({"spec": PilotSpec(direct=True)}, Need(), "has no batch job for it, and gets none"),
         ({"spec": PilotSpec(direct=True, max_pending=1), "pilots": (PilotView(True, said="Priority"),)}, Need(),
          "1 batch job waiting to start (Priority), and pilot.max_pending is 1"),
-        ({"spec": PilotSpec(direct=True, max=0)}, Need(), "has all 0 batch jobs that pilot.max allows"),
+        ({"spec": PilotSpec(direct=True, max=0)}, Need(), "has as many batch jobs as pilot.max allows (0)"),
         ({"spec": PilotSpec(direct=True), "hold": NOW + 9}, Need(), "submits no batch job for another 9 s: the last ones did not run what they were for"),
         ({"spec": PilotSpec(direct=True, memory=GB)}, Need(), "asks for 2000 MB of memory, and pilot.memory is 1000"),
         ({"spec": PilotSpec(direct=True, walltime=3600)}, Need(), "no batch job of site nsa is long enough: its batch jobs end after 3600 s"),
@@ -102,3 +102,25 @@ def test_where_it_failed_is_said_and_whether_there_is_another_place():
     first, second = explain(need, (host, other), NOW)
     assert first.sentence == "site nsa has no other node than those on which it failed (w1)" and "site nsb is busy" in second.sentence
     assert avoiding_reason(Need(), alone, NOW, 900.0) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "plans", "words"),
+    [
+        ({}, {"submits": {1}}, "has no pilot yet: the next tick submits one, for this or"),
+        ({}, {"submits": {1}, "deals": {1}}, "has no pilot yet: the next tick submits one, and sends some of it there"),
+        ({"spec": PilotSpec(direct=True)}, {"deals": {1}}, "has no batch job yet: the next tick submits one, and sends some of it there"),
+        ({"agents": (NODE,)}, {"deals": {1}}, "has room for it: the next tick sends some of it there"),
+        ({"pilots": (PilotView(True, said="Priority"),)}, {"deals": {1}}, "has 1 pilot waiting to start (Priority): the next tick sends"),
+        ({"pilots": (PilotView(False, starting=True),)}, {"deals": {1}}, "has a pilot that begins: the next tick sends"),
+    ],
+)
+def test_what_the_next_tick_does_is_what_its_plan_says(there, plans, words):
+    (reason,) = explain(Need(), (site(**there),), NOW, **plans)
+    assert words in reason.sentence and not reason.never
+
+
+def test_agents_that_cannot_run_it_are_not_busy():
+    short = AgentView(8, 16 * GB, 100 * GB, 0, {}, left=60.0)
+    (reason,) = explain(Need(time=600), (site(agents=(short,)),), NOW)
+    assert reason.sentence == "site nsa has only pilots that are too small for it, or end too soon"

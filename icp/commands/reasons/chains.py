@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from icp.commands.arguments import plural
-from icp.commands.reasons import Answer
+from icp.commands.reasons.teller import Answer
 from icp.ledger import chaining, following, views
 from icp.ledger.following import Following
 
@@ -47,7 +47,7 @@ def sources(db: Any, dataset: int, first: int, last: int) -> list[Answer]:
     which = f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)}{'' if len(found) < 1000 else ' or more'} jobs, the first is {jobs[0]},"
     sentence = f"{which} {'was' if len(jobs) == 1 else 'were'} made from what counts no more in dataset {found[0].dataset}"
     return [Answer(f"dataset {name}", "source changed", sentence, tuple(changed_sentence(one) for one in found[:SHOWN]),
-                   f"icp reset {shlex.quote(name)} --jobs {jobs[0]}" if any(one.now for one in found) else "")]  # fmt: skip
+                   f"icp reset {shlex.quote(name)} --job {jobs[0]}" if any(one.now for one in found) else "")]  # fmt: skip
 
 
 def changed_sentence(one: chaining.Changed) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from icp import output, planner
 from icp.commands.arguments import plural
-from icp.commands.reasons import Answer
+from icp.commands.reasons.teller import GONE, Answer
 from icp.engine.shipments import lacking
 from icp.ledger import views
 from icp.ledger.snapshot import read_site
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["of_pilot", "of_site"]
 
+SAYS = {"absent": "does not list its job", "unknown": "cannot say what became of its job"}
 ENDED = 3
 """Pilots that ended, shown as evidence."""
+ENDINGS = {
+    "done": "it did what there was for it, and ended", "failed": "its batch job ended, and not well,", "cancelled": "it was ended, as it was ordered,",
+    "lost": "the batch system knows its job no more, and nothing was heard of it: given up",
+}  # fmt: skip
 
 
 def of_site(db: Any, config: Config, name: str, now: float) -> list[Answer] | None:
@@ -30,7 +35,7 @@ def of_site(db: Any, config: Config, name: str, now: float) -> list[Answer] | No
     if view is None:
         return None
     answers = [_site(db, config, view, now)]
-    answers += [_pilot(one, now) for one in views.pilots(db, site=name) if one.state in ("submitting", "pending") or one.stopping]
+    answers += [_pilot(db, one, now) for one in views.pilots(db, site=name) if one.state in ("planned", "submitting", "pending") or one.stopping]
     return answers
 
 
@@ -39,7 +44,7 @@ def of_pilot(db: Any, beginning: str, now: float) -> list[Answer] | None:
     if not re.match(r"[0-9a-fA-F]{4,16}\Z", beginning):
         return None
     found = views.pilots(db, beginning=beginning)
-    return [_pilot(one, now) for one in found] or None
+    return [_pilot(db, one, now) for one in found] or None
 
 
 def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
@@ -56,32 +61,46 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
         return Answer(about, "needs login", f"it lets nobody in without a person since {output.clock(view.login)}; what runs there goes on",
                       (view.reason or "", *evidence), mend)  # fmt: skip
     if not view.reachable:
-        return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}", (view.reason or "", *evidence))
+        return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}", (view.reason or "", *evidence),
+                      f"icp doctor {shlex.quote(view.name)}")  # fmt: skip
     configured = config.sites.get(view.name)
     if configured is None:
-        return Answer(about, "gone", "it is not in the configuration any more, so it gets nothing new", tuple(evidence))
+        return Answer(about, "gone", GONE, tuple(evidence), f"icp site remove {shlex.quote(view.name)} --force")
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
     reason = None if known is None else planner.pilots_reason(replace(known, lacks=lacking(config.places, configured.shipped)), now)
     if reason is None:
         gets = "batch jobs, one for each card," if configured.pilot.direct else "pilots"
         return Answer(about, "ready", f"nothing is in its way: it gets {gets} when there is work that fits it", tuple(evidence))
-    return Answer(about, "limited", reason.sentence, tuple(evidence), reason.mend)
+    return Answer(about, "limited", reason.sentence.replace(about, "it", 1), tuple(evidence), reason.mend)
 
 
-def _pilot(one: PilotView, now: float) -> Answer:
+def _pilot(db: Any, one: PilotView, now: float) -> Answer:
     about, job = f"pilot {one.pilot}", f"job {one.job} at site {one.site}" if one.job else f"no job is known at site {one.site}"
     evidence = [f"{job}, submitted {output.ago(one.made, now)}"]
     if one.word:
-        evidence.append(f"the batch system says: {one.word}" + (f" ({one.said})" if one.said else ""))
+        evidence.append(f"the batch system {SAYS.get(one.word, f'says: {one.word}')}" + (f" ({one.said})" if one.said else ""))
+    told = views.agents(db, one.pilot)
+    if told:
+        evidence.append("agents: " + ", ".join(f"{n} {state}" for state, n in told.items()))
     if one.stopping:
         evidence.append("its end was ordered" + (f": {one.reason}" if one.reason else ""))
-    if one.never:
-        return Answer(about, one.state, f"it waits for what never comes: {one.never.replace('site.NAME', f'site.{one.site}')}", tuple(evidence))
+    if one.never and one.ended is None:
+        said = one.never.replace("site.NAME", f"site.{one.site}")
+        key = re.search(r"site\.[^ ]+\.pilot\.[a-z_]+", said)
+        return Answer(about, one.state, f"it waits for what never comes: {said}", tuple(evidence), f"icp config set {key[0]} VALUE" if key else "")
+    if one.state in ("submitting", "pending") and one.word == "ended":
+        return Answer(about, one.state, "its batch job ended before it began: that is believed at the second look", tuple(evidence))
     if one.state == "submitting":
         return Answer(about, one.state, one.reason or "its submission was not answered yet", tuple(evidence))
     if one.state == "pending":
         return Answer(about, one.state, "it waits in the queue" + (f": {one.said}" if one.said else ""), tuple(evidence))
     if one.ended is not None:
-        return Answer(about, one.state, one.reason or f"it ended {output.ago(one.ended, now)}", tuple(evidence))
-    sentence = f"it runs, with {plural(one.agents, 'agent')}" if one.agents else "it runs, and no agent of it was seen yet"
-    return Answer(about, one.state, sentence, tuple(evidence))
+        look = f"icp site check {shlex.quote(one.site)}" if one.state in ("failed", "lost") else ""
+        return Answer(about, one.state, one.reason or f"{ENDINGS[one.state]} {output.ago(one.ended, now)}", tuple(evidence), look)
+    if one.state == "planned":
+        return Answer(about, one.state, "it is submitted with the next tick that the site answers", tuple(evidence))
+    if not one.agents:
+        sentence = "its agents have ended, and its batch job has not yet" if told else "it runs, and no agent of it was seen yet"
+        return Answer(about, one.state, sentence, tuple(evidence))
+    runs = "it lets what runs there end, and takes nothing more" if one.state == "draining" else "it runs"
+    return Answer(about, one.state, f"{runs}, with {plural(one.agents, 'agent')}", tuple(evidence))
