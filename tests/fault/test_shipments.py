@@ -13,7 +13,7 @@ from typing import Any
 from web import Web
 
 from icp import config
-from icp.commands.reasons_sites import of_site
+from icp.commands.reasons.sites import of_site
 from icp.engine.submission import prepare, submit
 from icp.engine.tick import Engine
 from icp.ledger import sites
