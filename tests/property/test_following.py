@@ -4,7 +4,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from hypothesis import given, note
+import pytest
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from icp.errors import Refused
@@ -67,7 +68,9 @@ def finish(scene, datasets):
     raise AssertionError([(one, scene.state(one), scene.one("SELECT reason FROM dataset WHERE id = ?", one), scene.states(one)) for one in datasets])
 
 
-@HISTORIES
+# each of these is three histories
+@pytest.mark.timeout(900)
+@settings(HISTORIES, max_examples=HISTORIES.max_examples // 3)
 @given(
     st.sampled_from(sorted(FIRST)), st.integers(1, 5), GROUPS, GROUPS, st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=3), STEPS
 )  # fmt: skip
