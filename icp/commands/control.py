@@ -80,7 +80,7 @@ class Order:
             states = definition_states(db, Definitions(db).graph(self.view.number))
         found = [(n, "at work or done" if state == "rows" else f"that {'is' if n == 1 else 'are'} {state}") for state, n in counts.items()]
         parts = [f"{plural(n, 'job')} {what}" for n, what in found]
-        output.say(f"would {word} {self.about}: {'; '.join(parts)}; nothing was changed")
+        output.say(f"would {word} {self.about}: {'; '.join(parts) or 'it has no job yet'}; nothing was changed")
         for one in states:
             if self.task is None or one.task == self.task.name:
                 output.say(f"  {clean(one.task)}: " + (", ".join(f"{n} {state}" for state, n in one.states.items()) or "no rows yet") + " in the whole dataset")

@@ -56,9 +56,13 @@ def validate(
 def _summary(steering: Steering) -> str:
     count = len(steering.tasks)
     jobs = steering.jobs.count
+    many = f"{jobs:,} job{'s' if jobs != 1 else ''} x {count} task{'s' if count != 1 else ''} = {jobs * count:,}"
+    if steering.jobs.source:
+        # what is there is looked at when it is submitted
+        each = "each group of files" if steering.jobs.grouped else "each file"
+        many = f"a job of {count} task{'s' if count != 1 else ''} for {each} of {steering.jobs.source}"
     lines = [
-        f"{steering.path} is valid: dataset {steering.name}, {jobs:,} job{'s' if jobs != 1 else ''} x "
-        f"{count} task{'s' if count != 1 else ''} = {jobs * count:,}"
+        f"{steering.path} is valid: dataset {steering.name}, {many}"
         + (f", and {len(steering.finals)} final" if steering.finals else "")
         + "."
     ]

@@ -365,7 +365,10 @@ class Dealer:
         """A task's inputs as its card names them."""
         inputs = self._ready.pop(task.id, None)
         if inputs is None:
-            inputs, absent = self._sources(task, chain, site)
+            try:
+                inputs, absent = self._sources(task, chain, site)
+            except Remade:
+                raise _NotNow from None
             if absent or not self._send(task, inputs, site, orders):
                 raise _NotNow
         return [{"name": one.name, "from": one.source, "sha256": None if one.digest is None else one.digest.hex()} for one in inputs]

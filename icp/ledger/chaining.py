@@ -15,7 +15,7 @@ from icp.ledger.definitions import Definitions, OutputRow, TaskDefRow
 from icp.ledger.files import any_folder, home_path
 from icp.ledger.views import find_dataset
 from icp.model.chains import KEY, ChainOutput, name_in_task, row
-from icp.states import Dataset, File
+from icp.states import Dataset, File, Task
 
 __all__ = [
     "Changed", "Given", "HomeFile", "Parent", "Remade", "begin", "changed", "given", "job_columns", "leave", "of_output", "outputs_of_task",
@@ -159,7 +159,7 @@ _NOW = (
 )
 _SOURCES = (
     "SELECT s.job, f.name, f.sha256, f.bytes, f.state, f.attempt, d.name, d.outputs, d.jobs, t.job, k.name, s.key IS NOT NULL, t.state, d.state, "
-    f"n.name, n.sha256, n.state, s.id, s.key FROM source s JOIN file f ON f.id = s.file JOIN task t ON t.id = s.task JOIN dataset d ON d.id = t.dataset "
+    f"n.name, n.sha256, n.state, t.id FROM source s JOIN file f ON f.id = s.file JOIN task t ON t.id = s.task JOIN dataset d ON d.id = t.dataset "
     f"JOIN task_def k ON k.id = t.task_def LEFT JOIN file n ON f.state <> {int(File.HOME)} AND {_NOW} "
 )
 
@@ -170,7 +170,7 @@ def given(db: sqlite3.Connection, dataset: int, job: int, *, there: bool = True)
     """
     found: list[Given] = []
     for row_ in db.execute(_SOURCES + "WHERE s.dataset = ? AND s.job = ? ORDER BY t.job, s.part", (dataset, job)).fetchall():
-        _, name, digest, size, state, attempt, whose, outputs, jobs, of, task, grouped, doing, living, new_name, new, new_state, _, _ = row_
+        _, name, digest, size, state, attempt, whose, outputs, jobs, of, task, grouped, doing, living, new_name, new, new_state, maker = row_
         # made again with the same bytes it is as good
         same = state == File.HOME or (new == digest and new_state == File.HOME)
         path = home_path(outputs, jobs, of, name if state == File.HOME or new_name is None else new_name)
@@ -179,8 +179,14 @@ def given(db: sqlite3.Connection, dataset: int, job: int, *, there: bool = True)
                 f"job {job} was made from {path} with sha256 {digest.hex()[:16]}..., and job {of} of dataset {whose} has made it anew, with other bytes",
                 f"`icp reset DATASET --job {job}` makes the job from what is there now, then `icp resume DATASET`",
             )
-        if there and not same and living in (Dataset.PROCESSING, Dataset.SUSPENDED) and doing not in _GIVEN_UP:
-            raise Remade(f"{path}, from which job {job} is made, is being made again by job {of} of dataset {whose}")
+        if there and not same:
+            again = f"{path}, from which job {job} is made, is to be made again by job {of} of dataset {whose}"
+            if new_state in _COMING or (doing < Task.OK and living == Dataset.PROCESSING and not _held(db, maker)):
+                raise Remade(again)
+            if doing not in (Task.OK, Task.CANCELLED) and living in (Dataset.PROCESSING, Dataset.SUSPENDED):
+                suspended = doing < Task.FAILED and living == Dataset.SUSPENDED
+                why = f"which is suspended: `icp resume {whose}`" if suspended else f"which waits for a person: `icp why {whose} --job {of}`"
+                raise IcpError(f"{again}, {why}, then `icp resume` what is made from it")
         if there and (not same or not path.exists()):
             hint = f"put it back, or make it again: `icp reset {whose} --job {of}`, then `icp resume DATASET`"
             raise IcpError(f"{path}, from which job {job} is made, is not there any more", hint)
@@ -188,8 +194,13 @@ def given(db: sqlite3.Connection, dataset: int, job: int, *, there: bool = True)
     return found
 
 
-_GIVEN_UP = (7,)
-"""Task states in which nothing is made: cancelled."""
+_COMING = (File.PRODUCED, File.RELAYING, File.COLLECTING)
+
+
+def _held(db: sqlite3.Connection, task: int) -> bool:
+    """Whether something of a task's job waits for a person."""
+    query = "SELECT 1 FROM task t JOIN task o INDEXED BY task_job ON o.dataset = t.dataset AND o.job = t.job WHERE t.id = ? AND o.state IN (?, ?) LIMIT 1"
+    return db.execute(query, (task, int(Task.FAILED), int(Task.SUSPENDED))).fetchone() is not None
 
 
 def changed(db: sqlite3.Connection, dataset: int, first: int, last: int, limit: int = 100) -> list[Changed]:
@@ -201,7 +212,7 @@ def changed(db: sqlite3.Connection, dataset: int, first: int, last: int, limit: 
     ).fetchall()
     return [
         Changed(one[0], one[6], one[9], one[1], one[2].hex(), one[15].hex() if one[16] == File.HOME else None,
-                one[16] != File.HOME and one[13] in (Dataset.PROCESSING, Dataset.SUSPENDED) and one[12] not in _GIVEN_UP)
+                one[16] != File.HOME and one[13] in (Dataset.PROCESSING, Dataset.SUSPENDED) and one[12] != Task.CANCELLED)
         for one in rows
     ]  # fmt: skip
 

@@ -164,6 +164,7 @@ def test_a_group_waits_until_it_is_full_or_the_parent_is_complete_and_the_child_
     assert " 1+ " in screen
     why = icp("why", "child").out
     assert "it waits for outputs of dataset parent, which is in error" in why and "icp retry parent" in why
+    assert "a job of 1 task for each group of files of dataset:parent/make:out.txt" in icp("validate", "child.toml").out
     (folder / "fails.1").unlink()
     assert icp("retry", "parent").rc == 0
     finish(icp)
@@ -176,7 +177,8 @@ def test_a_parent_that_is_cancelled_closes_the_last_group_with_what_there_is(icp
     folder = pair(CHILD.replace("group = 3", "group = 9"), fails=[2])
     assert state(icp, "child") == ("processing", 0)
     assert icp("jobs", "child").rc == 0 and icp("show", "child").rc == 0 and icp("status", "child").rc == 0 and icp("stats", "child").rc == 0
-    assert "no job yet" in icp("why", "child", "--job", "0").err
+    assert "no job yet" in icp("why", "child", "--job", "0").err and "no job yet" in icp("cancel", "child", "--dry-run").out
+    assert "more jobs come with outputs of dataset parent" in icp("why", "child").out and "complete" not in icp("why", "child").out
     assert icp("cancel", "parent", "--yes").rc == 0
     finish(icp)
     assert state(icp, "child") == ("complete", 1)

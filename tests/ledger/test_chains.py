@@ -8,7 +8,8 @@ import pytest
 
 from icp.engine.chaining import Followers
 from icp.engine.rendering import Rendering
-from icp.ledger import datasets, following
+from icp.errors import IcpError
+from icp.ledger import chaining, datasets, following
 from icp.ledger.check import check
 from icp.ledger.submit import record
 from icp.model.chains import columns
@@ -134,3 +135,41 @@ def test_final_tasks_wait_until_no_more_jobs_can_come(world):
     world.run(child, agent)
     assert jobs(world, child) == [0, 1] and check(world.ledger) == []
     assert world.db.execute("SELECT state FROM dataset WHERE id = ?", (child,)).fetchone() == (2,)
+
+
+def test_what_a_job_was_made_from_is_awaited_while_it_moves_and_told_of_where_it_does_not(world, pair, monkeypatch):
+    parent, child, _, agent = pair
+
+    def told():
+        with pytest.raises(IcpError) as raised:
+            chaining.given(world.db, child, 0)
+        return type(raised.value), raised.value.message
+
+    before = chaining.given(world.db, child, 0)
+    assert [one.path.read_bytes() for one in before] == [world.bytes[one.key, "a.txt"] for one in list(world.tries.values())[:3]]
+    world.control(parent).reset_jobs(1, 1)
+    kind, said = told()
+    assert kind is chaining.Remade and "is to be made again by job 1 of dataset parent" in said
+    world.control(parent).suspend()
+    kind, said = told()
+    assert kind is IcpError and "`icp resume parent`" in said
+    world.control(parent).resume()
+    world.control(parent).suspend_jobs(1, 1)
+    kind, said = told()
+    assert kind is IcpError and "waits for a person: `icp why parent --job 1`" in said
+    world.control(parent).resume_jobs(1, 1)
+    world.run(parent, agent)
+    assert chaining.given(world.db, child, 0) == before and chaining.changed(world.db, child, 0, 0) == [], "the same bytes are as good"
+
+    monkeypatch.setattr(world, "content", lambda one, name: b"other\n")
+    world.control(parent).reset_jobs(1, 1)
+    world.run(parent, agent)
+    assert "with other bytes" in told()[1]
+    assert [(one.source_job, one.again) for one in chaining.changed(world.db, child, 0, 0)] == [(1, False)]
+    assert [one.sha256 for one in chaining.given(world.db, child, 0, there=False)] == [one.sha256 for one in before], "what it was made from stays known"
+    world.control(child).reset_jobs(0, 0)
+    assert [one.path.read_bytes() for one in chaining.given(world.db, child, 0)][1] == b"other\n"
+    world.control(parent).reset_jobs(1, 1)
+    world.control(parent).cancel_jobs(1, 1)
+    assert "is not there any more" in told()[1]
+    assert check(world.ledger) == []

@@ -64,7 +64,7 @@ class Teller:
         view = self.view
         counts = [(view.ok, "ok"), (view.processing, "processing"), (view.queued, "queued"), (view.waiting, "waiting"), (view.idle, "idle"),
                   (view.unreleased, "unreleased"), (view.failed, "failed"), (view.suspended, "suspended"), (view.cancelled, "cancelled")]  # fmt: skip
-        evidence = (f"{plural(view.tasks, 'task')}: " + ", ".join(f"{n:,} {word}" for n, word in counts if n),)
+        evidence = (f"{plural(view.tasks, 'task')}: " + (", ".join(f"{n:,} {word}" for n, word in counts if n) or "none yet"),)
         if view.state == "complete":
             done = "everything is done" if view.ok == view.tasks else "what was not cancelled is done" if view.ok else "everything was cancelled"
             return self.answer(f"{done}, and its outputs are home in {view.outputs}" if view.ok else done, evidence, f"icp outputs {self.name}")
@@ -82,7 +82,8 @@ class Teller:
         moving = view.processing + view.queued
         if view.ok + view.cancelled == view.tasks:
             rest = "its outputs come home" if view.coming else "the next tick finds it complete"
-            return self.answer(f"nothing of it is left to be run: {rest}", evidence)
+            rest = rest if view.follows is None else f"more jobs come with outputs of dataset {view.follows}"
+            return self.answer(f"nothing of it is left to be run{' yet' if not view.tasks else ''}: {rest}", evidence)
         return self.answer(f"{plural(moving, 'task')} at sites now" if moving else "none of it is at a site now", evidence)
 
     def said(self, what: str, job: int | None = None) -> str:
