@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -79,9 +80,9 @@ def test_example_validates_and_expands(heading: str, text: str, tmp_path: Path, 
     (tmp_path / "example.toml").write_text(text)
     (tmp_path / "sim.py").write_text("print()\n")
     (tmp_path / "runs.csv").write_text("run,detector,livetime\n17,north,0.5\n18,south,0.7\n")
-    ran = icp("validate", "example.toml")
+    ran = icp("validate", "example.toml", "--json")
     assert (ran.rc, ran.err) == (0, ""), heading
-    last = int(re.search(r"([\d,]+) job", ran.out)[1].replace(",", "")) - 1  # type: ignore[index]
+    last = json.loads(ran.out)["jobs"] - 1
     for job in (0, last):
         ran = icp("expand", "example.toml", "--job", job)
         assert (ran.rc, ran.err) == (0, ""), heading
