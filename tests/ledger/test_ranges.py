@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icp.errors import BadInput, Refused
+from icp.errors import Refused
 from icp.ledger import ranges
 from icp.ledger.check import check
-from icp.ledger.control import job_range
 from icp.states import Task
 from tests.ledger.build import World, task
 
@@ -242,14 +241,6 @@ def test_a_later_word_on_priority_counts_and_does_not_pile_up(world):
     assert world.db.execute("SELECT count(*) FROM range WHERE action = 'priority'").fetchone()[0] <= 3
     world.release(dataset, 1)
     assert world.db.execute("SELECT DISTINCT priority FROM task").fetchall() == [(49,)]
-
-
-def test_a_range_is_one_number_or_two_and_lies_in_the_dataset():
-    assert job_range("17", 100) == (17, 17)
-    assert job_range("10-19", 100) == (10, 19)
-    for text in ("", "x", "5-", "-5", "9-3", "100", "0-100", "1-2-3"):
-        with pytest.raises(BadInput):
-            job_range(text, 100)
 
 
 def test_a_cancelled_dataset_cannot_be_reset(world):
