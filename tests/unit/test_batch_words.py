@@ -146,6 +146,14 @@ def test_grid_engine_job_that_never_began_has_no_exit() -> None:
     assert found == {A: Known("ended", "failed 26: opening input/output file", None, "6")}
 
 
+def test_a_grid_engine_that_has_written_no_accounting_has_none() -> None:
+    said = "failed to read: 1\nsaid: /opt/sge/default/common/accounting: No such file or directory\nend\n"
+    assert parse_qacct(0, said, "", LEDGER) is None
+    broken = parse_qacct(0, said.replace("No such file or directory", "Stale file handle"), "", LEDGER)
+    assert isinstance(broken, Unknown)
+    assert "Stale file handle" in broken.why
+
+
 @pytest.mark.parametrize(("text", "wanted"), [
     ("00:00:03", 3), ("1-02:03:04", 93784), ("03:04", 184), ("6s", 6), ("6.5", 6.5), ("00:01.250", 1.25), ("", None), ("x", None),
 ])  # fmt: skip

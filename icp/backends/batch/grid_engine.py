@@ -38,6 +38,7 @@ $1 == "jobnumber" {id = $2}
 $1 ~ /^(jobname|jobnumber|slots|failed|exit_status|ru_wallclock)$/ {text = text $0 "\\n"}
 END {tell(); if (said) print "said: " said; print "end"}'"""
 
+NO_ACCOUNTING = re.compile(r"^said: .*/accounting: [Nn]o such file|^failed to read: 127$", re.MULTILINE)
 _JOB = re.compile(r"[0-9]+\Z")
 _END = "</job_info>"
 _ENTITY = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
@@ -119,11 +120,16 @@ def _never(reason: str) -> str:
     return ""
 
 
-def parse_qacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown:
-    """Pilot -> how its job ended, for those that accounting knows. Not being there means nothing: it is written late."""
+def parse_qacct(code: int | None, out: str, err: str, ledger: str) -> dict[str, Known] | Unknown | None:
+    """Pilot -> how its job ended, for those that accounting knows. Not being there means nothing: it is written late.
+
+    None: there is no file of it, as on a login node that does not see the master's, and everywhere until the first job has ended; or no qacct.
+    """
     if broken := failed("qacct", code, out, err):
         return broken
     told = re.search(r"^failed to read: .*", out, re.MULTILINE)
+    if told and NO_ACCOUNTING.search(out):
+        return None
     if told:
         return Unknown(f"qacct failed: {shown((re.search(r'^said: (.*)', out, re.MULTILINE) or told)[0]).removeprefix('said: ')}")
     if not out.endswith("end\n"):
