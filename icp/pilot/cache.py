@@ -119,7 +119,7 @@ class Cache:
         spool.check_digest(sha256)
         try:
             about = os.stat(source)
-            if about.st_size <= self.limit and self.folder and self._usable(self.folder) and os.stat(self.folder).st_dev != about.st_dev:
+            if about.st_size <= self.limit and self.folder and _device(self.folder) != about.st_dev and self._usable(self.folder):
                 kept = self._kept(sha256, lambda path: copy(source, path), lambda: False, True, spare=False)
                 if kept is not None:
                     return kept
@@ -331,6 +331,18 @@ def _signs(folder: str) -> "tuple[str, ...]":
     except OSError:
         pass
     return tuple(found)
+
+
+def _device(path: str) -> int:
+    """The file system that this folder lies on, or will lie on."""
+    while True:
+        try:
+            return os.stat(path).st_dev
+        except FileNotFoundError:
+            above = os.path.dirname(path) or "."
+            if above == path:
+                raise
+            path = above
 
 
 def _numbers() -> str:

@@ -117,7 +117,7 @@ def test_drain_then_remove_takes_the_spool_and_the_table_and_nothing_else(icp: I
     assert icp("site", "remove", here).rc == 0
     assert sorted(os.listdir(spools)) == ["mine.txt"]
     assert places().config.read_text() == "# my settings\n[run]\npause_local = 0.2  # quick\n"
-    assert "here" not in icp("status").out
+    assert "site here" not in icp("status").out
     assert icp("ledger", "check").rc == 0
     assert "there is no site" in sentence(icp("site", "show", here), 3)
 
