@@ -36,6 +36,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("lab"):
                 item.add_marker(pytest.mark.skip(reason="needs the lab: ICP_LAB=1"))
+    else:
+        items[:] = long_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker begins with its share of those that may take longest; in an order by chance the last of them would be waited for alone."""
+
+    def long(item: pytest.Item) -> bool:
+        limit = item.get_closest_marker("timeout")
+        return limit is not None and limit.args[0] >= 450
+
+    found, others = [one for one in items if long(one)], [one for one in items if not long(one)]
+    each = -(-len(others) // workers)
+    return [one for part in range(workers) for one in (*found[part::workers], *others[part * each : (part + 1) * each])]
 
 
 @pytest.fixture(autouse=True)

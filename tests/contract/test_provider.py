@@ -207,7 +207,7 @@ def test_rendered_pilot_runs_at_a_real_cluster_and_is_found_and_cancelled(nsb: A
 
     end = time.monotonic() + 300  # nodes that died in another test come back when the batch system notices
     while run(["/bin/sh", "-c", f"cat {folder}/stdout"]).out.count(b" cpus 2") < 2:
-        assert time.monotonic() < end
+        assert time.monotonic() < end, nsb.inside("sh", "-c", "squeue -a; sinfo -N -l").stdout
         time.sleep(0.2)
     assert ask()[pilot].word == "running"
     said = run(["squeue", "-h", "-j", got.job, "-o", "%P %l"]).out

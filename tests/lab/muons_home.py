@@ -140,14 +140,14 @@ class Muons(Home):
             engine.wait()
         self.finish_run()
 
-    def finish_run(self) -> None:
+    def finish_run(self, patience: float = PATIENCE) -> None:
         """``icp run --until-done`` does so."""
         engine = self.engine()
         try:
             with self.watched():
-                code = engine.wait(PATIENCE)
+                code = engine.wait(patience)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"not done after {PATIENCE:.0f} s\n{self.story()}") from None
+            raise AssertionError(f"not done after {patience:.0f} s\n{self.story()}") from None
         finally:
             engine.kill()
             engine.wait()

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,6 +118,19 @@ class LabSite:
         from tests.lab.queues import queue  # it imports this module
 
         queue(self).cancel_all()
+        if self.kind == "slurm":
+            self._free_nodes()
+
+    def _free_nodes(self) -> None:
+        """Jobs of a node that died go on completing for minutes, and it takes no other meanwhile: one that was down forgets them."""
+        begin = time.monotonic()
+        while (states := set(self.inside("sinfo", "-h", "-N", "-o", "%T").stdout.split())) != {"idle"}:
+            waited = time.monotonic() - begin
+            assert waited < 120, f"nodes of {self.name}: {states}"
+            if waited > 5:
+                for state in ("down", "resume"):
+                    self.inside("scontrol", "update", "nodename=ALL", f"state={state}", "reason=lab")
+            time.sleep(1)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from tests.lab.sites import LabSite, Sshd
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
-JOBS, MANY_JOBS = 12, 48
+JOBS, MANY_JOBS = 12, 200
 Make = Callable[..., Muons]
 Golden = Callable[[int], Result]
 
@@ -48,9 +48,10 @@ def many(folder: Path, jobs: int, nap: float) -> Path:
     return path
 
 
+@pytest.mark.timeout(1500)
 def test_three_sites_undisturbed(make: Make, golden: Golden) -> None:
     home = make(jobs=MANY_JOBS)
-    home.finish_run()
+    home.finish_run(patience=900)
     home.assert_all(golden(MANY_JOBS), worked=True)
 
 
