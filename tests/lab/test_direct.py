@@ -273,7 +273,8 @@ def test_a_pool_that_lets_no_job_speak_is_as_before(tmp_path: Path, pool: LabSit
 
         home.until(over, 240)
         assert most == 0 and home.one("SELECT count(tells) FROM pilot") == 0
-        assert home.all("SELECT state FROM attempt") == [(5,)] * 2
+        # a card that waits while the pool begins anew may be called back and dealt again
+        assert home.one("SELECT count(*) FROM attempt WHERE state = 5 AND void = 0") == 2
         assert check(home.ledger) == []
     finally:
         pool.bring_up()

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.property.engine_scene import QUICK, Scene
 from tests.property.test_engine import HISTORIES, SHAPES, STEPS, History, finish, leave
 
 
+@pytest.mark.long
 @HISTORIES
 @given(
     shape=st.sampled_from(("single", "chain", "diamond")),

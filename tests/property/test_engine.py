@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, event, example, given, note, settings
 from hypothesis import strategies as st
 
@@ -339,6 +340,7 @@ STRANDED = [("tick", 0.5)] * 2 + [("tick", 61.0), ("pilot", "end", 0)] + [("tick
 """A card lies at a site that lost its pilots, and only sites without pilots are beside it."""
 
 
+@pytest.mark.long
 @HISTORIES
 @example(shape="chain", jobs=2, sites=("near", "far", "next"), slurm=True, walltime=None, direct=("near", "far"), bags=("near",), steps=STRANDED)
 @given(

@@ -70,6 +70,7 @@ def finish(scene, datasets):
 
 # each of these is three histories
 @pytest.mark.timeout(900)
+@pytest.mark.long
 @settings(HISTORIES, max_examples=HISTORIES.max_examples // 3)
 @given(
     st.sampled_from(sorted(FIRST)), st.integers(1, 5), GROUPS, GROUPS, st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=3), STEPS

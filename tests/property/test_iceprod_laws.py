@@ -180,6 +180,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return {"version": 3.1, "description": draw(PLAIN), "options": {"jobs_submitted": 40, "dataset": 1}, "steering": steering, "tasks": tasks}
 
 
+@pytest.mark.long
 @given(configurations())
 def test_whatever_iceprod_3_accepts_becomes_a_file_that_validates(given: dict[str, Any]) -> None:
     if ICEPROD:

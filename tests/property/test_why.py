@@ -209,6 +209,7 @@ def test_the_histories_tell_of_every_state_that_there_is():
     assert every - {named(state) for expected, _, _ in HISTORY.values() for state in expected} == {named(state) for state in NEVER_ROWS}
 
 
+@pytest.mark.long
 @settings(HISTORIES, max_examples=1500 if THOROUGH else 25)
 @given(
     shape=st.sampled_from(sorted(SHAPES)),

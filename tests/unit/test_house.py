@@ -124,6 +124,7 @@ def cost(command: list[str]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("ledger")
 def test_status_starts_about_as_fast_as_its_libraries_are_imported() -> None:
     status = [sys.executable, "-m", "icp", "status"]

@@ -107,6 +107,7 @@ def test_configuration_renders_a_pilot(heading: str, text: str, isolated: Path) 
 # -- the site ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_site_is_built_without_a_warning_and_takes_nothing_from_elsewhere(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("mkdocs")), "--quiet", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False)
