@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +72,17 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     monkeypatch.setattr("tempfile.tempdir", None)
     yield root
     _end_processes(f"={root}/".encode())
+
+
+@pytest.fixture
+def near(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than ``tmp_path``, as a node's own disk is another than the site's."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        folder.rmdir()
+        pytest.skip("/dev/shm is no other file system here")
+    yield folder
+    shutil.rmtree(folder)
 
 
 def _end_processes(marker: bytes) -> None:

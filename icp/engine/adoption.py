@@ -97,12 +97,17 @@ def _cards(engine: Engine, site: int, answer: Answer, done: Adopted) -> set[byte
         except (ValueError, KeyError, TypeError):
             continue
         seen.add(key)
-        made = adoption.remake(engine.ledger, engine.definitions, site, card, int(name[:4]), engine.clock(), _release(engine))
-        if made is None:
-            done.unknown.append(card["card"])
-        else:
-            done.remade += made
+        _remake(engine, site, card, int(name[:4]), done)
     return seen
+
+
+def _remake(engine: Engine, site: int, card: dict[str, Any], rank: int, done: Adopted) -> None:
+    """Attempts of a card that this ledger lacks are made again from it."""
+    made = adoption.remake(engine.ledger, engine.definitions, site, card, rank, engine.clock(), _release(engine))
+    if made is None:
+        done.unknown.append(card["card"])
+    else:
+        done.remade += made
 
 
 def _bags(engine: Engine, site: Place, answer: Answer, done: Adopted) -> set[bytes]:
@@ -116,11 +121,7 @@ def _bags(engine: Engine, site: Place, answer: Answer, done: Adopted) -> set[byt
                 card: dict[str, Any] = json.loads(body)
                 key = bytes.fromhex(card["card"])
                 seen.add(key)
-                made = adoption.remake(engine.ledger, engine.definitions, site.id, card, int(about["name"][:4]), engine.clock(), _release(engine))
-                if made is None:
-                    done.unknown.append(card["card"])
-                else:
-                    done.remade += made
+                _remake(engine, site.id, card, int(about["name"][:4]), done)
             elif about["gathered"]["card"] is not None:
                 key = bytes.fromhex(about["gathered"]["card"])
         except (ValueError, KeyError, TypeError):
@@ -129,8 +130,7 @@ def _bags(engine: Engine, site: Place, answer: Answer, done: Adopted) -> set[byt
             receipt = about.get("receipt")
             meaning = orders_of_pilots.meaning(site.batch, site.config, receipt) if isinstance(receipt, dict) else None
             if isinstance(meaning, Submitted):
-                observed = float(engine.db.execute("SELECT observed FROM site WHERE id = ?", (site.id,)).fetchone()[0])
-                pilots.receipt(engine.db, site.id, about["pilot"], meaning, engine.clock(), observed)
+                pilots.receipt(engine.db, site.id, about["pilot"], meaning, engine.clock(), sites.observed_of(engine.db, site.id))
     return seen
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from icp.ledger.fold import Fold
 from icp.ledger.rows import TASK_COLUMNS, AttemptRow, TaskRow
+from icp.ledger.sites import observed_of
 from icp.states import Attempt, Task
 
 __all__ = [
@@ -50,7 +51,7 @@ def make_card(db: sqlite3.Connection, key: bytes, site: int, need: int, priority
 
 def make_attempts(fold: Fold, card: int, site: int, entries: Sequence[tuple[TaskRow, bytes, bytes]]) -> list[AttemptRow]:
     """Attempts of these (task, id, passkey) on one card; each task becomes queued at the site."""
-    observed = float(fold.db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    observed = observed_of(fold.db, site)
     made: list[AttemptRow] = []
     for task, key, passkey in entries:
         tries = int(fold.db.execute("SELECT count(*) FROM attempt WHERE task = ?", (task.id,)).fetchone()[0])

@@ -55,7 +55,7 @@ class Ingest:
         self.ledger, self.db, self.definitions, self.receipts = ledger, ledger.db, definitions, receipts
         self.site, self.policy, self.now = site, policy, now
         self.result = Ingested()
-        self.observed = float(self.db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+        self.observed = sites.observed_of(self.db, site)
         self._touched: set[int] = set()
         self._sought: set[str] = set()
         """Cards that were asked back, and are not in the inbox."""

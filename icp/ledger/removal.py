@@ -10,7 +10,7 @@ from icp.ledger.files import lost
 from icp.ledger.fold import Fold
 from icp.ledger.pilots import pilot_event
 from icp.ledger.rows import read_attempts
-from icp.ledger.sites import agent_event, anything_there
+from icp.ledger.sites import agent_event, anything_there, observed_of
 from icp.states import Agent, Pilot
 
 __all__ = ["AtWork", "at_work", "forget", "forget_spool", "give_up"]
@@ -74,7 +74,7 @@ def give_up(fold: Fold, site: int, now: float) -> None:
         if state != Agent.FENCED:
             agent_event(db, agent, "fenced")
         agent_event(db, agent, "batch_end")
-    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    observed = observed_of(db, site)
     for pilot, state in db.execute("SELECT id, state FROM pilot WHERE site = ? AND live = 1", (site,)).fetchall():
         pilot_event(db, pilot, "cancel" if state == Pilot.PLANNED else "end_ordered", now, observed, "its site was removed")
     for table in ("outbox", "sending"):

@@ -23,6 +23,7 @@ __all__ = [
     "fences",
     "left_idle",
     "number_of",
+    "observed_of",
     "orders_of",
     "overdue",
     "pause",
@@ -139,6 +140,11 @@ def fences(db: sqlite3.Connection, site: int, policy: Policy) -> list[str]:
     rows = db.execute("SELECT id, name FROM agent WHERE site = ? AND live = 1 AND fence = 1 AND state IN (0, 1)", (site,)).fetchall()
     db.executemany("UPDATE agent SET fence = 2 WHERE id = ?", [(row[0],) for row in rows])
     return [str(row[1]) for row in rows]
+
+
+def observed_of(db: sqlite3.Connection, site: int) -> float:
+    """Seconds for which this ledger has observed a site: what its timeouts are counted in."""
+    return float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
 
 
 def overdue(db: sqlite3.Connection, site: int, observed: float, policy: Policy) -> None:

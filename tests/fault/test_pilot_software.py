@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,17 +251,6 @@ def test_agents_on_one_node_unpack_each_for_itself_and_leave_nothing(here: Site,
     assert all(place.startswith(f"{plain}/icp-") and f"packs/software-{sha256}" in place for place in places)
     assert len(places) == len(here.of("software"))
     here.assert_clean()
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Iterator[Path]:
-    """A cache on another file system than the spool, as a node's own disk is."""
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    if folder.stat().st_dev == tmp_path.stat().st_dev:
-        folder.rmdir()
-        pytest.skip("/dev/shm is no other file system here")
-    yield folder
-    shutil.rmtree(folder)
 
 
 def test_agents_of_one_node_share_what_was_shipped_on_its_disk_and_never_what_changed_there(here: Site, tmp_path: Path, near: Path) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -220,17 +218,6 @@ def _always_taken(folder: str, sha256: str) -> None:
 
 
 # --- what was shipped: it is at the site already, and a node's own disk keeps a copy
-
-
-@pytest.fixture
-def near(tmp_path: Path) -> Iterator[Path]:
-    """A folder on another file system than the site's files, as a node's own disk is."""
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
-    if folder.stat().st_dev == tmp_path.stat().st_dev:
-        folder.rmdir()
-        pytest.skip("/dev/shm is no other file system here")
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ SPANS = 20
 
 
 class DatasetTeller(Teller):
-    """The dataset's own state first, then whatever holds some of it up."""
+    """Answers about a dataset as a whole."""
 
     def dataset(self, only: TaskDefRow | None = None) -> list[Answer]:
         """The dataset's own state first, then whatever holds some of it up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from icp.ledger.sites import stop
+from icp.ledger.sites import observed_of, stop
 from icp.model.batch import NotSubmitted, Submitted, Unclear
 from icp.model.plan import PilotSpec
 from icp.states import PILOT, Pilot
@@ -20,7 +20,7 @@ HOLD, LONGEST_HOLD = 30, 3600
 def make_pilot(db: sqlite3.Connection, site: int, key: bytes, spec: PilotSpec, now: float, *, card: int | None = None, bag: bool = False) -> int:
     """A pilot that is in the outbox of the same transaction; ``card``: the one that it is there for, at a site without pilots; ``bag``: which travels
     with its job."""
-    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    observed = observed_of(db, site)
     number = db.execute(
         "INSERT INTO pilot (key, site, state, cpus, memory, gpus, nodes, walltime, made, since, card, bag) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from icp.ledger.pilots.ends import job_over
 from icp.ledger.pilots.rows import make_pilot, pilot_event, pilots_of
-from icp.ledger.sites import stop
+from icp.ledger.sites import observed_of, stop
 from icp.model.batch import Known
 from icp.model.plan import PilotSpec
 from icp.states import Agent, Pilot
@@ -41,7 +41,7 @@ def settle_pilots(
         return
     batch = {key: known for key, known in batch.items() if _KEY.match(key)}  # a folder among pilots' may have any name
     _account(db, site, batch, asked)
-    observed = float(db.execute("SELECT observed FROM site WHERE id = ?", (site,)).fetchone()[0])
+    observed = observed_of(db, site)
     _strangers(db, site, batch, now)
     for pilot, key, state, job in pilots_of(db, site):
         known = batch.get(key.hex(), _ABSENT)
