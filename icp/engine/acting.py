@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from icp.backends.spool_client import order
 from icp.dsl.expand import SiteContext
 from icp.engine import pilots as orders_of_pilots
-from icp.engine.dealing import Dealer, Direct, Orders
+from icp.engine.dealing import Dealer
+from icp.engine.orders import Direct, Orders
 from icp.engine.place import Place
 from icp.errors import BadInput, IcpError
 from icp.ledger import avoided, bags, cached, cards, files, pilots, sites, upkeep
@@ -135,7 +136,7 @@ class Acting:
         there = True
         try:
             for digest, path in site.shipped:
-                there &= dealer.ship(0, digest, path, site.id, site.orders, f"site.{site.config.name}")
+                there &= dealer.inputs.ship(0, digest, path, site.id, site.orders, f"site.{site.config.name}")
         except IcpError as error:
             pilots.refuse(self.engine.db, site.id, error.message)
             return False

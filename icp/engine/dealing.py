@@ -4,91 +4,35 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from icp.backends.spool_client import order, plain
 from icp.dsl.expand import SiteContext
+from icp.engine.inputs import Inputs, NotNow
+from icp.engine.orders import OUTBOX_BYTES, Direct, Orders
 from icp.engine.rendering import DatasetRendering, Rendering
-from icp.errors import IcpError
-from icp.ledger import avoided, cached, cards, datasets, files, ranges, release, sites
-from icp.ledger.chaining import Remade, given
+from icp.ledger import avoided, cached, cards, datasets, ranges, release
 from icp.ledger.control import Control
 from icp.ledger.db import Ledger
 from icp.ledger.definitions import Definitions, TaskDefRow
-from icp.ledger.files import job_folder
 from icp.ledger.fold import Fold
 from icp.ledger.rows import TaskRow
 from icp.model.need import Need, join
 from icp.model.plan import Deal, Policy, Release, SiteView, Snapshot
-from icp.pilot import platforms
 from icp.pilot.spool import join_card_name
 from icp.planner import fold_attributes, may_fit, site_attributes
-from icp.states import File, Task
+from icp.states import Task
 
-__all__ = ["Dealer", "Direct", "Orders"]
+__all__ = ["Dealer"]
 
-OUTBOX_BYTES = 6_000_000
-"""Cards beyond this wait for the next tick."""
 BEGIN = 60
 """Seconds of a pilot's walltime within which it claims its first cards."""
 END = 60
 """Seconds of a batch job behind its last attempt."""
 REMADE = 200
 """Waiting tasks that are passed over at the most, because what their jobs are made from is being made again."""
-TRAVELLING = 20_000
-"""Waiting tasks that are passed over at the most, because their inputs travel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Direct:
-    """A card that gets a batch job of its own."""
-
-    card: int
-    name: str
-    """Its file's name in the inbox."""
-    need: Need
-    seconds: int
-    """What the batch job asks for: long enough for the last attempt to reach its limit."""
-
-
-@dataclass
-class Orders:
-    """Frames for one site, in the order in which the site applies them."""
-
-    needs: dict[str, bytes] = field(default_factory=dict)
-    blobs: dict[bytes, bytes] = field(default_factory=dict)
-    cards: list[bytes] = field(default_factory=list)
-    others: list[bytes] = field(default_factory=list)
-    drops: set[bytes] = field(default_factory=set)
-    """What goes from the site's cache: nothing that the same orders bring or use, so that applying them twice is applying them once."""
-    asked: set[int] = field(default_factory=set)
-    """Sites from which something shall come home, to be sent on to this one."""
-    direct: list[Direct] = field(default_factory=list)
-    """Cards among these that need a batch job each."""
-    size: int = 0
-
-    def frames(self) -> list[bytes]:
-        return [*self.needs.values(), *self.blobs.values(), *self.cards, *self.others, *(order("drop", {"sha256": one.hex()}) for one in sorted(self.drops))]
-
-
-class _NotNow(Exception):
-    """A task that cannot be dealt in this tick."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """One input as a card names it; ``path``: where its bytes are at home, if they are sent along."""
-
-    name: str
-    source: list[str]
-    digest: bytes | None = None
-    path: Path | None = None
-    size: int = 0
-    relayed: int | None = None
-    """file.id, where it lies in the relay cache."""
 
 
 class Dealer:
@@ -97,14 +41,9 @@ class Dealer:
     def __init__(
         self, ledger: Ledger, definitions: Definitions, rendering: Rendering, fold: Fold, policy: Policy, now: float, relay: Path, large: float
     ) -> None:
-        self.relay, self.large = relay, large
-        self._travelling: int | None = None
-        self._platforms: dict[int, list[str]] = {}
-        """Of sites, looked up once."""
-        self._ready: dict[int, list[_Input]] = {}
-        """Inputs of tasks that were looked at: all are at the site, or go there with the same orders."""
         self.ledger, self.db = ledger, ledger.db
         self.definitions, self.rendering, self.fold, self.policy, self.now = definitions, rendering, fold, policy, now
+        self.inputs = Inputs(definitions, rendering, fold, relay, large)
 
     # -- jobs become rows ---------------------------------------------------------------------------------------
 
@@ -176,7 +115,7 @@ class Dealer:
         reader = self.definitions.task_def(action.task_def)
         reads = bool(reader.inputs) or reader.given
         # those whose inputs travel are passed over: they must not hold up what could run
-        more = self._on_the_way() + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
+        more = self.inputs.on_the_way() + len(cached.sending(self.db, site.id)) if reads and len(snapshot.sites) > 1 else 0
         more += REMADE if reader.given else 0
         tasks = cards.waiting_tasks(self.fold, action.dataset, action.task_def, action.need, action.zone, self.now, action.n + more)
         chains: dict[tuple[str, int], list[list[TaskRow]]] = defaultdict(list)
@@ -189,7 +128,7 @@ class Dealer:
             if task.id in taken or task.state != Task.WAITING:
                 continue
             if reads:
-                ready, travels = self._look(task, site, orders, silent, ask=awaited < action.n)
+                ready, travels = self.inputs.look(task, site, orders, silent, ask=awaited < action.n)
                 awaited += travels
                 if not ready:
                     continue
@@ -259,7 +198,7 @@ class Dealer:
                     key, passkey = os.urandom(8), os.urandom(8)
                     part.append((task, key, passkey, self._attempt(task, key.hex(), passkey.hex(), keys, site, context, orders)))
                     keys[task.task_def] = key.hex()
-            except _NotNow:
+            except NotNow:
                 pass  # what comes before it in the chain can run
             rendered += part
         if not rendered:
@@ -301,158 +240,16 @@ class Dealer:
             "a": key, "k": passkey, "dataset": dataset.uuid, "job": task.job, "task": definition.name, "try": 1,
             "after": [chain[parent] for parent in definition.parents if parent in chain],
             "cpus": need.cpus, "memory": need.memory, "disk": need.disk, "gpus": need.gpus, "time": need.time,
-            "files": [], "in": self._inputs(task, chain, site, orders) + rendered.fetch, "steps": rendered.steps, "out": rendered.out,
+            "files": [], "in": self.inputs.of_card(task, chain, site, orders) + rendered.fetch, "steps": rendered.steps, "out": rendered.out,
             **rendered.environments,
         }  # fmt: skip
         if definition.final or definition.listed:
             body["list"] = True
-        self._tarballs(dataset.number, rendered.software, site, orders)
+        self.inputs.tarballs(dataset.number, rendered.software, site, orders)
         if dataset.pack is not None:
             body["files"] = [dataset.pack.hex()]
-            if not self._blob(-dataset.number, dataset.pack, site.id, orders):
-                raise _NotNow
+            self.inputs.pack(dataset.number, dataset.pack, site, orders)
         return body
-
-    def _tarballs(self, dataset: int, software: Mapping[str, Any], site: SiteView, orders: Orders) -> None:
-        """Send along the tarballs that some node there can use; _NotNow while they travel."""
-        if software and site.id not in self._platforms:
-            self._platforms[site.id] = sites.platforms(self.db, site.id)
-        there = self._platforms.get(site.id, [])
-        for name, about in software.items():
-            offered = dict(about.get("tarballs") or ())
-            fitting = {platforms.best(offered, one) for one in there} if there else set(offered)
-            for sha256 in sorted({offered[one] for one in fitting if one is not None}):
-                if not self.ship(-dataset, bytes.fromhex(sha256), self.relay.parent / "software" / sha256, site.id, orders, f"software {name}"):
-                    raise _NotNow
-
-    def ship(self, reader: int, digest: bytes, path: Path, site: int, orders: Orders, what: str) -> bool:
-        """Whether a site has what lies in ``path``, or gets it with these orders; ``reader``: -dataset.id, or 0 for the site itself."""
-        try:
-            size = path.stat().st_size
-        except OSError:
-            raise IcpError(f"{what}: {path}, which is to be shipped, is not there any more", "submit the dataset again: it is fetched anew") from None
-        return self._blob(reader, digest, site, orders, _Input("", [], digest, path, size))
-
-    def _look(self, task: TaskRow, site: SiteView, orders: Orders, silent: set[int], *, ask: bool) -> tuple[bool, bool]:
-        """Whether a waiting task's inputs are at the site, or go there with these orders; if not, whether it waits for some that are on their way.
-
-        ``ask``: what is at another site only shall come home; ``silent``: sites that do not answer.
-        """
-        try:
-            inputs, absent = self._sources(task, {}, site)
-        except Remade:
-            return False, False
-        if absent:
-            origins = {self._origin(file) for file in absent}
-            answering = not origins & silent
-            if ask and answering and files.want_away(self.db, absent):
-                orders.asked |= origins
-            return False, answering
-        if not self._send(task, inputs, site, orders):
-            return False, True
-        self._ready[task.id] = inputs
-        return True, False
-
-    def _on_the_way(self) -> int:
-        if self._travelling is None:
-            self._travelling = files.travelling(self.db, TRAVELLING)
-        return self._travelling
-
-    def _origin(self, file: int) -> int:
-        return int(self.db.execute("SELECT a.site FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)).fetchone()[0])
-
-    def _inputs(self, task: TaskRow, chain: dict[int, str], site: SiteView, orders: Orders) -> list[dict[str, Any]]:
-        """A task's inputs as its card names them."""
-        inputs = self._ready.pop(task.id, None)
-        if inputs is None:
-            try:
-                inputs, absent = self._sources(task, chain, site)
-            except Remade:
-                raise _NotNow from None
-            if absent or not self._send(task, inputs, site, orders):
-                raise _NotNow
-        return [{"name": one.name, "from": one.source, "sha256": None if one.digest is None else one.digest.hex()} for one in inputs]
-
-    def _sources(self, task: TaskRow, chain: dict[int, str], site: SiteView) -> tuple[list[_Input], list[int]]:
-        """Where each input comes from; and the files that are neither at this site nor at home."""
-        dataset = self.rendering.dataset(task.dataset)
-        definition = self.definitions.task_def(task.task_def)
-        job = self.fold.by_job.get((task.dataset, task.job), {})
-        inputs: list[_Input] = []
-        absent: list[int] = []
-        for one in definition.inputs:
-            parent = self.definitions.task_def(one.parent)
-            if one.parent in chain:
-                name = dataset.renderers[one.parent].outputs(dataset.context(task.job))[one.output][0]
-                inputs.append(_Input(name, ["store", chain[one.parent]]))
-            elif definition.final:
-                for member, attempt in cards.members(self.db, task.dataset, one.parent, definition.final, definition.id, -1 - task.job):
-                    folder = job_folder(member, dataset.jobs)
-                    self._outputs(dataset, attempt, one.output, folder, f"inputs/{parent.name}/{folder}/", site, inputs, absent)
-            else:
-                accepted = job[one.parent].accepted
-                assert accepted is not None
-                self._outputs(dataset, accepted, one.output, job_folder(task.job, dataset.jobs), "", site, inputs, absent)
-        for one_given in given(self.db, task.dataset, task.job) if definition.given else ():
-            source = ["cache", one_given.sha256.hex()]
-            inputs.append(_Input(one_given.name, source, one_given.sha256, one_given.path, one_given.bytes))
-        return inputs, absent
-
-    def _outputs(
-        self, dataset: DatasetRendering, attempt: int, output: int, folder: str, prefix: str, site: SiteView, inputs: list[_Input], absent: list[int]
-    ) -> None:
-        """Add what an accepted attempt made of one output: from the site's own store, or sent along from home."""
-        here = cards.replica_at(self.db, attempt, site.id)
-        for name, digest, file, state, size, kept in cards.input_files(self.db, attempt, output):
-            if here is not None and state in (File.PRODUCED, File.COLLECTING, File.RELAYING, File.HOME):
-                inputs.append(_Input(prefix + name, ["store", here.hex(), *([name] if prefix else [])], digest))
-            elif state == File.HOME:
-                path = Path(dataset.outputs) / folder / name if kept else files.relay_path(self.relay, file, digest)
-                inputs.append(_Input(prefix + name, ["cache", digest.hex()], digest, path, size, None if kept else file))
-            else:
-                absent.append(file)
-
-    def _send(self, task: TaskRow, inputs: list[_Input], site: SiteView, orders: Orders) -> bool:
-        """Send along what the site has not; False if not all of it fits into these orders: the rest follows, and the card behind it."""
-        there = True
-        for one in inputs:
-            if one.path is not None and one.digest is not None:
-                there &= self._blob(task.id, one.digest, site.id, orders, one)
-        return there
-
-    def _blob(self, reader: int, digest: bytes, site: int, orders: Orders, one: _Input | None = None) -> bool:
-        """Whether the site has these bytes for this reader (task.id, or -dataset.id for its pack), or gets them with these orders."""
-        cached.read_by(self.db, reader, site, digest)
-        if digest in orders.drops:
-            orders.drops.remove(digest)
-            cached.sent(self.db, site, digest)
-            return True
-        if digest in orders.blobs or cached.here(self.db, site, digest):
-            return True
-        if orders.size > OUTBOX_BYTES:
-            return False
-        size = cards.blob_bytes(self.db, digest) if one is None else one.size
-        if size > self.large:
-            if one is not None and one.relayed is not None and one.path is not None and not one.path.exists():
-                files.relay_gone(self.db, one.relayed)
-            else:
-                cached.send(self.db, site, digest, size, None if one is None else one.path)
-            return False
-        if one is None or one.path is None:
-            data = cards.blob(self.db, digest)
-        else:
-            try:
-                data = one.path.read_bytes()
-            except OSError as error:
-                if one.relayed is not None:
-                    files.relay_gone(self.db, one.relayed)
-                    return False
-                raise IcpError(f"{one.path} cannot be read: {error.strerror}", "put it back, or `icp reset` its job") from None
-        orders.blobs[digest] = order("blob", {"sha256": digest.hex()}, data)
-        orders.size += len(data)
-        cached.sent(self.db, site, digest)
-        return True
-
 
 def _folded(need: Need, site: SiteView, *, anywhere: bool) -> Need:
     """A need as agents of this site compare it; ``anywhere``: also on hosts that it avoids."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from icp.backends.batch import BatchSystem, system
 from icp.backends.spool_client import Query, SpoolPlace
 from icp.config import Config, Site
-from icp.engine.dealing import Orders
 from icp.engine.home import Home
+from icp.engine.orders import Orders
 from icp.engine.shipments import Shipped
 from icp.errors import BadInput
 from icp.ledger import removal, sites

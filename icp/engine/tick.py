@@ -15,9 +15,10 @@ from icp.config import Config
 from icp.engine import pilots as orders_of_pilots
 from icp.engine.acting import Acting
 from icp.engine.chaining import Followers
-from icp.engine.dealing import Dealer, Orders
+from icp.engine.dealing import Dealer
 from icp.engine.home import Home, part_path
 from icp.engine.lines import Exchanger, Lines
+from icp.engine.orders import Orders
 from icp.engine.place import Place, found
 from icp.engine.rendering import Rendering
 from icp.engine.shipments import Provisions, lacking

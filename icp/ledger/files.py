@@ -25,6 +25,7 @@ __all__ = [
     "job_folder",
     "lost",
     "missing",
+    "origin",
     "relay_gone",
     "relay_path",
     "set_collecting",
@@ -103,6 +104,11 @@ def travelling(db: sqlite3.Connection, limit: int) -> int:
     counted = "SELECT count(*) FROM (SELECT 1 FROM file INDEXED BY {} WHERE live = 1 AND kept = {} AND state {} LIMIT ?)"
     rows = [db.execute(counted.format(*one), (limit,)).fetchone() for one in (("file_relaying", 0, "= 1"), ("file_wanted", 1, "IN (0, 1, 2)"))]
     return min(limit, sum(int(row[0]) for row in rows))
+
+
+def origin(db: sqlite3.Connection, file: int) -> int:
+    """The site (its id) at which a file was made."""
+    return int(db.execute("SELECT a.site FROM file f JOIN attempt a ON a.id = f.attempt WHERE f.id = ?", (file,)).fetchone()[0])
 
 
 def want_away(db: sqlite3.Connection, files: Iterable[int]) -> bool:
