@@ -78,7 +78,6 @@ def results(folder):
     return merged, (folder / "outputs/level3/final/000000/sum.txt").read_text()
 
 
-@pytest.mark.timeout(300)
 def test_three_levels_at_once_under_kills_make_what_they_make_one_after_the_other(icp, tmp_path, ledger, monkeypatch):
     for name, text in LEVELS:
         submit(icp, tmp_path, name, text)

@@ -28,7 +28,7 @@ from icp.ledger.sites import standing
 from icp.model.exchange import Answer
 from icp.pilot import node
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 ENGINE = Path(__file__).with_name("engine_process.py")
 
 # The bytes of every file follow from the seed and the inputs alone; `nap` gives tests the time to kill.

@@ -21,7 +21,7 @@ from icp.backends import ship
 from icp.pilot import node, spool
 
 LEDGER = "0b6c1f6e-6a0e-4a53-9d8e-3f1f2f1f7c11"
-PATIENCE = 40.0
+PATIENCE = 90.0
 
 
 @lru_cache

@@ -75,7 +75,6 @@ def test_inputs_travel_between_sites(make_apart: Callable[[str], Home], golden: 
                 assert os.listdir(spool / folder) == [], (spool, folder)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", ["engine.outbox", "engine.answered", "engine.ingested", "engine.home_renamed", "engine.unlinked"])
 def test_engine_killed_while_inputs_travel(apart: Home, golden: Result, point: str) -> None:
     apart.run_until_spent(**apart.faults(*(f"{point}:{n}" for n in (1, 2, 3, 4))))
@@ -83,7 +82,6 @@ def test_engine_killed_while_inputs_travel(apart: Home, golden: Result, point: s
     assert_nothing_left(apart, golden)
 
 
-@pytest.mark.timeout(300)
 def test_exchange_killed_while_it_brings_and_drops_inputs(apart: Home, golden: Result) -> None:
     kinds = ("blob:1", "blob:2", "blob:3", "drop:1", "drop:2", "drop:3")
     apart.run_until_spent(**apart.faults(*(f"exchange.moved:{kind}" for kind in kinds)))
@@ -111,7 +109,6 @@ resources = { memory = "100 MB", disk = "100 MB" }
 MAKE = "import random, sys; open(sys.argv[3], 'wb').write(random.Random(int(sys.argv[1])).randbytes(int(sys.argv[2])))\n"
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "points",
     [

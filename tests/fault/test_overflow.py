@@ -108,7 +108,6 @@ POINTS = ["overflow.wanted:1", "overflow.ordered:1", "overflow.ordered:2", "over
 
 
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.timeout(240)
 def test_a_kill_loses_no_job_and_runs_none_twice(pool: Pool, point: str, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.touch()

@@ -21,7 +21,7 @@ from icp.model.batch import Known, NotSubmitted, Submitted, Unclear, Wanted, bat
 from icp.places import places
 from tests.lab.sites import Lab, LabSite
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.lab
 
 LEDGER = "5151feed-0000-0000-0000-000000000000"
 KINDS = {"sge": ("c", 13), "condor": ("d", 14), "torque": ("e", 15)}

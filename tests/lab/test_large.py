@@ -21,7 +21,7 @@ from icp.ledger.db import open_ledger
 from tests.conftest import Ran
 from tests.lab.sites import LabSite
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.lab
 
 SIZE = 40_000_000
 CONFIG = """\

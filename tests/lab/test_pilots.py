@@ -21,7 +21,7 @@ from icp.ledger.db import open_ledger
 from icp.states import Agent, Pilot
 from tests.lab.sites import LabSite
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.lab
 
 
 class Home:

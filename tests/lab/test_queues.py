@@ -16,7 +16,7 @@ from icp.states import Pilot
 from tests.lab.sites import Lab, LabSite
 from tests.lab.test_pilots import Home
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.lab
 
 KINDS = {"sge": ("c", 13), "condor": ("d", 14), "torque": ("e", 15), "slurm": ("b", 12)}
 CANCEL = {"sge": "qdel {}", "condor": "condor_rm {}", "torque": "qdel {}", "slurm": "scancel {}"}

@@ -17,7 +17,7 @@ import pytest
 from icp.places import places
 from tests.lab.sites import Lab, LabSite, Sshd
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.lab
 
 Icp = Callable[..., Any]
 SMALL = """command = "echo $args(job) > out"

@@ -19,7 +19,7 @@ from icp.ledger.check import check
 from tests.lab.sites import LabSite
 from tests.lab.test_pilots import SMALL, Home
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.lab
 
 TASK = """\
 jobs = 3

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from icp import output
 from icp.commands.arguments import job_text, plural
-from icp.commands.reasons.teller import GONE, MENDS, Answer, Teller, last_lines
+from icp.commands.reasons.sites import hindered
+from icp.commands.reasons.teller import MENDS, Answer, Teller, last_lines
 from icp.commands.status import needs_engine
 from icp.ledger import views, views_jobs
 from icp.states import Task
@@ -40,23 +40,19 @@ class DatasetTeller(Teller):
     def _sites(self) -> list[Answer]:
         answers = []
         for one in views.sites(self.db):
-            if one.login is not None:
-                sentence = f"it needs a person's login since {output.clock(one.login)}; what runs there goes on, and nothing is believed lost"
-                answers.append(Answer(f"site {one.name}", "needs login", sentence, (one.reason,) if one.reason else (), f"icp login {shlex.quote(one.name)}"))
-            elif not one.reachable:
-                why = (one.reason,) if one.reason else ()
-                sentence = f"it does not answer since {output.clock(one.unreachable_since)}; what runs there goes on, and nothing is believed lost"
-                answers.append(Answer(f"site {one.name}", "unreachable", sentence, why, f"icp doctor {shlex.quote(one.name)}"))
-            elif one.name not in self.config.sites and self._there(one.name):
-                answers.append(Answer(f"site {one.name}", "gone", GONE, (), f"icp site remove {shlex.quote(one.name)} --force"))
-            elif one.paused is not None and one.name in self.config.sites and self.may_use(one.name):
-                word = "draining" if one.draining else "paused"
-                answers.append(Answer(f"site {one.name}", word, f"it gets nothing new: {one.paused}", (), f"icp site resume {shlex.quote(one.name)}"))
+            held = hindered(one, one.name in self.config.sites)
+            if held is not None and self._matters(held, one.name):
+                answers.append(held)
             if one.strange:
                 facts = plural(one.strange, "fact")
                 sentence = f"{facts} from there named no attempt of this ledger, or made no sense, and did not count"
                 answers.append(Answer(f"site {one.name}", "strange", sentence))
         return answers
+
+    def _matters(self, held: Answer, site: str) -> bool:
+        """A silent site matters to all, for something may be there that nobody knows of yet."""
+        silent = held.state in ("needs login", "unreachable")
+        return silent or self._there(site) or (held.state != "gone" and self.may_use(site))
 
     def _there(self, site: str) -> bool:
         """Whether tasks of the dataset are at this site."""

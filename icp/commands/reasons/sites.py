@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from icp.config import Config
     from icp.ledger.views import PilotView, SiteView
 
-__all__ = ["of_pilot", "of_site"]
+__all__ = ["hindered", "of_pilot", "of_site"]
 
 SAYS = {"absent": "does not list its job", "unknown": "cannot say what became of its job"}
 ENDED = 3
@@ -47,25 +47,39 @@ def of_pilot(db: Any, beginning: str, now: float) -> list[Answer] | None:
     return [_pilot(db, one, now) for one in found] or None
 
 
+def hindered(view: SiteView, configured: bool) -> Answer | None:
+    """Why a site gets nothing at all, if that is so; ``configured``: whether the configuration names it."""
+    about, name = f"site {view.name}", shlex.quote(view.name)
+    silent = _silent(view)
+    if view.paused is not None:
+        evidence = () if silent is None else (silent.sentence, *silent.evidence)
+        return Answer(about, "draining" if view.draining else "paused", f"it gets nothing new: {view.paused}", evidence, f"icp site resume {name}")
+    if silent is None and not configured:
+        return Answer(about, "gone", GONE, (), f"icp site remove {name} --force")
+    return silent
+
+
+def _silent(view: SiteView) -> Answer | None:
+    about, name, still = f"site {view.name}", shlex.quote(view.name), "what runs there goes on, and nothing is believed lost"
+    why = (view.reason,) if view.reason else ()
+    if view.login is not None:
+        return Answer(about, "needs login", f"it needs a person's login since {output.clock(view.login)}; {still}", why, f"icp login {name}")
+    if not view.reachable:
+        return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}; {still}", why, f"icp doctor {name}")
+    return None
+
+
 def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
-    about, resume = f"site {view.name}", f"icp site resume {shlex.quote(view.name)}"
+    about = f"site {view.name}"
     pilots = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
     what = "batch jobs" if view.direct else "pilots"
     evidence = [f"{what}: {pilots}; {view.busy} of {plural(view.slots, 'slot')} busy, {plural(view.queued, 'task')} queued"]
     evidence += [f"pilot {one.pilot} {one.state} {output.ago(one.ended or one.made, now)}: {one.reason}"
                  for one in views.pilots(db, site=view.name, ended=ENDED) if one.ended is not None and one.reason]  # fmt: skip
-    if view.paused is not None:
-        return Answer(about, "draining" if view.draining else "paused", view.paused, tuple(evidence), resume)
-    if view.login is not None:
-        mend = f"icp login {shlex.quote(view.name)}"
-        return Answer(about, "needs login", f"it lets nobody in without a person since {output.clock(view.login)}; what runs there goes on",
-                      (view.reason or "", *evidence), mend)  # fmt: skip
-    if not view.reachable:
-        return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}", (view.reason or "", *evidence),
-                      f"icp doctor {shlex.quote(view.name)}")  # fmt: skip
-    configured = config.sites.get(view.name)
-    if configured is None:
-        return Answer(about, "gone", GONE, tuple(evidence), f"icp site remove {shlex.quote(view.name)} --force")
+    held = hindered(view, view.name in config.sites)
+    if held is not None:
+        return replace(held, evidence=(*held.evidence, *evidence))
+    configured = config.sites[view.name]
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
     reason = None if known is None else planner.pilots_reason(replace(known, lacks=lacking(config.places, configured.shipped)), now)
     if reason is None:
