@@ -51,7 +51,7 @@ def hindered(view: SiteView, configured: bool) -> Answer | None:
     """Why a site gets nothing at all, if that is so; ``configured``: whether the configuration names it."""
     about, name = f"site {view.name}", shlex.quote(view.name)
     silent = _silent(view)
-    if view.paused is not None:
+    if configured and view.paused is not None:
         evidence = () if silent is None else (silent.sentence, *silent.evidence)
         return Answer(about, "draining" if view.draining else "paused", f"it gets nothing new: {view.paused}", evidence, f"icp site resume {name}")
     if silent is None and not configured:
