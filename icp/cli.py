@@ -173,6 +173,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if debug:
             raise
+        odd = next((one for one in args if any("\udc80" <= c <= "\udcff" for c in one)), None)
+        if isinstance(error, UnicodeEncodeError) and odd is not None:
+            error = BadInput(f"{os.fsencode(odd)!r} is not UTF-8 text, and every name here is", "type it anew")
         return _said(error)
 
 

@@ -87,6 +87,13 @@ def test_what_is_not_there_is_code_3_and_no_traceback(icp: Callable[..., Any]) -
     assert "hint: " in ran.err
 
 
+def test_a_word_in_another_encoding_is_one_sentence(icp: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('name = "one"\njobs = 1\n[task.a]\ncommand = "true"\n')
+    assert icp("submit", str(tmp_path / "one.toml")).rc == 0
+    ran = icp("status", os.fsdecode(b"m\xfcons"))
+    assert (ran.rc, ran.err.splitlines()[0]) == (2, r"icp: b'm\xfcons' is not UTF-8 text, and every name here is")
+
+
 def test_mistakes_come_one_a_line(icp: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text('jobs = "x"\ncommnd = "true"\noutputs = 3\n')
     ran = icp("validate", "bad.toml")
