@@ -17,7 +17,7 @@ from icp.backends.base import Result, Transport, Unknown
 from icp.backends.pilot_script import PYTHONS
 from icp.backends.transport import LocalTransport
 from icp.model.exchange import Answer, Piece, Want
-from icp.pilot.spool import ANSWER_LIMIT, FrameParser, frame
+from icp.pilot.framing import ANSWER_LIMIT, FrameParser, frame
 from icp.pilot.transfer import MISSING
 
 __all__ = ["PIECE", "Hello", "Missing", "Query", "SpoolClient", "SpoolPlace", "Talk", "order", "parse_answer", "plain", "with_python"]

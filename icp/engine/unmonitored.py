@@ -22,7 +22,7 @@ from icp.engine.submission import Submission
 from icp.errors import BadInput, Refused, Unreachable
 from icp.ledger.files import job_folder
 from icp.model.batch import NotSubmitted, Submitted, Wanted, batch_name
-from icp.pilot.spool import frame
+from icp.pilot.framing import frame
 
 __all__ = ["MOST", "Sent", "Unmonitored"]
 

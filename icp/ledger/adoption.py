@@ -14,7 +14,7 @@ from icp.ledger.fold import Fold
 from icp.ledger.pilots import STRANGER, make_pilot
 from icp.ledger.rows import read_attempts
 from icp.model.plan import PilotSpec
-from icp.pilot.spool import frame
+from icp.pilot.framing import frame
 from icp.states import Attempt, Task
 
 __all__ = ["forget_unseen", "order_away", "pilot_again", "raise_epoch", "remake"]

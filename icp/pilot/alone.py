@@ -6,7 +6,7 @@ import json
 import os
 import sys
 
-from . import spool
+from . import framing, spool
 from .disk import Disk
 from .orders import fill, run_command
 from .runner import run_card_here
@@ -27,7 +27,7 @@ def submit(root: str, stream: "BinaryIO") -> int:
     """
     disk = Disk()
     os.makedirs(root, mode=0o700, exist_ok=True)
-    frames, _ = spool.read_until_end(stream)
+    frames, _ = framing.read_until_end(stream)
     for one in frames:
         if one.kind == "pack":
             disk.put(root + "/pack.tar", one.body)

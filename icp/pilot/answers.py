@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from . import journal, orders, spool
+from . import framing, journal, orders, spool
 from .disk import Disk
 
 TYPE_CHECKING = False
@@ -24,13 +24,13 @@ _CHUNK = spool.SEGMENT_LIMIT
 class Answer:
     """The frames of an answer, counted; ``more`` is set when something had to wait for the next one."""
 
-    def __init__(self, out: "BinaryIO", limit: int = spool.ANSWER_LIMIT) -> None:
+    def __init__(self, out: "BinaryIO", limit: int = framing.ANSWER_LIMIT) -> None:
         self._out = out
         self.room = limit
         self.more = False
 
     def send(self, kind: str, meta: "Any", body: bytes = b"") -> None:
-        data = spool.frame(kind, meta, body)
+        data = framing.frame(kind, meta, body)
         self._out.write(data)
         self.room -= len(data)
 

@@ -12,7 +12,7 @@ import os
 import re
 import signal
 
-from . import faults, live, node, spool
+from . import faults, framing, live, node, spool
 from .disk import Disk, remove_tree
 from .orders import read_stream
 
@@ -166,7 +166,7 @@ def pack(where: spool.Spool, inputs: "set[str]", back: str) -> None:
         for name in _below(where.agents):
             if _STREAM.match(name.partition("/")[2]):
                 _write(out, where.root, "agents/" + name)
-        out.write(spool.frame("end", {}))
+        out.write(framing.frame("end", {}))
         out.flush()
         os.fsync(out.fileno())
     os.rename(back + ".tmp", back)
@@ -187,7 +187,7 @@ def _write(out: "Any", root: str, name: str) -> None:
         size, offset = os.fstat(source.fileno()).st_size, 0
         while True:
             data = source.read(min(PIECE, size - offset))
-            out.write(spool.frame("file", {"name": name, "size": size, "offset": offset}, data))
+            out.write(framing.frame("file", {"name": name, "size": size, "offset": offset}, data))
             offset += len(data)
             if offset >= size:
                 return
@@ -319,7 +319,7 @@ def _read(back: str, new: spool.Spool, pilot: str, card: str, attempts: "set[str
 
 
 def _unpack(back: str, new: spool.Spool, pilot: str, card: str, attempts: "set[str]", disk: Disk) -> None:
-    parser = spool.FrameParser()
+    parser = framing.FrameParser()
     files, fd, ended, at = 0, -1, False, 0
     name: Any = None
     size: Any = None

@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from . import answers, faults, node, orders, spool
+from . import answers, faults, framing, node, orders, spool
 from .disk import Disk, remove_tree
 from .lock import Busy, Lock
 
@@ -39,9 +39,9 @@ def main(roots: "list[str]", ledger: "str | None") -> int:
     if len(roots) == 1:
         return exchange(roots[0], ledger, source, out, Disk())
     worst = 0
-    for index, said in enumerate(spool.conversations(source, len(roots))):
+    for index, said in enumerate(framing.conversations(source, len(roots))):
         if index:
-            out.write(spool.frame("next", {"index": index}))
+            out.write(framing.frame("next", {"index": index}))
         worst = max(worst, exchange(roots[index], ledger, io.BytesIO(said), out, Disk()))
     return worst
 
@@ -91,11 +91,11 @@ def exchange(root: str, ledger: "str | None", source: "BinaryIO", out: "BinaryIO
     return 4
 
 
-def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], list[spool.Frame], dict[str, Any]]":
+def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], list[framing.Frame], dict[str, Any]]":
     """hello, the orders and the query; Refused if the stream broke off or the orders are not the bytes that were
     promised.
     """
-    frames, raw = spool.read_until_end(source)
+    frames, raw = framing.read_until_end(source)
     if not frames or frames[0].kind != "hello" or frames[-1].kind != "end":
         raise Refused("cut")
     hello = frames[0].meta
@@ -110,11 +110,11 @@ def _listen(source: "BinaryIO", ledger: "str | None") -> "tuple[dict[str, Any], 
     body = [one for one in frames[1:-1] if one.kind != "query"]
     promised = hello.get("orders")
     if promised is not None:
-        begin = spool.first_frame_size(raw)
+        begin = framing.first_frame_size(raw)
         carried = raw[begin : begin + promised["bytes"]]
         if hashlib.sha256(carried).hexdigest() != promised["sha256"]:
             raise Refused("the orders are not the bytes that hello promised")
-        parser = spool.FrameParser()
+        parser = framing.FrameParser()
         if len(parser.feed(carried)) != len(body) or parser.broken or parser.pending:
             raise Refused("the orders are not whole frames")
     elif body:
@@ -146,7 +146,7 @@ def _prepare(where: spool.Spool, disk: Disk) -> bool:
 
 
 def _serve(
-    where: spool.Spool, hello: "dict[str, Any]", body: "list[spool.Frame]", disk: Disk
+    where: spool.Spool, hello: "dict[str, Any]", body: "list[framing.Frame]", disk: Disk
 ) -> "tuple[dict[str, Any], dict[str, Any] | None]":
     """Applies what is to be applied: the owner afterwards, and the answer to these orders (None if there were none)."""
     ledger, epoch, serial = hello["ledger"], hello["epoch"], hello["serial"]

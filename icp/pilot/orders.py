@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from . import faults, journal, spool
+from . import faults, framing, journal, spool
 from .disk import Disk, remove_tree
 
 TYPE_CHECKING = False
@@ -56,7 +56,7 @@ def run_command(argv: "list[str]", folder: "str | None", timeout: float, limit: 
     return {"rc": rc, "out": texts[0], "err": texts[1]}
 
 
-def unpack(folder: str, frames: "list[spool.Frame]", disk: Disk) -> None:
+def unpack(folder: str, frames: "list[framing.Frame]", disk: Disk) -> None:
     """Writes the orders into this folder, which does not exist: the carried things as files, ``orders.json`` with
     all of them in order.
     """

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from icp.backends import ship
-from icp.pilot import node, spool
+from icp.pilot import framing, node, spool
 
 LEDGER = "0b6c1f6e-6a0e-4a53-9d8e-3f1f2f1f7c11"
 PATIENCE = 90.0
@@ -55,11 +55,11 @@ class Reply:
     """The frames of an answer."""
 
     def __init__(self, code: int, raw: bytes, err: str) -> None:
-        parser = spool.FrameParser()
+        parser = framing.FrameParser()
         self.code, self.err, self.raw = code, err, raw
         self.frames = parser.feed(raw)
 
-    def all(self, kind: str) -> list[spool.Frame]:
+    def all(self, kind: str) -> list[framing.Frame]:
         return [one for one in self.frames if one.kind == kind]
 
     def one(self, kind: str) -> Any:
@@ -114,7 +114,7 @@ class Site:
         body = None if orders is None else b"".join(orders)
         said = {"ledger": LEDGER, "epoch": 1, "serial": self.serial, "new": True, **hello}
         said["orders"] = None if body is None else {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-        data = spool.frame("hello", said) + (body or b"") + spool.frame("query", query or {}) + spool.frame("end", {})
+        data = framing.frame("hello", said) + (body or b"") + framing.frame("query", query or {}) + framing.frame("end", {})
         done = self.run("exchange", "--root", str(self.root), data=data, env=env)
         return Reply(done.returncode, done.stdout, done.stderr.decode())
 
@@ -128,7 +128,7 @@ class Site:
         raise AssertionError(reply.err)
 
     def needs(self) -> list[bytes]:
-        return [spool.frame("need", {"id": name}, text) for name, text in self._needs.items()]
+        return [framing.frame("need", {"id": name}, text) for name, text in self._needs.items()]
 
     def tick(self, **query: Any) -> Reply:
         """Asks, and takes the facts."""
@@ -149,7 +149,7 @@ class Site:
     def card(self, *attempts: dict[str, Any], need: str | None = None, priority: int = 0) -> bytes:
         name = secrets.token_hex(8)
         content = {"card": name, "format": 1, "need": need or self.need, "attempts": list(attempts)}
-        return spool.frame(
+        return framing.frame(
             "card", {"name": spool.join_card_name(priority, need or self.need, name)}, json.dumps(content).encode()
         )
 
@@ -168,7 +168,7 @@ class Site:
         words = [self.python, "-I", "-S", str(self.program), "run", "--spool", str(self.root), "--pilot", pilot]
         script = "#!/bin/sh\n" + shlex.join(words) + "\n"
         argv = ["{python}", "-I", "-S", "{program}", "launch", "{dir}"]
-        return spool.frame(
+        return framing.frame(
             "submit", {"pilot": pilot, "argv": argv, "files": {"pilot.json": json.dumps(config), "submit.sh": script}}
         )
 

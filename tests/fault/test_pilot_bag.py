@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pilot_site import LEDGER, Site, old_python, shell, sites, tree, until
 
-from icp.pilot import bag, live, spool
+from icp.pilot import bag, framing, live, spool
 from icp.pilot.disk import Disk
 from tests.starter import Starter
 
@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def name_of(card: bytes) -> str:
-    return str(spool.FrameParser().feed(card)[0].meta["name"])
+    return str(framing.FrameParser().feed(card)[0].meta["name"])
 
 
 def submit(site: Site, card: bytes, *, batch: str = "launch", **told: Any) -> bytes:
@@ -52,11 +52,11 @@ def submit(site: Site, card: bytes, *, batch: str = "launch", **told: Any) -> by
     )
     argv = ["{python}", "-I", "-S", "{program}", "launch", "{dir}"] if batch == "launch" else ["true"]
     files = {"pilot.json": json.dumps({**config, **told}), "submit.sh": script}
-    return spool.frame("submit", {"pilot": PILOT, "argv": argv, "bag": name_of(card), "files": files})
+    return framing.frame("submit", {"pilot": PILOT, "argv": argv, "bag": name_of(card), "files": files})
 
 
 def gather(site: Site, env: dict[str, str] | None = None) -> dict[str, Any]:
-    said: dict[str, Any] = site.order(spool.frame("gather", {"pilot": PILOT}), env=env).one("applied")["gather"][PILOT]
+    said: dict[str, Any] = site.order(framing.frame("gather", {"pilot": PILOT}), env=env).one("applied")["gather"][PILOT]
     return said
 
 
@@ -170,15 +170,15 @@ def test_a_job_that_never_began_gives_its_card_back(site: Site) -> None:
     site.order(*site.needs(), card, submit(site, card, batch="none"))
     name = name_of(card)
     # as long as nobody said that the job is over, it may be running it
-    assert site.order(spool.frame("recall", {"card": name})).one("applied")["recall"] == {name: "claimed"}
+    assert site.order(framing.frame("recall", {"card": name})).one("applied")["recall"] == {name: "claimed"}
     assert gather(site) == {"card": spool.card_id(name), "how": "recalled", "back": "none"}
-    assert site.order(spool.frame("recall", {"card": name})).one("applied")["recall"] == {name: "recalled"}
+    assert site.order(framing.frame("recall", {"card": name})).one("applied")["recall"] == {name: "recalled"}
 
 
 def test_a_card_that_was_called_back_is_not_submitted(site: Site) -> None:
     card = site.card(shell("true"))
     site.order(*site.needs(), card)
-    site.order(spool.frame("recall", {"card": name_of(card)}))
+    site.order(framing.frame("recall", {"card": name_of(card)}))
     receipt = site.order(submit(site, card, batch="none")).one("applied")["submit"][PILOT]
     assert receipt["rc"] == 1 and "called back" in receipt["err"]
     assert gather(site)["how"] == "none"
@@ -194,11 +194,11 @@ def test_a_ledger_that_forgot_is_told_of_every_bag(site: Site) -> None:
     ((about, body),) = told()
     assert (about["pilot"], about["name"], about["gathered"], about["told"]["pilot"]) == (PILOT, name_of(card), None, PILOT)
     assert about["receipt"]["rc"] == 0
-    assert body == spool.FrameParser().feed(card)[0].body
+    assert body == framing.FrameParser().feed(card)[0].body
     gather(site)
     ((about, body),) = told()
     assert (about["name"], about["gathered"]["how"], body) == (None, "recalled", b"")
-    site.order(spool.frame("drop", {"pilot": PILOT}))
+    site.order(framing.frame("drop", {"pilot": PILOT}))
     assert told() == []
 
 
@@ -210,7 +210,7 @@ def prepared(site: Site, attempts: list[dict[str, Any]] | None = None) -> tuple[
     some = attempts or [shell("true", a="a" * 16, k="b" * 16), shell("true", a="c" * 16, k="d" * 16)]
     content = {"card": "e" * 16, "format": 1, "need": site.need, "attempts": some}
     name = spool.join_card_name(0, site.need, "e" * 16)
-    card = spool.frame("card", {"name": name}, json.dumps(content).encode())
+    card = framing.frame("card", {"name": name}, json.dumps(content).encode())
     site.order(*site.needs(), card, submit(site, card, batch="none"))
     agent = f"{PILOT}.0.{'f' * 16}"
     facts = [{"f": "started"}, {"f": "claimed", "card": "e" * 16}, *({"f": "ended", "a": one["a"], "k": one["k"], "r": "ok"} for one in some), {"f": "stopped"}]
@@ -220,7 +220,7 @@ def prepared(site: Site, attempts: list[dict[str, Any]] | None = None) -> tuple[
 
 
 def packed(held: dict[str, bytes]) -> bytes:
-    return b"".join(spool.frame("file", {"name": name, "size": len(data), "offset": 0}, data) for name, data in held.items()) + spool.frame("end", {})
+    return b"".join(framing.frame("file", {"name": name, "size": len(data), "offset": 0}, data) for name, data in held.items()) + framing.frame("end", {})
 
 
 POINTS = ["bag.unpacked", "bag.placed", "bag.placed:2", "bag.placed:4", "bag.noted", "exchange.moved:gather", "exchange.applied"]
@@ -276,7 +276,7 @@ def test_what_is_cut_anywhere_is_not_taken_at_all(site: Site) -> None:
     folder = Path(site.where.pilot(PILOT))
     ends = [0]
     while ends[-1] < len(whole):
-        ends.append(ends[-1] + spool.first_frame_size(whole[ends[-1] :]))
+        ends.append(ends[-1] + framing.first_frame_size(whole[ends[-1] :]))
     cuts = sorted({0, *ends[1:-1], *(end - 1 for end in ends[1:]), *(end + 5 for end in ends[:-1]), *(end + 60 for end in ends[:-1])})
     card = (folder / "bag" / "inbox").iterdir().__next__().read_bytes()
     for cut in (one for one in cuts if one < len(whole)):
@@ -291,10 +291,10 @@ def test_what_is_cut_anywhere_is_not_taken_at_all(site: Site) -> None:
 
 
 def _piece(name: Any, data: bytes = b"x", size: Any = None, offset: Any = 0) -> bytes:
-    return spool.frame("file", {"name": name, "size": len(data) if size is None else size, "offset": offset}, data)
+    return framing.frame("file", {"name": name, "size": len(data) if size is None else size, "offset": offset}, data)
 
 
-END = spool.frame("end", {})
+END = framing.frame("end", {})
 OWN = "store/" + "a" * 16
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "upwards": lambda good: _piece(f"{OWN}/../../owner") + good,
@@ -318,8 +318,8 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "no end of nothing": lambda good: _piece(f"{OWN}/t", b"", size=5) + good,
     "a hole": lambda good: _piece(f"{OWN}/t", b"xx", size=6) + _piece(f"{OWN}/t", b"xx", size=6, offset=4) + good,
     "mixed": lambda good: _piece(f"{OWN}/t", b"xx", size=4) + _piece(f"{OWN}/u", b"xx", size=4, offset=2) + good,
-    "another kind": lambda good: spool.frame("card", {"name": "x"}, b"x") + good,
-    "no object": lambda good: spool.frame("file", ["x"], b"x") + good,
+    "another kind": lambda good: framing.frame("card", {"name": "x"}, b"x") + good,
+    "no object": lambda good: framing.frame("file", ["x"], b"x") + good,
     "behind the end": lambda good: good + _piece(f"{OWN}/t"),
     "bytes behind the end": lambda good: good + b"x",
     "a wrong checksum": lambda good: good.replace(b"printed", b"prinked"),
@@ -357,5 +357,5 @@ def test_links_that_a_task_makes_are_not_brought_back(tmp_path: Path) -> None:
     (tmp_path / "bag/store/parent").mkdir()
     (tmp_path / "bag/store/parent/in").write_text("in")
     bag.pack(where, {"parent/in"}, str(tmp_path / "back"))
-    frames = spool.FrameParser().feed((tmp_path / "back").read_bytes())
+    frames = framing.FrameParser().feed((tmp_path / "back").read_bytes())
     assert [(one.kind, one.meta.get("name"), one.body) for one in frames] == [("file", "store/a1/out", b"out"), ("end", None, b"")]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from icp.pilot import exchange, lock, node, spool
+from icp.pilot import exchange, framing, lock, node, spool
 from icp.pilot.disk import Disk
 
 LEDGER = "0b6c1f6e-6a0e-4a53-9d8e-3f1f2f1f7c11"
@@ -111,21 +111,21 @@ class Recording(Disk):
 
 def orders() -> bytes:
     frames = [
-        spool.frame("need", {"id": NEED_ID}, NEED),
-        spool.frame("blob", {"sha256": hashlib.sha256(BLOB).hexdigest()}, BLOB),
+        framing.frame("need", {"id": NEED_ID}, NEED),
+        framing.frame("blob", {"sha256": hashlib.sha256(BLOB).hexdigest()}, BLOB),
     ]
-    frames += [spool.frame("card", {"name": name}, name.encode()) for name in CARDS]
-    frames += [spool.frame("recall", {"card": CARDS[0]}), spool.frame("cancel", {"attempt": "5d0c7b1e9a3f4426"})]
+    frames += [framing.frame("card", {"name": name}, name.encode()) for name in CARDS]
+    frames += [framing.frame("recall", {"card": CARDS[0]}), framing.frame("cancel", {"attempt": "5d0c7b1e9a3f4426"})]
     return b"".join(frames)
 
 
 def converse(root: str, disk: Disk, serial: int, body: bytes | None) -> Any:
     """The answer's ``applied``, or None."""
     promised = None if body is None else {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    hello = spool.frame("hello", {"ledger": LEDGER, "epoch": 1, "serial": serial, "orders": promised, "new": True})
+    hello = framing.frame("hello", {"ledger": LEDGER, "epoch": 1, "serial": serial, "orders": promised, "new": True})
     out = io.BytesIO()
-    exchange.exchange(root, None, io.BytesIO(hello + (body or b"") + spool.frame("end", {})), out, disk)
-    found = {one.kind: one.meta for one in spool.FrameParser().feed(out.getvalue())}
+    exchange.exchange(root, None, io.BytesIO(hello + (body or b"") + framing.frame("end", {})), out, disk)
+    found = {one.kind: one.meta for one in framing.FrameParser().feed(out.getvalue())}
     assert "owner" in found, found
     return found.get("applied")
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pilot_site import LEDGER, Site, attempt, sites, tree
 
-from icp.pilot import spool
+from icp.pilot import framing, spool
 
 KINDS = ["need", "blob", "card", "recall", "fence", "cancel", "drain", "submit", "kill", "drop", "ack"]
 AGENT = "0123456789abcdef.0.fedcba9876543210"
@@ -32,7 +32,7 @@ def everything(site: Site) -> list[bytes]:
     digest = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     name = spool.join_card_name(5, site.need, "cccccccccccccccc")
     recalled = spool.join_card_name(5, site.need, "bbbbbbbbbbbbbbbb")
-    site.order(spool.frame("card", {"name": recalled}, old))
+    site.order(framing.frame("card", {"name": recalled}, old))
     folder = Path(site.where.agents) / AGENT
     (folder / "claimed").mkdir(parents=True)
     (folder / "claimed" / spool.join_card_name(5, site.need, "aaaaaaaaaaaaaaaa")).write_bytes(old)
@@ -45,17 +45,17 @@ def everything(site: Site) -> list[bytes]:
     count = "echo x >> count; wc -l < count; pwd; cat hello"
     return [
         *site.needs(),
-        spool.frame("blob", {"sha256": digest}, b"hello"),
-        spool.frame("card", {"name": name}, old),
-        spool.frame("recall", {"card": recalled}),
-        spool.frame("recall", {"card": "eeeeeeeeeeeeeeee"}),
-        spool.frame("fence", {"agent": AGENT}),
-        spool.frame("cancel", {"attempt": "a1"}),
-        spool.frame("drain", {"pilot": "p0"}),
-        spool.frame("submit", {"pilot": "p1", "argv": ["sh", "-c", count], "files": {"hello": "hello"}}),
-        spool.frame("kill", {"pilot": "p1", "argv": ["echo", "gone", "{dir}"]}),
-        spool.frame("drop", {"attempt": "dddddddddddddddd"}),
-        spool.frame("ack", {"agent": AGENT.replace("0.f", "1.f"), "stream": "journal", "segment": 1}),
+        framing.frame("blob", {"sha256": digest}, b"hello"),
+        framing.frame("card", {"name": name}, old),
+        framing.frame("recall", {"card": recalled}),
+        framing.frame("recall", {"card": "eeeeeeeeeeeeeeee"}),
+        framing.frame("fence", {"agent": AGENT}),
+        framing.frame("cancel", {"attempt": "a1"}),
+        framing.frame("drain", {"pilot": "p0"}),
+        framing.frame("submit", {"pilot": "p1", "argv": ["sh", "-c", count], "files": {"hello": "hello"}}),
+        framing.frame("kill", {"pilot": "p1", "argv": ["echo", "gone", "{dir}"]}),
+        framing.frame("drop", {"attempt": "dddddddddddddddd"}),
+        framing.frame("ack", {"agent": AGENT.replace("0.f", "1.f"), "stream": "journal", "segment": 1}),
     ]
 
 
@@ -145,7 +145,7 @@ def test_killed_in_the_middle_of_a_submit(site: Site) -> None:
     site.order()
     folder = Path(site.where.pilots) / "p1"
     (folder / ".submit").mkdir(parents=True)
-    reply = site.order(spool.frame("submit", {"pilot": "p1", "argv": ["touch", "twice"], "files": {}}))
+    reply = site.order(framing.frame("submit", {"pilot": "p1", "argv": ["touch", "twice"], "files": {}}))
     assert reply.one("applied")["submit"]["p1"]["rc"] is None
     assert not (folder / "twice").exists()
 
@@ -160,7 +160,7 @@ def test_serials(site: Site) -> None:
     assert not again.one("owner")["created"]
     assert tree(site.root) == before
     refusals = {
-        "copy": site.send([*orders, spool.frame("cancel", {"attempt": "x"})]),
+        "copy": site.send([*orders, framing.frame("cancel", {"attempt": "x"})]),
         "behind": site.send(orders, serial=0),
         "ahead": site.send(orders, serial=3),
         "other ledger": site.send(None, ledger="99999999-6a0e-4a53-9d8e-3f1f2f1f7c11"),
@@ -173,11 +173,11 @@ def test_serials(site: Site) -> None:
 
 def test_adoption_raises_the_epoch_and_shuts_out_the_old_ledger(site: Site) -> None:
     site.order(*site.needs())
-    site.order(spool.frame("cancel", {"attempt": "x"}))
+    site.order(framing.frame("cancel", {"attempt": "x"}))
     adopted = site.send(None, epoch=2, serial=0).one("owner")
     assert (adopted["epoch"], adopted["serial"]) == (2, 0)
     assert site.send(None).one("refused")["why"] == "copy"
-    reply = site.send([spool.frame("cancel", {"attempt": "y"})], epoch=2, serial=1)
+    reply = site.send([framing.frame("cancel", {"attempt": "y"})], epoch=2, serial=1)
     assert reply.one("applied")["serial"] == 1
     assert sorted(os.listdir(site.where.cancel)) == ["x", "y"]
 
@@ -185,22 +185,22 @@ def test_adoption_raises_the_epoch_and_shuts_out_the_old_ledger(site: Site) -> N
 def test_orders_that_were_cut_or_changed_are_not_applied(site: Site) -> None:
     site.order()
     before = tree(site.root)
-    body = spool.frame("cancel", {"attempt": "x"})
+    body = framing.frame("cancel", {"attempt": "x"})
     hello = {"ledger": LEDGER, "epoch": 1, "serial": 2, "orders": {"bytes": len(body), "sha256": "0" * 64}}
-    whole = spool.frame("hello", hello) + body + spool.frame("query", {}) + spool.frame("end", {})
+    whole = framing.frame("hello", hello) + body + framing.frame("query", {}) + framing.frame("end", {})
     for data in (whole, whole[:-3], whole[:40], b"", b"banner\n" + whole):
         done = site.run("exchange", "--root", str(site.root), data=data)
-        parser = spool.FrameParser()
+        parser = framing.FrameParser()
         assert [one.kind for one in parser.feed(done.stdout)] == ["refused", "end"]
         assert done.returncode == 4
     assert tree(site.root) == before
     bad = [
-        spool.frame("card", {"name": "../../x"}, b"{}"),
-        spool.frame("cancel", {"attempt": "../x"}),
-        spool.frame("fence", {"agent": ".."}),
-        spool.frame("frobnicate", {}),
-        spool.frame("drop", {"attempt": ""}),
-        spool.frame("ack", {"agent": AGENT, "stream": "../x", "segment": 1}),
+        framing.frame("card", {"name": "../../x"}, b"{}"),
+        framing.frame("cancel", {"attempt": "../x"}),
+        framing.frame("fence", {"agent": ".."}),
+        framing.frame("frobnicate", {}),
+        framing.frame("drop", {"attempt": ""}),
+        framing.frame("ack", {"agent": AGENT, "stream": "../x", "segment": 1}),
     ]
     for one in bad:
         assert site.send([one], serial=2).one("refused")["why"].startswith("bad orders")
@@ -230,7 +230,7 @@ def test_a_full_disk_is_no_answer_and_the_orders_come_again(site: Site) -> None:
     token = site.base / "token"
     token.touch()
     site.serial += 1
-    orders = [*site.needs(), spool.frame("cancel", {"attempt": "x"})]
+    orders = [*site.needs(), framing.frame("cancel", {"attempt": "x"})]
     reply = site.send(orders, env={"ICP_FAULT": f"exchange.moved:need:1:{token}:enospc"})
     assert (reply.code, reply.all("end")) == (1, [])
     assert "No space left" in reply.err
@@ -254,7 +254,7 @@ def test_an_answer_is_bounded_and_says_that_there_is_more(site: Site) -> None:
         sizes.append((len(reply.raw), reply.one("end")["more"]))
         rounds += 1
     assert rounds == 2
-    assert max(size for size, _ in sizes) < spool.ANSWER_LIMIT + 2000
+    assert max(size for size, _ in sizes) < framing.ANSWER_LIMIT + 2000
     assert len(site.of("beat")) == 4 * number
 
 
@@ -271,7 +271,7 @@ def test_a_late_exchange_waits_for_the_lock_and_is_harmless(site: Site) -> None:
         "serial": site.serial,
         "orders": {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()},
     }
-    data = spool.frame("hello", hello) + body + spool.frame("query", {}) + spool.frame("end", {})
+    data = framing.frame("hello", hello) + body + framing.frame("query", {}) + framing.frame("end", {})
     argv = [sys.executable, "-I", "-S", str(site.program), "exchange", "--root", str(site.root)]
     many = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=site.env) for _ in range(4)]
     for one in many:
@@ -281,7 +281,7 @@ def test_a_late_exchange_waits_for_the_lock_and_is_harmless(site: Site) -> None:
     answers = []
     for one in many:
         assert one.stdout is not None
-        answers.append([frame.meta for frame in spool.FrameParser().feed(one.stdout.read()) if frame.kind == "applied"])
+        answers.append([frame.meta for frame in framing.FrameParser().feed(one.stdout.read()) if frame.kind == "applied"])
         one.stdout.close()
         assert one.wait() == 0
     assert answers == [answers[0]] * 4

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pilot_site import Site, attempt, shell, sites, until
 
-from icp.pilot import node, spool
+from icp.pilot import framing, node, spool
 
 pytestmark = pytest.mark.long
 
@@ -98,7 +98,7 @@ def test_an_agent_that_lost_its_folder_stops_and_writes_nothing(site: Site) -> N
     fact = site.wait_fact("running", a=one["a"])
     ((agent, place, _, (card,), _),) = site.tick().one("agents")
     assert place == "agents"
-    reply = site.order(spool.frame("fence", {"agent": agent}))
+    reply = site.order(framing.frame("fence", {"agent": agent}))
     assert reply.one("applied")["fence"] == {agent: {"began": [card], "unbegun": []}}
     site.finish(pilot)
     site.assert_clean()
@@ -108,7 +108,7 @@ def test_an_agent_that_lost_its_folder_stops_and_writes_nothing(site: Site) -> N
     assert not site.of("agent_died")
     assert fact["n"] > 0
     # A rename of the agent that arrives late: the card is recalled, once and for all answers.
-    late = spool.frame(
+    late = framing.frame(
         "card",
         {"name": spool.join_card_name(0, site.need, "fedcba9876543210")},
         json.dumps({"card": "fedcba9876543210", "attempts": [attempt("true")]}).encode(),
@@ -162,7 +162,7 @@ def test_a_folder_of_an_ended_agent_goes_with_its_last_segment(site: Site) -> No
     site.finish(site.start(site.card(one)))
     ((agent, _, streams, _, _),) = site.tick().one("agents")
     assert streams == {"journal": [[1, streams["journal"][0][1]]]}
-    site.order(spool.frame("ack", {"agent": agent, "stream": "journal", "segment": 1}))
+    site.order(framing.frame("ack", {"agent": agent, "stream": "journal", "segment": 1}))
     assert site.tick().one("agents") == []
     assert os.listdir(site.where.agents) == []
 
@@ -171,7 +171,7 @@ def test_the_newest_segment_of_a_living_agent_stays(site: Site) -> None:
     pilot = site.start(idle=1000)
     site.wait_fact("started")
     ((agent, _, _, _, _),) = site.tick().one("agents")
-    site.order(spool.frame("ack", {"agent": agent, "stream": "journal", "segment": 7}))
+    site.order(framing.frame("ack", {"agent": agent, "stream": "journal", "segment": 7}))
     assert site.tick().one("agents")[0][2]["journal"][0][0] == 1
     site.run("kill", str(site.root / "pilots" / pilot))
     site.finish(pilot)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pilot_site import Site, attempt, until
 
-from icp.pilot import spool
+from icp.pilot import framing
 
 pytestmark = pytest.mark.long
 
@@ -115,7 +115,7 @@ def pack(**files: str) -> bytes:
 
 DATA = pack(one=TEXT)
 SHA256 = hashlib.sha256(DATA).hexdigest()
-BLOB = spool.frame("blob", {"sha256": SHA256}, DATA)
+BLOB = framing.frame("blob", {"sha256": SHA256}, DATA)
 
 
 def module(do: str = "", out: Any = (), marks: Any = None, **params: Any) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def test_values_arrive_and_what_is_printed_is_kept(site: Site) -> None:
     one = module("show", cuts={"zenith": [1, {"deep": 2.5}]}, marks=[[["place"], ["<", {"node": "tmp"}, ">"]]])
     card = site.card(one)
     site.finish(site.start(BLOB, card, env=environment(site)))
-    out, err = site.log(one, json.loads(spool.FrameParser().feed(card)[0].body)["card"])
+    out, err = site.log(one, json.loads(framing.FrameParser().feed(card)[0].body)["card"])
     assert out.startswith(b"cuts {'zenith': [1, {'deep': 2.5}]} place <") and out.endswith(b"/tmp> in work\n")
     assert err == b"to stderr\n"
 
@@ -225,7 +225,7 @@ def test_what_a_library_wants_done_around_forks_is_done(tmp_path: Path) -> None:
     attempts = [attempt(files=[sha256], steps=[step]) for step in steps]
     attempts.insert(4, attempt("sleep", "1.5"))
     env = environment(site)
-    site.finish(site.start(spool.frame("blob", {"sha256": sha256}, data), site.card(*attempts), env=env, cpus=1))
+    site.finish(site.start(framing.frame("blob", {"sha256": sha256}, data), site.card(*attempts), env=env, cpus=1))
     results = [site.result(one) for one in attempts[5:]]
     # a cold one never forked
     assert all((one["r"] == "ok") == bool(one["stats"]["warm"]) for one in results), results
@@ -262,7 +262,7 @@ def test_a_warm_task_is_cancelled_like_any_other(site: Site, tmp_path: Path) -> 
     before = [attempt("sleep", "0.3"), *many(4), attempt("sleep", "1.5")]
     pilot = site.start(BLOB, site.card(*before, long), env=environment(site), cpus=1)
     until((tmp_path / "began").exists, "the task's begin")
-    site.order(spool.frame("cancel", {"attempt": long["a"]}))
+    site.order(framing.frame("cancel", {"attempt": long["a"]}))
     site.finish(pilot)
     fact = site.result(long)
     assert fact["r"] == "cancelled"
@@ -293,7 +293,7 @@ def test_a_library_that_kills_whoever_loads_it_is_loaded_by_its_tasks_alone(tmp_
     sha256 = hashlib.sha256(data).hexdigest()
     steps = [{**one["steps"][0], "env": {"PYTHONPATH": str(libraries)}} for one in many(8)]
     attempts = [attempt(files=[sha256], steps=[step]) for step in steps]
-    site.finish(site.start(spool.frame("blob", {"sha256": sha256}, data), site.card(*attempts), env=environment(site)))
+    site.finish(site.start(framing.frame("blob", {"sha256": sha256}, data), site.card(*attempts), env=environment(site)))
     for one in attempts:
         assert (site.result(one)["r"], site.result(one)["stats"]["warm"]) == ("ok", 0)
     site.close()
@@ -327,12 +327,12 @@ def test_a_module_in_an_environment_finds_what_it_needs_and_runs_under_its_pytho
     ok, failed = module("show", n=3), module("fail")
     inside(about, ok, failed)
     card = site.card(ok)
-    site.finish(site.start(BLOB, spool.frame("blob", {"sha256": digest}, target.getvalue()), card, site.card(failed), software={"ways": [way]}))
+    site.finish(site.start(BLOB, framing.frame("blob", {"sha256": digest}, target.getvalue()), card, site.card(failed), software={"ways": [way]}))
     first = site.result(ok)
     assert (first["r"], first["exit"], first["stats"]["n"], first["stats"]["warm"]) == ("ok", 0, 3, 0), first
     assert first["had"]["it"]["way"] == way
     assert site.result(failed)["err"].endswith("ValueError: no such luck\n")
     assert site.result(failed)["stats"]["n"] == 1
-    out, _ = site.log(ok, json.loads(spool.FrameParser().feed(card)[0].body)["card"])
+    out, _ = site.log(ok, json.loads(framing.FrameParser().feed(card)[0].body)["card"])
     assert out.startswith(b"the environment's python\ncuts {'a': 1} place  in work\n")
     site.assert_clean()

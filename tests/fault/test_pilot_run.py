@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pilot_site import Site, attempt, shell, until
 
-from icp.pilot import node, spool
+from icp.pilot import framing, node
 
 pytestmark = pytest.mark.long
 
@@ -37,7 +37,7 @@ def test_from_card_to_facts_and_store(site: Site) -> None:
     failing = attempt("sh", "-c", "echo why >&2; exit 3")
     behind = attempt("true", after=[failing["a"]])
     card = site.card(first, second, failing, behind)
-    name = json.loads(spool.FrameParser().feed(card)[0].body)["card"]
+    name = json.loads(framing.FrameParser().feed(card)[0].body)["card"]
     pilot = site.start(card)
     site.finish(pilot)
     assert site.said(pilot) == ""
@@ -74,7 +74,7 @@ def test_arguments_arrive_byte_for_byte(site: Site) -> None:
     pilot = site.start(card)
     site.finish(pilot)
     assert json.loads(site.stored(one, "words")) == words
-    out, _ = site.log(two, json.loads(spool.FrameParser().feed(card)[0].body)["card"])
+    out, _ = site.log(two, json.loads(framing.FrameParser().feed(card)[0].body)["card"])
     assert out.startswith(b"<") and out.endswith(b"/tmp>")
 
 
@@ -101,7 +101,7 @@ def test_inputs_are_checked_and_listed(here: Site) -> None:
     good = shell("cat inputs.list 000017/geo", list=True, **{"in": [cache]})
     wrong = attempt("true", **{"in": [{**cache, "sha256": "0" * 64}]})
     absent = attempt("true", **{"in": [{"name": "x", "from": ["store", "0123456789abcdef"], "sha256": None}]})
-    here.finish(here.start(spool.frame("blob", {"sha256": sha256}, data), here.card(good, wrong, absent)))
+    here.finish(here.start(framing.frame("blob", {"sha256": sha256}, data), here.card(good, wrong, absent)))
     assert here.result(good)["log"][1] == len(b"000017/geo\ngeometry")
     assert here.result(wrong)["kind"] == "stage"
     assert "expected 0000" in here.result(wrong)["err"]
@@ -122,7 +122,7 @@ def test_shipped_files_are_unpacked_once_and_cannot_leave_their_folder(here: Sit
     one = shell("test -x sim.py; cat lib/deep.py; ! touch lib/new || test $(id -u) = 0", files=[good[0]])
     again = shell("readlink sim.py", files=[good[0]])
     evil = attempt("true", files=[bad[0]])
-    blobs = [spool.frame("blob", {"sha256": digest}, data) for digest, data in (good, bad)]
+    blobs = [framing.frame("blob", {"sha256": digest}, data) for digest, data in (good, bad)]
     here.finish(here.start(*blobs, here.card(one, again, evil)))
     assert here.result(one)["r"] == here.result(again)["r"] == "ok"
     assert here.result(evil)["kind"] == "stage"
@@ -213,9 +213,9 @@ def test_drain_and_cancel_by_order(here: Site) -> None:
     running, behind, other = attempt("sleep", "1000"), attempt("true"), attempt("sleep", "1")
     pilot = here.start(here.card(running, behind), here.card(other), idle=1000)
     here.wait_fact("running", a=running["a"])
-    here.order(spool.frame("cancel", {"attempt": running["a"]}), spool.frame("cancel", {"attempt": behind["a"]}))
+    here.order(framing.frame("cancel", {"attempt": running["a"]}), framing.frame("cancel", {"attempt": behind["a"]}))
     here.wait_fact("ended", a=running["a"])
-    here.order(spool.frame("drain", {"pilot": pilot}))
+    here.order(framing.frame("drain", {"pilot": pilot}))
     here.finish(pilot)
     assert here.result(running)["r"] == here.result(behind)["r"] == "cancelled"
     assert here.result(other)["r"] == "ok"
@@ -260,7 +260,7 @@ def test_logs_are_capped_and_can_be_followed(here: Site) -> None:
     one = shell("head -c 3000000 /dev/zero | tr '\\0' x; echo END")
     two = shell("echo begin; sleep 7; echo end >&2")
     card = here.card(one, two)
-    name = json.loads(spool.FrameParser().feed(card)[0].body)["card"]
+    name = json.loads(framing.FrameParser().feed(card)[0].body)["card"]
     pilot = here.start(card)
 
     def tail() -> bytes:
@@ -312,7 +312,7 @@ def _pss(pid: int) -> int:
 def test_an_agent_that_is_there_for_one_card_leaves_the_others_and_leaves_when_that_is_done(site: Site) -> None:
     mine, other = shell("true"), shell("true")
     card, strange = site.card(mine), site.card(other, priority=5)
-    (name, left) = (spool.FrameParser().feed(one)[0].meta["name"] for one in (card, strange))
+    (name, left) = (framing.FrameParser().feed(one)[0].meta["name"] for one in (card, strange))
     site.order(*site.needs(), strange)
     pilot = site.start(card, idle=600, only=[name])
     site.finish(pilot)
@@ -323,9 +323,9 @@ def test_an_agent_that_is_there_for_one_card_leaves_the_others_and_leaves_when_t
 
 def test_an_agent_whose_only_card_was_called_back_leaves(here: Site) -> None:
     card = here.card(shell("true"))
-    name = spool.FrameParser().feed(card)[0].meta["name"]
+    name = framing.FrameParser().feed(card)[0].meta["name"]
     here.order(*here.needs(), card)
-    here.order(spool.frame("recall", {"card": name}))
+    here.order(framing.frame("recall", {"card": name}))
     pilot = here.start(idle=600, only=[name])
     here.finish(pilot)
     assert [fact["why"] for fact in here.of("stopped")] == ["its card is done"]

@@ -71,9 +71,9 @@ def tarball(path: Path, tree: Path) -> tuple[bytes, str]:
 
 
 def blob(data: bytes, sha256: str) -> bytes:
-    from icp.pilot import spool
+    from icp.pilot import framing
 
-    return spool.frame("blob", {"sha256": sha256}, data)
+    return framing.frame("blob", {"sha256": sha256}, data)
 
 
 # --- copies, through what is really there
@@ -183,9 +183,9 @@ def test_an_agent_without_a_way_leaves_the_cards_to_one_that_has_it(here: Site, 
     ends = here.of("ended")
     assert sum(one["r"] == "ok" for one in ends) >= len(tasks) - 3  # the bad one tries again now and then
     assert all(one["kind"] == "software" for one in ends if one["r"] == "error")
-    from icp.pilot import spool
+    from icp.pilot import framing
 
-    here.order(spool.frame("drain", {"pilot": bad}), spool.frame("drain", {"pilot": good}))
+    here.order(framing.frame("drain", {"pilot": bad}), framing.frame("drain", {"pilot": good}))
     here.finish(bad)
     here.finish(good)
     here.assert_clean()
@@ -411,12 +411,12 @@ def test_cvmfsexec_nothing_of_a_cancelled_task_lives_on_in_its_namespace(here: S
     env = {"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}
     pilot = here.start(here.card(one), software=cvmfsexec, env=env, idle=600)
     here.wait_fact("running", a=one["a"])
-    from icp.pilot import spool
+    from icp.pilot import framing
 
-    here.order(spool.frame("cancel", {"attempt": one["a"]}))
+    here.order(framing.frame("cancel", {"attempt": one["a"]}))
     assert here.wait_fact("ended", a=one["a"])["r"] == "cancelled"
     until(lambda: not [pid for pid in here.processes() if node.environment(pid, "ICP_ATTEMPT") == one["a"]], "the end of what it had started")
-    here.order(spool.frame("drain", {"pilot": pilot}))
+    here.order(framing.frame("drain", {"pilot": pilot}))
     here.finish(pilot)
     here.assert_clean()
 

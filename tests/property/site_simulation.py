@@ -16,8 +16,9 @@ from icp.backends.base import Unknown
 from icp.backends.spool_client import Hello, Query, parse_answer
 from icp.model.exchange import Answer
 from icp.model.need import Need, parse
+from icp.pilot.framing import FrameParser, frame
 from icp.pilot.needs import compare
-from icp.pilot.spool import FrameParser, frame, join_card_name, line, split_card_name
+from icp.pilot.spool import join_card_name, line, split_card_name
 
 GB = 10**9
 

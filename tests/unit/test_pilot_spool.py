@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from icp.pilot import faults, journal, spool
 from icp.pilot.disk import Disk, remove_tree
-from icp.pilot.spool import BEGIN, Frame, FrameParser, Position, frame, line, take
+from icp.pilot.framing import Frame, FrameParser, frame
+from icp.pilot.spool import BEGIN, Position, line, take
 
 KINDS = st.sampled_from(["hello", "card", "journal", "end"])
 METAS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=3)
