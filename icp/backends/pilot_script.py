@@ -116,7 +116,9 @@ def pilot_body(body: Body, words: Sequence[str] | None = None) -> str:
         "fi",
         "# in a batch script that nothing spread over nodes Slurm and PBS say 0 too; ICP_NODE is of the loop that starts pilots by Grid Engine and LSF",
         "node=${ICP_NODE:-${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${PBS_NODENUM:-0}}}}}}",
-        'echo "pilot: node $node on $(hostname), python $(command -v "$python")"',
+        "# ksh would quote a path that it is asked for",
+        'case $python in */*) p=$python ;; *) p=$(command -v "$python") ;; esac',
+        'echo "pilot: node $node on $(hostname), python $p"',
     ]
     agent = f'{shlex.join(body.command)} --spool {shlex.quote(body.spool)} --pilot {shlex.quote(body.pilot)} --node-index "$node"'
     lines.append(f'exec "$python" -I -S {shlex.quote(body.program)} {agent if words is None else shlex.join(words)}')

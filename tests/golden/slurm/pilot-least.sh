@@ -15,5 +15,7 @@ if [ -z "$python" ]; then
 fi
 # in a batch script that nothing spread over nodes Slurm and PBS say 0 too; ICP_NODE is of the loop that starts pilots by Grid Engine and LSF
 node=${ICP_NODE:-${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${PBS_NODENUM:-0}}}}}}
-echo "pilot: node $node on $(hostname), python $(command -v "$python")"
+# ksh would quote a path that it is asked for
+case $python in */*) p=$python ;; *) p=$(command -v "$python") ;; esac
+echo "pilot: node $node on $(hostname), python $p"
 exec "$python" -I -S /data/icp/programs/pilot-0123456789abcdef.pyz run --spool /data/icp/spool/0a1b2c3d --pilot 0123456789abcdef --node-index "$node"
