@@ -24,7 +24,7 @@ from icp.ledger import datasets
 from icp.ledger.db import Ledger
 from icp.ledger.files import home_path, job_folder
 from icp.model.definition import Steering, TaskDef
-from icp.pilot.runner import run_card_here
+from icp.pilot.here import run_card_here
 
 __all__ = ["Foreground", "Ran", "Recorded"]
 

@@ -8,8 +8,8 @@ import sys
 
 from . import framing, spool
 from .disk import Disk
+from .here import run_card_here
 from .orders import fill, run_command
-from .runner import run_card_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import json
 import os
 
 from . import faults, spool
-from .runner import read_card
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ class Claims:
         specs = None
         try:
             with open(f"{self.folder}/{name}", "rb") as stream:
-                specs = read_card(stream.read())["attempts"]
+                specs = _read(stream.read())["attempts"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             fact["err"] = f"the card cannot be read: {error}"
             self.broken.add(name)
@@ -148,3 +147,13 @@ class Claims:
             os.unlink(f"{self.folder}/{name}")
         except OSError:
             pass
+
+
+def _read(card: bytes) -> "dict[str, Any]":
+    """A card's content; ValueError or KeyError where it is none."""
+    value = json.loads(card.decode("utf-8"))
+    if not isinstance(value, dict) or not isinstance(value["attempts"], list) or not value["attempts"]:
+        raise ValueError("not a card")
+    for one in value["attempts"]:
+        spool.check_id(one["a"])
+    return value

@@ -2,20 +2,17 @@
 spawning and logs).
 
 An attempt is a generator. It yields the pid of a process that it waits for, or a function that may take long; whoever
-drives it (the agent's loop, or :func:`run_card_here` in the foreground) sends back (wait status, rusage), or the
+drives it (the agent's loop, or :func:`here.run_card_here` in the foreground) sends back (wait status, rusage), or the
 function's result.
 """
 
 import errno
-import json
 import os
 import resource
 import signal
 import sys
 import time
 
-from . import spool
-from .disk import remove_tree
 from .problem import Unrun
 from .python_start import PythonStart, settled
 from .software import Software
@@ -26,9 +23,9 @@ from .warm import Warm
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any, BinaryIO
+    from typing import Any
 
-__all__ = ["Runner", "read_card", "returned", "run_card_here"]
+__all__ = ["Runner", "returned"]
 
 ERR_LIMIT = 4000
 MOVED = 60
@@ -290,129 +287,3 @@ def _judge(
 def returned(spec: "dict[str, Any]", why: str) -> "dict[str, Any]":
     """The fact of an attempt that never began."""
     return {"f": "ended", "a": spec["a"], "k": spec["k"], "r": "returned", "err": why}
-
-
-# --- in the foreground
-
-
-def run_card_here(
-    card: "dict[str, Any]",
-    directory: str,
-    source_of: "Callable[[list[str], str], str]",
-    pack_of: "Callable[[str], str]",
-    out: "BinaryIO | None" = None,
-    err: "BinaryIO | None" = None,
-    commands: "dict[str, dict[str, list[str]]] | None" = None,
-    software: "dict[str, Any] | None" = None,
-) -> "list[dict[str, Any]]":
-    """Runs the attempts of a card one after the other as an agent would, in the foreground: their ``ended`` facts.
-
-    ``commands`` fetch and store by URL. Each has its own ``directory/<task>/``, which is made new and stays, with files and outputs in it;
-    ``directory/.<task>/`` holds what it printed (``out``, ``err``), which is also copied to the streams, and its
-    statistics. ``source_of(from, name)`` and ``pack_of(sha256)`` give the paths of inputs and packs; an input made by
-    an earlier attempt of the card is taken from its directory. Raises OSError where the directory cannot be written.
-    """
-    os.makedirs(directory, exist_ok=True)
-    directory = os.path.abspath(directory)
-    made: dict[str, str] = {}
-
-    def find(origin: "list[str]", name: str) -> str:
-        return f"{made[origin[1]]}/{name}" if origin[0] == "store" and origin[1] in made else source_of(origin, name)
-
-    from . import offer
-
-    hidden = directory + "/.icp"
-    remove_tree(hidden)
-    os.mkdir(hidden)
-    stage = Stage(find, pack_of, None, hidden, commands)
-    runner = Runner(stage, "local", hidden, offer.platform_name, lambda attempt: None, software=software)
-    facts: list[dict[str, Any]] = []
-    good: set[str] = set()
-    known: dict[tuple[str, str], str] = {}
-    for spec in card["attempts"]:
-        if any(one not in good for one in spec.get("after") or ()):
-            facts.append(returned(spec, "a task before it did not end well"))
-            continue
-        slot = _HereSlot(directory, spec["task"])
-        made[spec["a"]] = slot.work
-        gpus = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-        fact = _drive(runner.attempt(Task(spec, slot), Pack(None), known, gpus), slot, out, err)
-        slot.close()
-        facts.append(fact)
-        if fact["r"] == "ok":
-            good.add(spec["a"])
-    return facts
-
-
-class _HereSlot(Slot):
-    """``directory/<task>`` as the working directory, everything else in ``directory/.<task>``."""
-
-    def __init__(self, directory: str, task: str) -> None:
-        hidden = f"{directory}/.{task}"
-        remove_tree(hidden)
-        Slot.__init__(self, hidden)
-        os.rmdir(self.work)
-        self.work = f"{directory}/{task}"
-        remove_tree(self.work)
-        os.mkdir(self.work)
-
-    def refresh(self, links: "dict[str, str] | None" = None) -> bool:  # noqa: ARG002 - none are there yet
-        """Everything is new."""
-        return False
-
-
-def _drive(
-    life: "Generator[Any, Any, dict[str, Any]]", slot: Slot, out: "BinaryIO | None", err: "BinaryIO | None"
-) -> "dict[str, Any]":
-    copied = {slot.out: 0, slot.err: 0}
-
-    def show() -> None:
-        for fd, stream in ((slot.out, out), (slot.err, err)):
-            data = os.pread(fd, 1 << 20, copied[fd])
-            if data and stream is not None:
-                stream.write(data)
-                stream.flush()
-            copied[fd] += len(data)
-
-    step: Any = life.send
-    value: Any = None
-    try:
-        while True:
-            wanted = step(value)
-            if callable(wanted):
-                try:
-                    step, value = life.send, wanted()
-                except (Problem, Unrun, OSError) as error:
-                    step, value = life.throw, error
-                continue
-            pid = 0
-            try:
-                while not pid:
-                    pid, status, usage = os.wait4(wanted, os.WNOHANG)
-                    show()
-                    if not pid:
-                        time.sleep(0.02)
-            finally:
-                # What a task leaves running ends with it, and with Ctrl-C.
-                _kill_session(wanted)
-            step, value = life.send, (status, usage)
-    except StopIteration as done:
-        show()
-        return done.value  # type: ignore[no-any-return]
-
-
-def _kill_session(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except OSError:
-        pass
-
-
-def read_card(card: bytes) -> "dict[str, Any]":
-    """A card's content; ValueError or KeyError where it is none."""
-    value = json.loads(card.decode("utf-8"))
-    if not isinstance(value, dict) or not isinstance(value["attempts"], list) or not value["attempts"]:
-        raise ValueError("not a card")
-    for one in value["attempts"]:
-        spool.check_id(one["a"])
-    return value

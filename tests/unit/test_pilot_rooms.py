@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from icp.backends import ship
 from icp.pilot import offer, spool, stage
+from icp.pilot.here import run_card_here
 from icp.pilot.needs import compare
-from icp.pilot.runner import run_card_here
 from icp.pilot.slots import PATIENCE, Room, worst
 
 NEED: dict[str, Any] = {"any": [[["CPU", "==", True]]], "cpus": 1, "memory": 10, "disk": 10, "gpus": 0, "time": 60}
