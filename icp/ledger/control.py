@@ -285,6 +285,7 @@ class Control:
         elif event == "cancel":
             for attempt in fold.live_of[task.id]:
                 fold.stop(attempt, 2)
+            fold.forget_lost(task)
             fold.inputs_done(task, self.definitions.task_def(task.task_def))
         elif event == "retry":
             task.mark, task.not_before = newest, None

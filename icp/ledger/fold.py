@@ -156,11 +156,7 @@ class Fold(WorkingSet):
             self.replicas.append((attempt.id, attempt.site, 0))
             self.maybe_drop.add(attempt.id)
             if attempt.try_ > 1 or late:
-                # what a lost attempt, or one that a fenced agent held, may have stored can count no more
-                lost = self.db.execute(
-                    "SELECT id, site FROM attempt WHERE task = ? AND state IN (?, ?) AND agent IS NOT NULL", (task.id, int(Attempt.LOST), int(Attempt.RECALLED))
-                ).fetchall()
-                self.replicas += [(number, site, 1) for number, site in lost if number != attempt.id]
+                self.forget_lost(task)
         if stats:
             attempt.stats = json.dumps(stats, separators=(",", ":"), sort_keys=True)
             self.kept.statistics(task.dataset, task.task_def, stats)
@@ -215,6 +211,7 @@ class Fold(WorkingSet):
                 self.task_event(task, "unready")
                 if self._parent_cancelled(task):
                     self.task_event(task, "cancel")
+                    self.forget_lost(task)
 
     def _parent_cancelled(self, task: TaskRow) -> bool:
         """Whether a parent was given up, so that this task can never be ready."""
@@ -222,8 +219,18 @@ class Fold(WorkingSet):
         parents = self.definitions.task_def(task.task_def).parents if task.job >= 0 else ()
         return any(parent in job and job[parent].state == Task.CANCELLED for parent in parents)
 
+    def forget_lost(self, task: TaskRow) -> None:
+        """What attempts stored that are believed lost (no word of who held them may have been readable), or that a fenced agent held, counts no more."""
+        if self.definitions.task_def(task.task_def).outputs:
+            rows = self.db.execute(
+                "SELECT id, site FROM attempt WHERE task = ? AND (state = ? OR (state = ? AND agent IS NOT NULL))",
+                (task.id, int(Attempt.LOST), int(Attempt.RECALLED)),
+            ).fetchall()
+            self.replicas += [(attempt, site, 1) for attempt, site in rows if attempt != task.accepted]
+
     def void(self, task: TaskRow) -> None:
         """No attempt of a task counts any more, nor could one that is believed lost; those that live shall stop."""
+        self.forget_lost(task)
         self.load(read_attempts(self.db, "task", [task.id], f"AND void = 0 AND state IN ({int(Attempt.LOST)}, {int(Attempt.RECALLED)})"))
         for row in [one for one in self.attempts.values() if one.task == task.id]:
             if row.live or row.state in (Attempt.LOST, Attempt.RECALLED):

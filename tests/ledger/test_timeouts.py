@@ -386,3 +386,40 @@ def test_a_job_that_is_said_to_run_on_after_its_agents_died_is_cancelled(make):
     assert agent_state(scene) == Agent.ENDED and site.living(), "the batch system needs some time to see it"
     assert watch(scene, 600, until=lambda: pilot_state(scene) == Pilot.CANCELLED)
     assert watch(scene, 600, until=lambda: len(site.living()) == 1), "another one does its work"
+
+
+def vanish(scene, site, agent):
+    """A card is claimed and done, and no word of it can be read: its attempt is believed lost; its key."""
+    agent.muted = True
+    site.claim(agent)
+    work = agent.todo[0]
+    assert site.end(agent, work, "ok") == "ok" and site.store
+    agent.hidden.clear()
+    agent.claimed.clear()
+    agent.muted = False
+    assert watch(scene, 25 * HOUR, agent, until=lambda: attempt(scene) == Attempt.LOST)
+    assert scene.one("SELECT agent FROM attempt WHERE id = 1") is None
+    return work.spec["a"]
+
+
+def test_what_a_lost_attempt_stored_unseen_is_removed_once_another_counts(make):
+    scene = make()
+    site, agent = begin(scene)
+    key = vanish(scene, site, agent)
+    scene.tick()
+    assert {one for one, _ in site.store} == {key}, "a late ok of it could still count"
+    site.claim(agent)
+    site.end(agent, agent.todo[0], "ok")
+    scene.settle()
+    assert scene.one("SELECT accepted FROM task") == 2
+    assert key not in {one for one, _ in site.store}
+
+
+@pytest.mark.parametrize("order", ["cancel_jobs", "reset_jobs"])
+def test_what_a_lost_attempt_stored_is_removed_once_it_cannot_count(make, order):
+    scene = make()
+    site, agent = begin(scene)
+    key = vanish(scene, site, agent)
+    getattr(scene.control(1), order)(0, 0)
+    scene.settle()
+    assert key not in {one for one, _ in site.store}
