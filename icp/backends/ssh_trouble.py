@@ -104,9 +104,11 @@ def refused_person(host: str, printed: str, code: int) -> Trouble:
     """The same where a person was asked, and answered or did not."""
     found = classify(host, printed)
     if found.kind in ("person", "login"):
-        return Trouble("login", f"{host} did not take what was typed", "a code holds for a moment, and often only once; after several wrong ones a site may lock the account")
+        return Trouble("login", f"{host} did not take what was typed",
+                       "a code holds for a moment, and often only once; after several wrong ones a site may lock the account")  # fmt: skip
     if found.kind == "closed":
-        return Trouble("login", f"{host} closed the connection while it waited for an answer", "sites wait a minute or two: have the code at hand, and try again")
+        return Trouble("login", f"{host} closed the connection while it waited for an answer",
+                       "sites wait a minute or two: have the code at hand, and try again")  # fmt: skip
     if found.kind == "other":
         return Trouble("login", f"{host} was not entered (ssh ended with {code})", "what ssh said is above")
     return found

@@ -124,8 +124,8 @@ def submit(
                 run_until_done(ledger, config, number, quiet=as_json)
                 return
             ticked = run_once(ledger, config)
-            for site, why in {} if as_json else ticked.troubles.items():
-                typer.secho(f"site {site} {clean(why)}", fg="yellow", err=True)
+            for at, why in {} if as_json else ticked.troubles.items():
+                typer.secho(f"site {at} {clean(why)}", fg="yellow", err=True)
             if not as_json:
                 typer.echo(f"the first tick is done (site {sites}); keep it going: `icp run`, or `icp run --once` from cron; look: `icp status --watch`")
     except Refused as refused:
