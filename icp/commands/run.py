@@ -135,7 +135,9 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int, messenger: M
     thread = threading.Thread(target=engine, daemon=True)
     thread.start()
     try:
-        watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive())
+        keys = "q stops watching and working; nothing is lost, and `icp run` goes on"
+        if not watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive(), keys=keys):
+            raise KeyboardInterrupt
     finally:
         leave()
     if trouble:
