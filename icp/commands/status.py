@@ -36,7 +36,7 @@ def status(
         str | None,
         typer.Argument(metavar="[DATASET]", help="Only this one: name, number, or a unique beginning.", show_default=False, autocompletion=dataset_names),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard on the whole screen, until q or Ctrl-C; in a pipe a line for each change.")] = False,
     until_done: Annotated[bool, typer.Option("--until-done", help="With --watch: end when nothing is left to do.")] = False,
     state: Annotated[
         str | None, typer.Option("--state", metavar="STATE", help=f"Only datasets in this state: {', '.join(STATES)}.", show_default=False)
