@@ -150,8 +150,11 @@ class OpenSSH:
         return self.memory.standing()
 
     def try_now(self) -> None:
-        """Forget the back-off: a person mended something, or asks to look."""
-        self.memory.try_now()
+        """Forget the back-off: a person mended something, or asks to look. While a connection is open, nothing tells whether the host still asks."""
+        if self.connected:
+            self.memory.forget()
+        else:
+            self.memory.try_now()
 
     @property
     def needs_login(self) -> bool:

@@ -177,6 +177,27 @@ def test_no_tick_ends_a_connection_that_only_a_person_can_open(asked: Asked) -> 
     assert way.run(["true"], b"", 30) == Result(0, b"", b"")
 
 
+def test_a_site_is_added_where_ssh_asks(asked: Asked) -> None:
+    places().config.write_text(f'[ssh]\nconfig = "{asked.site.lab.ssh_config}"\nconnect_timeout = 3\n')
+    refused = asked.icp("site", "add", "here", "--host", asked.site.name, "--yes")
+    assert refused.rc == 5
+    assert "asks whoever comes in" in refused.err
+    assert "hint: `icp site add here` at a terminal" in refused.err
+    words = ["-m", "icp", "site", "add", "here", "--host", asked.site.name, "--yes", "--partition", "debug"]
+    child = pexpect.spawn(sys.executable, words, env=dict(os.environ), encoding="utf-8", timeout=60, dimensions=(24, 200))
+    child.expect(PROMPT)
+    child.sendline(asked.code())
+    child.expect("site here is in")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert asked.icp("login", "here", "--check").rc == 0
+    assert asked.icp("site", "check", "here", timeout=110).rc == 0
+    way = transport(load(), load().sites["here"])
+    assert isinstance(way, OpenSSH)
+    assert way.memory.asks, "a look over the open connection says nothing of it"
+
+
 def test_a_site_that_stopped_asking_is_tried_again_when_a_person_checks_it(asked: Asked) -> None:
     assert isinstance(asked.way.run(["true"], b"", 20), Unknown)
     asked.site.quirk("code", "off")
