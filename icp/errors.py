@@ -50,6 +50,10 @@ class Refused(IcpError):
     code = 4
 
 
+class Locked(Refused):
+    """Another process holds the ledger for longer than one waits (exit code 4)."""
+
+
 class Unreachable(IcpError):
     """The outcome is unknown: a site did not answer (exit code 5)."""
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 __all__ = [
-    "Progress", "ago", "bar", "clean", "clean_lines", "clock", "coloured", "duration", "folded", "number", "paint", "plain_size", "print_json", "say",
-    "show", "strip", "table", "warn", "width",
+    "Progress", "ago", "bar", "clean", "clean_lines", "clock", "coloured", "cut", "duration", "folded", "middled", "number", "paint", "plain_size",
+    "print_json", "say", "show", "strip", "table", "warn", "width",
 ]  # fmt: skip
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36"}
@@ -140,7 +140,7 @@ def show(
             say(line)
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False, middle: str = "") -> list[str]:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = False, middle: str = "", columns: int | None = None) -> list[str]:
     """Lines of a table. Cells are cleaned already and may be painted; the widest text column gives way on a narrow terminal.
 
     ``tight``: one blank between columns of numbers instead of two. ``middle``: the column whose cells are cut in their middle: ends of names differ.
@@ -149,7 +149,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = 
     right = [head.startswith(">") for head in heads]
     names = [head.lstrip(">") for head in heads]
     widths = [max([len(name), *(len(strip(row[i])) for row in body)]) for i, name in enumerate(names)]
-    room = width()
+    room = columns or width()
     texts = [i for i in range(len(names)) if not right[i]]
     gaps = ["", *(" " if tight and right[i] and right[i - 1] else "  " for i in range(1, len(names)))]
     over = sum(widths) + sum(map(len, gaps)) - room
@@ -163,8 +163,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = 
     def cell(text: str, i: int) -> str:
         bare = strip(text)
         if len(bare) > widths[i]:
-            end = (widths[i] - 1) // 2 if names[i] == middle else 0
-            return bare[: widths[i] - 1 - end] + "…" + bare[len(bare) - end :]
+            return middled(bare, widths[i]) if names[i] == middle else bare[: widths[i] - 1] + "…"
         pad = " " * (widths[i] - len(bare))
         return pad + text if right[i] else text + pad
 
@@ -174,13 +173,41 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, tight: bool = 
     return [paint(line(names), "bold"), *(line(row) for row in body)]
 
 
-def folded(text: str, indent: str = "  ") -> list[str]:
-    """Lines of a sentence, broken between words where the terminal is narrower; those after the first are indented."""
-    import textwrap
-
-    if len(text) <= width():
+def folded(text: str, indent: str = "  ", columns: int | None = None) -> list[str]:
+    """Lines of a sentence, broken between words where the terminal is narrower; those after the first are indented. It may be painted."""
+    room = columns or width()
+    if len(strip(text)) <= room:
         return [text]
-    return textwrap.wrap(text, width(), subsequent_indent=indent, break_on_hyphens=False)
+    lines, line, colour = [], "", ""
+    for word in re.findall(" *[^ ]+", text):
+        if line and len(strip(line + word)) > room:
+            lines.append(line + ("\x1b[0m" if colour else ""))
+            line = indent + colour + word.lstrip(" ")
+        else:
+            line += word
+        for code in _PAINT.findall(word):
+            colour = "" if code == "\x1b[0m" else code
+    return [*lines, line]
+
+
+def cut(text: str, columns: int) -> str:
+    """The text in so many columns, painted as it was."""
+    if len(strip(text)) <= columns:
+        return text
+    said, room = "", columns - 1
+    for part in re.split(f"({_PAINT.pattern})", text):
+        if _PAINT.fullmatch(part):
+            said += part
+        elif room >= 0:
+            said += part if len(part) <= room else part[:room] + "…"
+            room = room - len(part) if len(part) <= room else -1
+    return said
+
+
+def middled(text: str, cells: int) -> str:
+    """The text, cut in its middle where it is longer: ends of names differ."""
+    end = (cells - 1) // 2
+    return text if len(text) <= cells else text[: cells - 1 - end] + "…" + text[len(text) - end :]
 
 
 def bar(parts: Sequence[tuple[int, str, str]], total: int, cells: int) -> str:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import re
 import secrets
+import select
 import shlex
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from icp.backends.base import Outcome, Result, Unknown
 from icp.backends.ssh_session import Session
-from icp.backends.ssh_trouble import BACKOFF, Memory, Standing, Trouble, classify
+from icp.backends.ssh_trouble import BACKOFF, Memory, Standing, Trouble, classify, refused_person
 from icp.errors import BadInput
 
 __all__ = ["SESSIONS", "OpenSSH", "leave", "remote_command"]
@@ -149,14 +150,17 @@ class OpenSSH:
         return self.memory.standing()
 
     def try_now(self) -> None:
-        """Forget the back-off: a person mended something, or asks to look."""
-        self.memory.forget()
+        """Forget the back-off: a person mended something, or asks to look. While a connection is open, nothing tells whether the host still asks."""
+        if self.connected:
+            self.memory.forget()
+        else:
+            self.memory.try_now()
 
     @property
     def needs_login(self) -> bool:
         """Whether the host lets only a person in, as the last try found."""
         known = self.memory.standing()
-        return known is not None and known.trouble.kind == "login"
+        return known is not None and known.trouble.kind in ("login", "person")
 
     @property
     def connected(self) -> bool:
@@ -169,8 +173,9 @@ class OpenSSH:
         It stays until either side ends it: ``persist`` is ControlPersist of ssh_config(5).
         """
         argv = [{"BatchMode=yes": "BatchMode=no", "LogLevel=ERROR": "LogLevel=INFO"}.get(word, word) for word in self._start]
-        argv[argv.index("-MNf") + 2] = f"ControlPersist={persist}"
-        return argv
+        at = argv.index("-MNf") + 2
+        # one answer, not three: the same code again is as wrong, and sites lock accounts by the number of wrong ones
+        return [*argv[:at], f"ControlPersist={persist}", "-o", "NumberOfPasswordPrompts=1", *argv[at + 1 :]]
 
     def log_in(self, persist: str = "yes") -> Trouble | None:
         """Open the shared connection; ssh asks what it has to at this process's terminal. None: it is open."""
@@ -179,9 +184,9 @@ class OpenSSH:
                 return Trouble("timeout", f"another process is connecting to {self.host}", "try again in a minute")
             if self._state() != "up":
                 self._drop()
-                code = subprocess.call(self.login_argv(persist))
+                code, said = _attended(self.login_argv(persist))
                 if code != 0 or self._state() != "up":
-                    return Trouble("login", f"{self.host} was not entered (ssh ended with {code})", "what ssh said is above")
+                    return refused_person(self.host, said, code)
         self.memory.forget()
         return None
 
@@ -225,7 +230,8 @@ class OpenSSH:
         if session.over_limit:
             return Unknown(f"the command at {self.host} printed more than {OUT_LIMIT // 1_000_000} MB", session.out), None
         state = self._state()
-        if state == "frozen" or (session.timed_out and not session.begun and _busy.get(str(self.socket), 0) == 0):
+        stuck = state == "frozen" or (session.timed_out and not session.begun and _busy.get(str(self.socket), 0) == 0)
+        if stuck and not self.memory.asks:  # what a person opened ends by itself if the other side does not answer
             self._drop(polite=state != "frozen")
         if session.begun:
             if session.timed_out and state == "up":
@@ -275,8 +281,15 @@ class OpenSSH:
 
     def _connect(self, deadline: float) -> Trouble | None:
         """See to it that there is a shared connection; what prevents it."""
-        if self._state(deadline) == "up":
+        state = self._state(deadline)
+        if state == "up":
             return None
+        if self.memory.asks:
+            # nor is anybody waited for who types at this moment
+            return Trouble("hang", f"the shared connection to {self.host} does not answer", "it is left to itself, as only a person can open another") \
+                if state == "frozen" else Trouble(
+                    "person", f"no connection to {self.host} is open, and it asks whoever opens one for a password or a code",
+                    "`icp login` opens it at a terminal, and ticks use it")  # fmt: skip
         with self._only_one(deadline) as mine:
             if not mine:
                 return Trouble("timeout", f"another process has been connecting to {self.host} for too long", "it is tried again later")
@@ -352,6 +365,27 @@ def _bounded(argv: Sequence[str], stderr: int, timeout: float, environ: Mapping[
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return None
+
+
+def _attended(argv: Sequence[str]) -> tuple[int, str]:
+    """Run a client that asks at the terminal: its exit code, and what it said on stderr, which is shown as it comes."""
+    said = b""
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        pipe = process.stderr.fileno()
+        os.set_blocking(pipe, False)
+        ended = False
+        # not to the end of the pipe: the master that goes to the background may keep it open
+        while not ended or select.select([pipe], [], [], 0)[0]:
+            ended = process.poll() is not None
+            if not select.select([pipe], [], [], 0 if ended else 0.1)[0]:
+                continue
+            chunk = os.read(pipe, 65536)
+            if not chunk:
+                break
+            os.write(2, chunk)
+            said = (said + chunk)[-65536:]
+        return process.wait(), said.decode("utf-8", "replace")
 
 
 def _masters(socket: str) -> list[int]:

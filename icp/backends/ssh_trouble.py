@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BACKOFF", "Memory", "Standing", "Trouble", "classify"]
+__all__ = ["BACKOFF", "Memory", "Standing", "Trouble", "classify", "refused_person"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ BACKOFF: Mapping[str, Sequence[float]] = {
     # centres lock accounts that keep knocking: what only a person can mend is tried rarely
     "auth": _PATIENT,
     "login": _PATIENT,
+    "person": (0.0,),  # nobody knocks there any more: see Memory.asks
     "hostkey": _PATIENT,
     "config": _PATIENT,
     "name": _SHORT,
@@ -58,6 +59,9 @@ _RULES: tuple[tuple[str, str, str, str], ...] = (
      "run `ssh {host}` once and compare the fingerprint with the one that the site publishes"),
     (r"Too many authentication failures", "auth",
      "{host} refuses the login: too many keys were offered", "name the right one in ~/.ssh/config: IdentityFile, IdentitiesOnly yes"),
+    (r"(?:[^\s:]+: )?Permission denied \((?:keyboard-interactive|password)(?:,keyboard-interactive|,password)*\)", "person",
+     "{host} asks whoever comes in for a password or a code ({found})",
+     "`icp login` opens the connection at a terminal, and ticks use it"),
     (r"(?:[^\s:]+: )?Permission denied \([^\n)]+\)", "login",
      "{host} refuses the login ({found})",
      "`icp login` opens the connection at a terminal; without that `ssh {host} true` must work without a question{agent}"),
@@ -96,6 +100,20 @@ def classify(host: str, printed: str, *, key_agent: bool = True) -> Trouble:
     return Trouble("other", f"ssh to {host} failed ({last})", f"try `ssh {host} true`")
 
 
+def refused_person(host: str, printed: str, code: int) -> Trouble:
+    """The same where a person was asked, and answered or did not."""
+    found = classify(host, printed)
+    if found.kind in ("person", "login"):
+        return Trouble("login", f"{host} did not take what was typed",
+                       "a code holds for a moment, and often only once; after several wrong ones a site may lock the account")  # fmt: skip
+    if found.kind == "closed":
+        return Trouble("login", f"{host} closed the connection while it waited for an answer",
+                       "sites wait a minute or two: have the code at hand, and try again")  # fmt: skip
+    if found.kind == "other":
+        return Trouble("login", f"{host} was not entered (ssh ended with {code})", "what ssh said is above")
+    return found
+
+
 def _plain(text: str) -> str:
     """One short line without control characters: it comes from the other side."""
     return "".join(char if char.isprintable() else "?" for char in text.strip())[:200]
@@ -116,6 +134,7 @@ class Memory:
 
     def __init__(self, path: Path, backoff: Mapping[str, Sequence[float]] = BACKOFF) -> None:
         self.path, self.backoff = path, backoff
+        self._asks = path.with_suffix(".asks")
 
     def standing(self) -> Standing | None:
         """What is remembered; None if all was well, or the file cannot be read."""
@@ -134,8 +153,19 @@ class Memory:
         left = known.again - now
         return left if 0 < left <= max(self._steps(known.trouble.kind)) else 0.0
 
+    @property
+    def asks(self) -> bool:
+        """Whether the host was found to let only a person in: no key is wanted there that is not taken already, a password or a code is.
+
+        That outlives the person's connection: when it ends, nobody but a person tries.
+        """
+        return self._asks.exists()
+
     def remember(self, trouble: Trouble, now: float) -> None:
         """One more failure."""
+        if trouble.kind == "person":
+            with contextlib.suppress(OSError):
+                self._asks.touch()
         known = self.standing()
         since, count = (now, 1) if known is None else (known.since, known.count + 1)
         steps = self._steps(trouble.kind)
@@ -147,9 +177,15 @@ class Memory:
             part.replace(self.path)
 
     def forget(self) -> None:
-        """All is well, or a person says: try now."""
+        """All is well."""
         with contextlib.suppress(OSError):
             self.path.unlink()
+
+    def try_now(self) -> None:
+        """A person says so: even whether the host still asks is looked at anew."""
+        for path in (self.path, self._asks):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
     def _steps(self, kind: str) -> Sequence[float]:
         return self.backoff.get(kind) or self.backoff["other"]

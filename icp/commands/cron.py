@@ -278,14 +278,15 @@ def _reached(config: Config, site: Any, environ: dict[str, str]) -> tuple[bool, 
     name = clean(site.name)
     if trouble is None:
         return True, f"site {name}: reached without a key agent, as cron will"
-    if trouble.kind != "login":
+    if trouble.kind not in ("login", "person"):
         return False, paint("note: ", "yellow") + f"site {name}: {clean(trouble.text)}"
     texts: Sequence[str] = (
         f"site {name} will need `icp login {name}`: {clean(trouble.sentence)}.",
         "  The connection that is open now is used as long as it lasts." if way.connected else "  Until then it gets nothing, and nothing of it fails.",
-        "  To get by without: a key without a passphrase that is for this alone (IdentityFile in ~/.ssh/config), where the site allows that;",
-        "  or a shared connection that lasts: `icp login` keeps it open until the site ends it (docs/unattended.md).",
+        "  A connection that `icp login` opened is kept until the site ends it (docs/unattended.md).",
     )
+    if trouble.kind == "login":  # where a password or a code is asked for beside it, a key does not help
+        texts = (*texts, "  To get by without: a key without a passphrase that is for this alone (IdentityFile in ~/.ssh/config), where the site allows that.")
     return False, paint("note: ", "yellow") + "\n".join(texts)
 
 

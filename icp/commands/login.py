@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from icp.backends.openssh import OpenSSH
     from icp.config import Config
 
-__all__ = ["login"]
+__all__ = ["log_in", "login"]
 
 
 def login(
@@ -57,7 +57,8 @@ def login(
                 raise typer.Exit(5)
             output.say(f"site {clean(name)}: a connection is open")
             continue
-        _log_in(name, way, persist)
+        log_in(name, way, persist)
+        output.say(f"site {clean(name)}: the connection is open, and ticks use it until it ends")
         _noted(config, name)
 
 
@@ -98,7 +99,8 @@ def _way(config: Config, name: str) -> OpenSSH:
     return way
 
 
-def _log_in(name: str, way: OpenSSH, persist: str) -> None:
+def log_in(name: str, way: OpenSSH, persist: str = "yes") -> None:
+    """ssh asks at the terminal what it has to; Failed where no connection comes of it over which a command runs."""
     from icp.backends.base import Unknown
 
     if not way.connected and not sys.stdin.isatty():
@@ -110,4 +112,3 @@ def _log_in(name: str, way: OpenSSH, persist: str) -> None:
     answer = way.run(["/bin/sh", "-c", "exit 0"], b"", 60)
     if isinstance(answer, Unknown):
         raise Failed(f"site {name}: the connection is open, and no command runs over it: {answer.why}", "`ssh` there by hand shows what its shell says")
-    output.say(f"site {clean(name)}: the connection is open, and ticks use it until it ends")

@@ -91,7 +91,7 @@ def _once(ledger: Ledger, config: Config) -> None:
         typer.secho(text, fg="yellow", err=True)
     refusals(ticked)
     if ticked.troubles:
-        raise Unreachable("; ".join(f"site {site} does not answer: {why}" for site, why in ticked.troubles.items()), "the next tick tries again")
+        raise Unreachable("; ".join(f"site {site} {why}" for site, why in ticked.troubles.items()), "the next tick tries again")
 
 
 def run_until_done(ledger: Ledger, config: Config, dataset: int, *, quiet: bool = False) -> None:
@@ -135,7 +135,9 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int, messenger: M
     thread = threading.Thread(target=engine, daemon=True)
     thread.start()
     try:
-        watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive())
+        keys = "q stops watching and working; nothing is lost, and `icp run` goes on"
+        if not watch(open_ledger(config.ledger), dataset=str(dataset), pause=0.5, stop=lambda: not thread.is_alive(), keys=keys):
+            raise KeyboardInterrupt
     finally:
         leave()
     if trouble:
@@ -175,11 +177,11 @@ class _Report:
 
     def __call__(self, ticked: Ticked) -> None:
         refusals(ticked, whole=False)
-        refused = {site: f"it refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
+        refused = {site: f"refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
         for site, why in {**ticked.troubles, **refused}.items():
             # when it is tried next is no news
             if self.troubles.get(site, "").partition(" (next try in ")[0] != why.partition(" (next try in ")[0]:
-                typer.secho(f"{_clock()} site {site}{'' if site in refused else ' does not answer'}: {why}", fg="yellow", err=True)
+                typer.secho(f"{_clock()} site {site} {why}", fg="yellow", err=True)
         for site in self.troubles.keys() - ticked.troubles.keys() - refused.keys():
             if site in ticked.answered:
                 typer.echo(f"{_clock()} site {site} answers again", err=True)

@@ -36,7 +36,7 @@ def status(
         str | None,
         typer.Argument(metavar="[DATASET]", help="Only this one: name, number, or a unique beginning.", show_default=False, autocompletion=dataset_names),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="A dashboard on the whole screen, until q or Ctrl-C; in a pipe a line for each change.")] = False,
     until_done: Annotated[bool, typer.Option("--until-done", help="With --watch: end when nothing is left to do.")] = False,
     state: Annotated[
         str | None, typer.Option("--state", metavar="STATE", help=f"Only datasets in this state: {', '.join(STATES)}.", show_default=False)
@@ -95,7 +95,8 @@ def status(
     if sites and "site" not in more:
         output.say()
         for one_site in sites:
-            output.say(site_line(one_site))
+            for text in output.folded(site_line(one_site)):
+                output.say(text)
     if "site" in more:
         from icp.commands.site.show import story
 
@@ -235,23 +236,24 @@ def _table(datasets: list[DatasetView], now: float) -> None:
 
 
 def site_line(site: SiteView) -> str:
-    """One line of a site: whether it answers, pilots by state, busy slots."""
-    pilots = ", ".join(
-        f"{n} {state}" + (f" ({clean(site.waits)})" if state == "pending" and site.waits else "") for state, n in site.pilots.items()
-    )
-    said = f"site {clean(site.name)}: {'batch jobs' if site.direct else 'pilots'} {pilots or 'none'}; {site.busy} of {plural(site.slots, 'slot')} busy"
-    if site.queued:
-        said += f"; {output.number(site.queued)} queued there"
+    """One line of a site: what is the matter with it if anything is, pilots by state, busy slots."""
+    said = []
     if site.login is not None:
-        said += "; " + paint(f"needs login since {output.clock(site.login)}", "red") + f": `icp login {clean(site.name)}`"
+        said.append(paint(f"needs login since {output.clock(site.login)}", "red") + f": `icp login {clean(site.name)}`")
     elif not site.reachable:
         since = f"does not answer since {output.clock(site.unreachable_since)}"
-        said += "; " + paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red")
+        said.append(paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red"))
     elif site.answered is None:
-        said += "; not asked yet"
+        said.append("not asked yet")
     if site.paused is not None:
         # what the engine stopped waits for a person; what a person stopped does not
         by_engine = "pilot" in site.paused or "batch job" in site.paused
-        said += "; " + paint(f"{'drained' if site.draining else 'paused'}: {clean(site.paused)}", "red" if by_engine else "yellow")
-        said += f"; `icp site resume {clean(site.name)}`"
-    return said
+        said.append(paint(f"{'drained' if site.draining else 'paused'}: {clean(site.paused)}", "red" if by_engine else "yellow"))
+        said.append(f"`icp site resume {clean(site.name)}`")
+    pilots = ", ".join(
+        f"{n} {state}" + (f" ({clean(site.waits)})" if state == "pending" and site.waits else "") for state, n in site.pilots.items()
+    )
+    said += [f"{'batch jobs' if site.direct else 'pilots'} {pilots or 'none'}", f"{site.busy} of {plural(site.slots, 'slot')} busy"]
+    if site.queued:
+        said.append(f"{output.number(site.queued)} queued there")
+    return f"site {clean(site.name)}: " + "; ".join(said)

@@ -11,6 +11,7 @@ import typer
 
 from icp.commands.arguments import Yes, fetching
 from icp.commands.complete import dataset_names, site_names
+from icp.output import clean
 
 if TYPE_CHECKING:
     from icp.config import Config, Site
@@ -122,7 +123,9 @@ def submit(
 
                 run_until_done(ledger, config, number, quiet=as_json)
                 return
-            run_once(ledger, config)
+            ticked = run_once(ledger, config)
+            for at, why in {} if as_json else ticked.troubles.items():
+                typer.secho(f"site {at} {clean(why)}", fg="yellow", err=True)
             if not as_json:
                 typer.echo(f"the first tick is done (site {sites}); keep it going: `icp run`, or `icp run --once` from cron; look: `icp status --watch`")
     except Refused as refused:

@@ -61,7 +61,7 @@ class Ticked:
     answered: set[str] = field(default_factory=set)
     """Sites that could be talked to."""
     troubles: dict[str, str] = field(default_factory=dict)
-    """site -> why it could not be talked to"""
+    """site -> why it could not be talked to, to be said after its name"""
     refused: dict[str, str] = field(default_factory=dict)
     """site -> why its spool refuses this ledger"""
     untold: list[str] = field(default_factory=list)
@@ -279,12 +279,15 @@ class Engine:
         now = self.clock()
         if isinstance(answer, Unknown):
             login = self.lines.needs_login(site.config)
-            result.troubles[site.config.name] = f"it needs a login: `icp login {site.config.name}`" if login else answer.why
+            result.troubles[site.config.name] = f"needs a login: `icp login {site.config.name}`" if login else f"does not answer: {answer.why}"
             with self.ledger.write() as db:
                 sites.unreachable(db, site.id, answer.why, now, login=login)
             return False
         if answer.refused is not None:
-            (result.troubles if answer.refused in PASSING else result.refused)[site.config.name] = answer.refused
+            if answer.refused in PASSING:
+                result.troubles[site.config.name] = f"does not answer: {answer.refused}"
+            else:
+                result.refused[site.config.name] = answer.refused
             with self.ledger.write() as db:
                 sites.unreachable(db, site.id, f"refused: {answer.refused}", now)
             return True

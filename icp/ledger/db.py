@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from icp import states
-from icp.errors import BadInput, NotFound, Refused
+from icp.errors import BadInput, Locked, NotFound, Refused
 
 __all__ = ["VERSION", "Ledger", "backup", "file_system", "is_network", "open_ledger", "sqlite_version"]
 
@@ -68,24 +68,40 @@ class Ledger:
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction; an exception in it rolls everything back."""
-        self.db.execute("BEGIN IMMEDIATE")
-        try:
-            if self.term is not None and self.meta("term") != self.term:
-                raise Refused("another engine took over this ledger while this one slept", "nothing was written; let the other go on")
-            yield self.db
-        except BaseException:
-            self.db.execute("ROLLBACK")
-            raise
-        self.db.execute("COMMIT")
+        with self._told_if_locked():
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                if self.term is not None and self.meta("term") != self.term:
+                    raise Refused("another engine took over this ledger while this one slept", "nothing was written; let the other go on")
+                yield self.db
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """One consistent view over several queries."""
-        self.db.execute("BEGIN")
+        with self._told_if_locked():
+            self.db.execute("BEGIN")
+            try:
+                yield self.db
+            finally:
+                self.db.execute("ROLLBACK")
+
+    @contextmanager
+    def _told_if_locked(self) -> Iterator[None]:
         try:
-            yield self.db
-        finally:
-            self.db.execute("ROLLBACK")
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise Locked(f"{self.path} is locked by another process for too long", "try again; `icp run` and cron's ticks hold it for moments only") from None
+
+    def wait_no_longer_than(self, seconds: float) -> None:
+        """For a lock that another process holds (a minute otherwise): then Locked is raised."""
+        self.db.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
 
     def take_lease(self, now: float, by: str | None = None) -> int:
         """Become the engine of this ledger (the caller holds the lock file): earlier engines can write no more. ``by``: what started it, if no person."""

@@ -8,11 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from icp import cli, output
-from icp.commands import dashboard
 from icp.commands.logs import Follower, Spool, Tail, read_log, read_tail
 from icp.errors import Unreachable
 from icp.ledger import views, views_jobs, views_results, views_sites, views_work
@@ -396,45 +394,6 @@ def test_following_ends_with_the_attempt_and_prints_what_was_left_out(world, run
     said = capsys.readouterr()
     assert said.out == "onetwo!"
     assert "ended: ok" in said.err
-
-
-# -- the dashboard ------------------------------------------------------------------------------------------------
-
-
-def test_the_dashboard_fits_its_terminal_and_shows_what_matters(world, muons, monkeypatch):
-    monkeypatch.setattr(output, "coloured", lambda: False)
-    (one,) = views.datasets(world.db)
-    found = views_work.ProgressView(0.1, 0.01, 4, 40.0, 35.5, 46.5, 0.1, 0.0, 1.0, 0.1, 9)
-    errors = views.last_errors(world.db, [one.number])
-    lines = dashboard.frame([one] * 30, ["site local: pilots none"], "engine: last tick 1 s ago", errors, lambda one: found, 1_790_000_100.0, 80, 24)
-    assert len(lines) <= 24
-    assert max(map(len, lines)) <= 80
-    text = "\n".join(lines)
-    for part in ("6 tasks/min, 40 s to go",
-                 "2x payload exit 1 in a of muons", "bad \\x1b[31mfile", "site local", "engine: last tick", "1 failed"):  # fmt: skip
-        assert part in text
-
-
-def test_watching_in_a_pipe_prints_a_line_for_each_change_and_ends_when_all_is_done(world, run, monkeypatch):
-    dataset = world.submit(2, name="d")
-    steps = iter([lambda: world.release(dataset), lambda: None, lambda: world.run(dataset)])
-    monkeypatch.setattr("icp.commands.dashboard.time.sleep", lambda seconds: next(steps)())
-    assert run("status", "--watch", "--until-done").splitlines() == [
-        "1 d processing: 0 of 2 ok, 0 running, 0 queued, 2 waiting, 0 failed",
-        "1 d complete: 2 of 2 ok, 0 running, 0 queued, 0 waiting, 0 failed",
-    ]
-
-
-def test_ctrl_c_leaves_the_terminal_as_it_was(world, muons):
-    child = pexpect.spawn(sys.executable, ["-m", "icp", "status", "--watch"], env={**os.environ, "TERM": "xterm"}, dimensions=(24, 80), timeout=60)
-    child.expect("site local")
-    child.sendintr()
-    child.expect(pexpect.EOF)
-    seen = child.before
-    child.close()
-    assert child.exitstatus == 130
-    assert seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?25l" not in seen
-    assert b"Traceback" not in seen
 
 
 # -- printing -----------------------------------------------------------------------------------------------------

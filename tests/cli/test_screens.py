@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import re
+import shutil
 import sys
 import time
 from html.parser import HTMLParser
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from icp import cli, output
+from icp.commands import dashboard
+from icp.ledger import sites
+from icp.ledger.db import open_ledger
 from tests.screens import CLOCK, fill
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "screens"
@@ -37,6 +41,10 @@ CASES = [(1, name, mode) for name in SCREENS for mode in ("80", "200")]
 CASES += [(1, name, mode) for name in ("status-dataset", "show-job") for mode in ("80-colours", "pipe")]
 CASES += [(1, name, "80-deep") for name in ("status-dataset", "why")]
 CASES += [(n, "status", mode) for n in (30, 300) for mode in MODES if mode != "80-deep"]
+WATCHED = {"80": (80, 24, False), "200": (200, 50, False), "80-colours": (80, 24, True)}
+"""Of the dashboard: columns, rows, colours."""
+WATCH_CASES = [(n, "watch", mode) for n in (0, 1, 30, 300) for mode in ("80", "200")]
+WATCH_CASES += [(1, name, mode) for name in ("watch-dataset", "watch-trouble") for mode in ("80", "200")] + [(1, "watch", "80-colours")]
 CONFIGURED = '[site.{0}]\nhost = "{0}"\nscheduler = "slurm"\nroot = "/home/ana/.icp"\n[site.{0}.pilot]\ncpus = 4\nmax = 3\n'
 WRITE = os.environ.get("ICP_GOLDEN") == "write"  # tests see nothing of ours in their environment
 
@@ -55,7 +63,10 @@ def homes(tmp_path_factory):
     def home(datasets):
         if datasets not in made:
             made[datasets] = tmp_path_factory.mktemp(f"screens{datasets}")
-            fill(made[datasets], datasets)
+            if datasets:
+                fill(made[datasets], datasets)
+            else:
+                open_ledger(made[datasets] / "ledger.sqlite", create=True, now=CLOCK).close()
             (made[datasets] / "config.toml").write_text("".join(CONFIGURED.format(name) for name in ("nsa", "nsb")))
         return made[datasets]
 
@@ -98,6 +109,38 @@ def test_a_screen_is_as_it_was_looked_at(look, datasets, name, mode):
     assert ("\x1b" in said) == colours
     if columns:
         assert max(len(output.strip(line)) for line in said.splitlines()) <= columns
+
+
+@pytest.mark.parametrize(("datasets", "name", "mode"), WATCH_CASES)
+def test_the_dashboard_is_as_it_was_looked_at(homes, look, monkeypatch, tmp_path, datasets, name, mode):
+    columns, rows, colours = WATCHED[mode]
+    look(datasets, ("status", "--quiet"), columns, colours)  # the terminal and the clock
+    path = homes(datasets) / "ledger.sqlite"
+    if name == "watch-trouble":
+        trouble(path := Path(shutil.copy(path, tmp_path / "ledger.sqlite")))
+    ledger = open_ledger(path)
+    chosen = {"dataset": "muons" if name == "watch-dataset" else None, "category": None, "site": None, "state": None}
+    frame, _ = dashboard.picture(ledger, chosen, "q leaves", columns, rows)
+    ledger.close()
+    assert len(frame.lines) == rows
+    assert max(len(output.strip(line)) for line in frame.lines) <= columns
+    said = "".join(f"{line.rstrip()}\n" for line in frame.lines)
+    golden = GOLDEN / f"{name}-{datasets}.{mode}.txt"
+    if WRITE:
+        golden.write_text(said)
+    assert said == golden.read_text()
+    assert ("\x1b" in said) == colours
+
+
+def trouble(path):
+    """A site that needs a login, one that does not answer, and one that icp has paused."""
+    ledger = open_ledger(path)
+    numbers = dict(ledger.db.execute("SELECT name, id FROM site").fetchall())
+    with ledger.write() as db:
+        sites.unreachable(db, numbers["nsb"], "nsb asks whoever comes in for a password or a code", CLOCK - 7200, login=True)
+        sites.unreachable(db, numbers["nsa"], "nsa does not answer; check the network or VPN; it is tried again later", CLOCK - 600)
+        sites.pause(db, numbers["local"], "its last 3 pilots ended before an agent started: no Python")
+    ledger.close()
 
 
 def luminance(red, green, blue):

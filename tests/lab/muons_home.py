@@ -24,6 +24,7 @@ from icp.backends.spool_client import Hello, Query  # noqa: E402
 from icp.engine import Engine  # noqa: E402
 from icp.ledger.check import check  # noqa: E402
 from icp.ledger.control import Control  # noqa: E402
+from icp.ledger.db import open_ledger  # noqa: E402
 from icp.ledger.definitions import Definitions  # noqa: E402
 from icp.ledger.sites import anything_there, standing  # noqa: E402
 from icp.model.batch import batch_name, name_pattern  # noqa: E402
@@ -89,12 +90,13 @@ idle = {idle}
 class Muons(Home):
     """An ICP_HOME with examples/muons submitted: at ``local``, and at each of ``sites`` by the name of the site in the configuration.
 
+    ``steering``: what is submitted instead; ``None``: nothing yet.
     ``gpu``: the only site whose attribute says GPU; ``None``: all of them. ``pilot``: more lines of a site's pilots, by site.
     """
 
     def __init__(
         self, base: Path, sites: Mapping[str, LabSite], *, jobs: int, seed: int, gpu: str | None = None, idle: float = 3, walltime: str = "1 h",
-        more: str = "", policy: str = "", pilot: Mapping[str, str] | None = None, steering: Path = MUONS,
+        more: str = "", policy: str = "", pilot: Mapping[str, str] | None = None, steering: Path | None = MUONS,
     ) -> None:  # fmt: skip
         super().__init__(base)
         self.sites, self.jobs = dict(sites), jobs
@@ -107,7 +109,10 @@ class Muons(Home):
             )
         (self.home / "config.toml").write_text(text)
         self.log = base / "engine.log"
-        self.submit_file(steering, seed=seed, jobs=jobs)
+        if steering is None:
+            open_ledger(self.config().ledger, create=True).close()
+        else:
+            self.submit_file(steering, seed=seed, jobs=jobs)
         self.uuid = str(self.ask("SELECT value FROM meta WHERE key = 'uuid'")[0][0])
         self.seen: dict[tuple[str, str], set[str]] = defaultdict(set)
         """(site, name of a pilot's batch job) -> ids of batch jobs of that name that were ever listed."""

@@ -112,7 +112,7 @@ class LabSite:
     def well(self) -> None:
         """As new: links up, no quirks, everything running."""
         self.net("up")
-        for quirk in ("banner", "noisyrc", "slowlogin", "fullhome", "password", "nodisk"):
+        for quirk in ("banner", "noisyrc", "slowlogin", "fullhome", "password", "code", "nodisk"):
             self.quirk(quirk, "off")
         self.bring_up()
         from tests.lab.queues import queue  # it imports this module

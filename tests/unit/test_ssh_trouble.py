@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from icp.backends.base import Unknown
 from icp.backends.openssh import OpenSSH, remote_command
 from icp.backends.ssh_socket import control_folder
-from icp.backends.ssh_trouble import BACKOFF, Memory, Trouble, classify
+from icp.backends.ssh_trouble import BACKOFF, Memory, Trouble, classify, refused_person
 from icp.errors import BadInput
 
 
@@ -28,6 +28,10 @@ def sockets() -> Iterator[Path]:
 
 SAID = [
     ("alice@10.0.0.1: Permission denied (publickey,password).", "login", "refuses the login"),
+    ("alice@10.0.0.1: Permission denied (keyboard-interactive).", "person", "for a password or a code"),
+    ("alice@10.0.0.1: Permission denied (password,keyboard-interactive).", "person", "for a password or a code"),
+    ("alice@10.0.0.1: Permission denied (publickey,keyboard-interactive).", "login", "refuses the login"),
+    ("alice@10.0.0.1: Permission denied (gssapi-with-mic,password).", "login", "refuses the login"),
     ("Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures", "auth", "too many keys"),
     ("@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@\nHost key verification failed.", "hostkey", "is not the one in known_hosts"),
     ("No ED25519 host key is known for nsa and you have requested strict checking.\nHost key verification failed.", "hostkey", "is not in known_hosts"),
@@ -108,6 +112,41 @@ def test_host_is_left_alone_while_it_is_backed_off(tmp_path: Path, sockets: Path
     now[0] += 61
     outcome = transport.run(["true"], b"", 10)
     assert marker.read_text() == "x\nx\n", outcome
+
+
+def test_host_that_asks_is_left_alone_for_good_until_a_person_says_so(tmp_path: Path, sockets: Path) -> None:
+    marker = tmp_path / "called"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho x >> {marker}\necho 'a@b: Permission denied (keyboard-interactive).' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    now = [1000.0]
+    for _ in range(3):
+        transport = OpenSSH("nsa", sockets, program=str(ssh), clock=lambda: now[0])
+        outcome = transport.run(["true"], b"", 10)
+        assert isinstance(outcome, Unknown)
+        assert "for a password or a code" in outcome.why
+        assert transport.needs_login
+        now[0] += 86400
+    transport.memory.forget()  # as after a person's login: its end is no reason to knock
+    transport.run(["true"], b"", 10)
+    assert marker.read_text() == "x\n"
+    transport.try_now()
+    transport.run(["true"], b"", 10)
+    assert marker.read_text() == "x\nx\n"
+
+
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        ("Notice: 3 days\na@b: Permission denied (keyboard-interactive).", "nsa did not take what was typed"),
+        ("a@b: Permission denied (publickey,password).", "nsa did not take what was typed"),
+        ("Connection closed by 10.0.0.1 port 22", "nsa closed the connection while it waited for an answer"),
+        ("ssh: connect to host nsa port 22: Connection refused", "nsa refuses connections: no sshd is listening"),
+        ("what?", "nsa was not entered (ssh ended with 255)"),
+    ],
+)  # fmt: skip
+def test_what_a_person_at_the_prompt_is_told(printed: str, sentence: str) -> None:
+    assert refused_person("nsa", printed, 255).sentence == sentence
 
 
 def test_ssh_that_hangs_is_ended_in_time(tmp_path: Path, sockets: Path) -> None:

@@ -141,9 +141,11 @@ def _survey(config: Config, asked: Asked) -> Survey:
     from icp.backends.batch import system
     from icp.backends.openssh import OpenSSH
     from icp.backends.survey import look
+    from icp.commands.login import log_in
     from icp.config import Site
     from icp.engine.canary import trouble_of
     from icp.engine.lines import transport
+    from icp.errors import Unreachable
     from icp.model.plan import PilotSpec
 
     if asked.scheduler is not None:
@@ -153,6 +155,12 @@ def _survey(config: Config, asked: Asked) -> Survey:
     if isinstance(way, OpenSSH):
         way.try_now()  # a person asks: nobody is told to come back later
     found = look(way, scheduler=asked.scheduler, root=asked.root)
+    if isinstance(found, Unknown) and isinstance(way, OpenSSH) and way.needs_login:
+        if not sys.stdin.isatty():
+            raise Unreachable(trouble_of(site, way, found.why).message, f"`icp site add {asked.name}` at a terminal: ssh asks there, and the connection stays")
+        output.warn(f"{asked.host} wants a person: ssh asks here, and the connection stays open for what follows (`icp login {asked.name}` opens the next one)")
+        log_in(asked.name, way)
+        found = look(way, scheduler=asked.scheduler, root=asked.root)
     if isinstance(found, Unknown):
         raise trouble_of(site, way, found.why)
     return found

@@ -155,10 +155,10 @@ def _wait(config: Config, ledger: Ledger, number: int, name: str) -> None:
             told: set[Any] = set()
 
             def seen(ticked: Any) -> None:
-                for one, why in {**ticked.troubles, **ticked.refused}.items():
+                for one, why in {**ticked.troubles, **{at: f"refuses this ledger: {what}" for at, what in ticked.refused.items()}}.items():
                     if (one, why) not in told:
                         told.add((one, why))
-                        output.warn(f"site {clean(one)}: {clean(why)}")
+                        output.warn(f"site {clean(one)} {clean(why)}")
 
             loop(ledger, config, until=empty, seen=seen)
             return
