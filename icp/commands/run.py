@@ -147,16 +147,11 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int, messenger: M
 def refusals(ticked: Ticked, *, whole: bool = True) -> None:
     """Refused for a site that refuses; ``whole`` False: only where no other site is left to work with."""
     from icp.errors import Refused
+    from icp.model.exchange import refusal
 
     for site, why in ticked.refused.items():
         if whole or ticked.alone:
-            raise Refused(f"site {site} refuses this ledger ({_advice(why)}", "if this ledger shall go on, `icp ledger adopt`")
-
-
-def _advice(why: str) -> str:
-    from icp.engine.loop import ADVICE
-
-    return f"{why}): {ADVICE.get(why, why)}"
+            raise Refused(f"site {site} {refusal(why)}", "if this ledger shall go on, `icp ledger adopt`")
 
 
 class _Report:
@@ -176,8 +171,10 @@ class _Report:
             typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
 
     def __call__(self, ticked: Ticked) -> None:
+        from icp.model.exchange import refusal
+
         refusals(ticked, whole=False)
-        refused = {site: f"refuses this ledger ({_advice(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
+        refused = {site: f"{refusal(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
         for site, why in {**ticked.troubles, **refused}.items():
             # when it is tried next is no news
             if self.troubles.get(site, "").partition(" (next try in ")[0] != why.partition(" (next try in ")[0]:

@@ -13,6 +13,7 @@ from icp import output
 from icp.commands.arguments import AsJson, Category, Quiet, SiteName, choose, open_here, plural
 from icp.commands.complete import dataset_names
 from icp.errors import NotFound
+from icp.model.exchange import refusal
 from icp.output import clean, paint
 
 if TYPE_CHECKING:
@@ -240,6 +241,8 @@ def site_line(site: SiteView) -> str:
     said = []
     if site.login is not None:
         said.append(paint(f"needs login since {output.clock(site.login)}", "red") + f": `icp login {clean(site.name)}`")
+    elif site.refuses is not None:
+        said.append(paint(clean(refusal(site.refuses)), "red") + "; `icp ledger adopt`")
     elif not site.reachable:
         since = f"does not answer since {output.clock(site.unreachable_since)}"
         said.append(paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red"))

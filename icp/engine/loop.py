@@ -19,7 +19,7 @@ from icp.errors import Refused
 from icp.ledger import cached, datasets, pilots
 from icp.ledger.db import Ledger, open_ledger
 
-__all__ = ["ADVICE", "engine_lock", "run", "run_once"]
+__all__ = ["engine_lock", "run", "run_once"]
 
 SHORTEST = 0.2
 """Seconds between two ticks at the least, unless there is more to do."""
@@ -27,13 +27,6 @@ PATIENCE = 5.0
 """Seconds that a tick waits for the slowest site."""
 TRANSFER = 60.0
 """Seconds that one pass by itself gives to large files; the rest travels with the next."""
-ADVICE = {
-    "copy": "this ledger is a copy, or another one took its place at the site",
-    "behind": "this ledger is an old backup, or a copy of one that went on",
-    "ahead": "the spool is older than this ledger",
-    "other ledger": "the spool belongs to another ledger",
-    "no spool": "the spool that this ledger used is gone, or this ledger was copied to another machine",
-}
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from icp.ledger.files import Coming
 from icp.ledger.fold import Fold
 from icp.ledger.ingest import Ingest
 from icp.ledger.snapshot import SiteConfig, read_snapshot
-from icp.model.exchange import Answer
+from icp.model.exchange import PASSING, Answer
 from icp.model.plan import Release, Snapshot
 from icp.pilot import faults
 from icp.planner import plan
@@ -41,8 +41,6 @@ __all__ = ["Engine", "Ticked"]
 GROUPS_AT_ONCE = 20_000
 NEWS = 5.0
 """Seconds between two conversations with another host while it has news; up to ``run.pause`` while it has none."""
-PASSING = ("busy", "cut")
-"""Why a spool refuses what it will take the next time."""
 
 
 @dataclass(slots=True)

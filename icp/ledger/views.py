@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from icp.errors import BadInput, NotFound
+from icp.model.exchange import PASSING
 from icp.states import Agent, Dataset, Pilot, Task
 
 __all__ = [
@@ -90,6 +91,12 @@ class SiteView:
     """Its pilots are batch jobs that are there for one card each."""
     login: float | None = None
     """Since when it lets only a person in."""
+
+    @property
+    def refuses(self) -> str | None:
+        """The word with which the site's spool refuses this ledger, if it does so for good."""
+        said, _, word = (self.reason or "").partition("refused: ")
+        return None if self.reachable or said or not word or word in PASSING else word
 
 
 @dataclass(frozen=True, slots=True)

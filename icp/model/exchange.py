@@ -1,4 +1,4 @@
-"""What one exchange carries to a site and back, as records (the bytes are icp.pilot.spool's)."""
+"""What one exchange carries to a site and back, as records (the bytes are icp.pilot.framing's)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Answer", "Piece", "Want"]
+__all__ = ["PASSING", "Answer", "Piece", "Want", "refusal"]
+
+PASSING = ("busy", "cut")
+"""Why a spool refuses what it will take the next time."""
+_REFUSALS = {
+    "copy": "this ledger is a copy, or another one took its place at the site",
+    "behind": "this ledger is an old backup, or a copy of one that went on",
+    "ahead": "the spool is older than this ledger",
+    "other ledger": "the spool belongs to another ledger",
+    "no spool": "the spool that this ledger used is gone, or this ledger was copied to another machine",
+}
+
+
+def refusal(word: str) -> str:
+    """What a spool's refusal of a ledger means, to be said after the name of the site."""
+    return f"refuses this ledger ({word}): {_REFUSALS.get(word, word)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,18 @@ def test_an_unreachable_site_is_named_with_its_reason_escaped(world, run):
     assert "no \\x1b]0;route\\n" in said
 
 
+@pytest.mark.parametrize("word", ["copy", "busy"])
+def test_a_site_that_refuses_this_ledger_says_what_goes_on_from_there(world, muons, run, word):
+    world.db.execute("UPDATE site SET unreachable = 1790000000, reason = ?", (f"refused: {word}",))
+    told = {"copy": "refuses this ledger (copy)", "busy": "does not answer since"}[word]
+    mend = {"copy": "icp ledger adopt", "busy": "icp doctor local"}[word]
+    assert f"site local: {told}" in run("status")
+    for thing in ("local", "muons"):
+        said = run("why", thing)
+        assert told in said and f"do: {mend}" in said
+    assert told in run("site", "show", "local")
+
+
 def test_status_filters_and_prints_names_only(world, muons, run):
     assert run("status", "--site", "local", "-q") == "muons\n"
     world.run(world.submit(1, name="done"))

@@ -51,7 +51,7 @@ class DatasetTeller(Teller):
 
     def _matters(self, held: Answer, site: str) -> bool:
         """A silent site matters to all, for something may be there that nobody knows of yet."""
-        silent = held.state in ("needs login", "unreachable")
+        silent = held.state in ("needs login", "refused", "unreachable")
         return silent or self._there(site) or (held.state != "gone" and self.may_use(site))
 
     def _there(self, site: str) -> bool:

@@ -13,6 +13,7 @@ from icp.commands.reasons.teller import GONE, Answer
 from icp.engine.shipments import lacking
 from icp.ledger import views
 from icp.ledger.snapshot import read_site
+from icp.model.exchange import refusal
 
 if TYPE_CHECKING:
     from icp.config import Config
@@ -64,6 +65,9 @@ def _silent(view: SiteView) -> Answer | None:
     why = (view.reason,) if view.reason else ()
     if view.login is not None:
         return Answer(about, "needs login", f"it needs a person's login since {output.clock(view.login)}; {still}", why, f"icp login {name}")
+    if view.refuses is not None:
+        since = f"since {output.clock(view.unreachable_since)}"
+        return Answer(about, "refused", f"it {refusal(view.refuses)}; nothing goes there {since}, and nothing is believed lost", (), "icp ledger adopt")
     if not view.reachable:
         return Answer(about, "unreachable", f"it does not answer since {output.clock(view.unreachable_since)}; {still}", why, f"icp doctor {name}")
     return None

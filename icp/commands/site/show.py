@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from icp import output
 from icp.commands.arguments import AsJson, Quiet, TheSite, plural
+from icp.model.exchange import refusal
 from icp.output import clean, paint
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ def story(known: SiteStory | None, name: str) -> None:
     if view.login is not None:
         output.say(paint(f"needs login since {output.clock(view.login)}: `icp login {clean(name)}`; last answer {output.ago(view.answered, now)}", "red"))
         output.say(f"  {clean(view.reason or '')}")
+    elif view.refuses is not None:
+        output.say(paint(f"{clean(refusal(view.refuses))}; `icp ledger adopt`; last answer {output.ago(view.answered, now)}", "red"))
     elif not view.reachable:
         why = f": {clean(view.reason)}" if view.reason else ""
         output.say(paint(f"does not answer since {output.clock(view.unreachable_since)}{why}; last answer {output.ago(view.answered, now)}", "red"))
