@@ -17,8 +17,8 @@ import hashlib
 import os
 import re
 import secrets
-import select
 import shlex
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from icp.backends.base import Outcome, Result, Unknown
+from icp.backends.ssh_clients import attended, unattended
 from icp.backends.ssh_session import Session
 from icp.backends.ssh_trouble import BACKOFF, Memory, Standing, Trouble, classify, refused_person
 from icp.errors import BadInput
@@ -184,7 +185,7 @@ class OpenSSH:
                 return Trouble("timeout", f"another process is connecting to {self.host}", "try again in a minute")
             if self._state() != "up":
                 self._drop()
-                code, said = _attended(self.login_argv(persist))
+                code, said = attended(self.login_argv(persist))
                 if code != 0 or self._state() != "up":
                     return refused_person(self.host, said, code)
         self.memory.forget()
@@ -194,9 +195,8 @@ class OpenSSH:
         """What would prevent a new connection in this environment (cron's has no key agent); a connection of its own, closed at once."""
         argv = [*self._base, "-T", "-o", "ControlMaster=no", "-o", "ControlPath=none", "--", self.host, "exit 0"]
         del argv[argv.index("-S") : argv.index("-S") + 2]
-        with tempfile.TemporaryFile() as said:
-            code = _bounded(argv, said.fileno(), timeout, environ)
-            said.seek(0)
+        with tempfile.NamedTemporaryFile(prefix="icp-ssh-") as said, open(said.name, "ab") as end:
+            code = _bounded(argv, end.fileno(), timeout, unattended(self.socket.parent, environ, said.name))
             printed = said.read(65536).decode("utf-8", "replace")
         if code is None:
             return Trouble("timeout", f"{self.host} did not complete a login within {timeout:.0f} s", "check the network or VPN")
@@ -319,9 +319,8 @@ class OpenSSH:
         patience = max(0.1, min(MASTER_TIMEOUT, deadline - time.monotonic()))
         self.connections += 1
         # a file: the master that goes to the background would keep a pipe open
-        with tempfile.TemporaryFile() as said:
-            code = _bounded(self._start, said.fileno(), patience)
-            said.seek(0)
+        with tempfile.NamedTemporaryFile(prefix="icp-ssh-") as said, open(said.name, "ab") as end:
+            code = _bounded(self._start, end.fileno(), patience, unattended(self.socket.parent, os.environ, said.name))
             printed = said.read(65536).decode("utf-8", "replace")
         if code is None:
             return Trouble("timeout", f"{self.host} did not complete a login within {patience:.0f} s", "check the network or VPN; it is tried again later")
@@ -352,8 +351,9 @@ def _bounded(argv: Sequence[str], stderr: int, timeout: float, environ: Mapping[
     """The exit code; None if it had to be killed. No pipes: what stays behind holds nobody up."""
     try:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True, close_fds=True, env=environ
-        )
+            argv, executable=shutil.which(argv[0]), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True,
+            close_fds=True, env=environ,
+        )  # fmt: skip
     except OSError as error:
         if isinstance(stderr, int) and stderr >= 0:
             os.write(stderr, f"{argv[0]}: {error.strerror}".encode())
@@ -365,27 +365,6 @@ def _bounded(argv: Sequence[str], stderr: int, timeout: float, environ: Mapping[
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         return None
-
-
-def _attended(argv: Sequence[str]) -> tuple[int, str]:
-    """Run a client that asks at the terminal: its exit code, and what it said on stderr, which is shown as it comes."""
-    said = b""
-    with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        pipe = process.stderr.fileno()
-        os.set_blocking(pipe, False)
-        ended = False
-        # not to the end of the pipe: the master that goes to the background may keep it open
-        while not ended or select.select([pipe], [], [], 0)[0]:
-            ended = process.poll() is not None
-            if not select.select([pipe], [], [], 0 if ended else 0.1)[0]:
-                continue
-            chunk = os.read(pipe, 65536)
-            if not chunk:
-                break
-            os.write(2, chunk)
-            said = (said + chunk)[-65536:]
-        return process.wait(), said.decode("utf-8", "replace")
 
 
 def _masters(socket: str) -> list[int]:

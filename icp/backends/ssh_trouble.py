@@ -107,8 +107,8 @@ def refused_person(host: str, printed: str, code: int) -> Trouble:
         return Trouble("login", f"{host} did not take what was typed",
                        "a code holds for a moment, and often only once; after several wrong ones a site may lock the account")  # fmt: skip
     if found.kind == "closed":
-        return Trouble("login", f"{host} closed the connection while it waited for an answer",
-                       "sites wait a minute or two: have the code at hand, and try again")  # fmt: skip
+        return Trouble("login", f"{host} closed the connection before anybody was in",
+                       "a wrong answer to a host on the way, or none within a minute or two: try again, with the code at hand")  # fmt: skip
     if found.kind == "other":
         return Trouble("login", f"{host} was not entered (ssh ended with {code})", "what ssh said is above")
     return found

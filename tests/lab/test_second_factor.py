@@ -198,6 +198,36 @@ def test_a_site_is_added_where_ssh_asks(asked: Asked) -> None:
     assert way.memory.asks, "a look over the open connection says nothing of it"
 
 
+@pytest.mark.parametrize("way_there", ["ProxyJump {gate}", "ProxyCommand ssh -F {config} {gate} -W %h:%p", "ProxyJump {gate},{inner}"])
+def test_a_jump_host_that_asks_is_not_answered_with_nothing(asked: Asked, nsb: LabSite, way_there: str) -> None:
+    gate, config = asked.site, asked.folder / "ssh_config"
+    plain = gate.lab.ssh_config.read_text().replace("BatchMode yes", "")  # as people's are
+    address = nsb.ssh("hostname -I").stdout.split()[0]
+    way = way_there.format(gate=gate.name, inner=nsb.name, config=config)
+    config.write_text(f"Host far\n  HostName {address}\n  User alice\n  {way}\n{plain}")
+    site = '[site.far]\nhost = "far"\nscheduler = "slurm"\nroot = "/home/alice/.icp/far"\n'
+    places().config.write_text(f'[ssh]\nconfig = "{config}"\nconnect_timeout = 3\n{site}')
+    far = transport(load(), load().sites["far"])
+    assert isinstance(far, OpenSSH)
+    seen = Sshd(gate)
+    refused = far.run(["true"], b"", 30)
+    assert isinstance(refused, Unknown)
+    assert "asks whoever comes in for a password or a code" in refused.why
+    heard = gate.log()[seen.begin :]
+    assert heard.count("Connection from") == 1
+    assert "keyboard-interactive" not in heard, heard
+    assert far.without_agent({"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}) is not None
+    assert "keyboard-interactive" not in gate.log()[seen.begin :]
+    child = pexpect.spawn(sys.executable, ["-m", "icp", "login", "far"], env=dict(os.environ), encoding="utf-8", timeout=60)
+    child.expect(PROMPT)
+    child.sendline(asked.code())
+    child.expect("the connection is open")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert far.run(["hostname"], b"", 30) == Result(0, f"{nsb.name}-login\n".encode(), b"")
+    far.close()
+
+
 def test_a_site_that_stopped_asking_is_tried_again_when_a_person_checks_it(asked: Asked) -> None:
     assert isinstance(asked.way.run(["true"], b"", 20), Unknown)
     asked.site.quirk("code", "off")

@@ -140,7 +140,7 @@ def test_host_that_asks_is_left_alone_for_good_until_a_person_says_so(tmp_path: 
     [
         ("Notice: 3 days\na@b: Permission denied (keyboard-interactive).", "nsa did not take what was typed"),
         ("a@b: Permission denied (publickey,password).", "nsa did not take what was typed"),
-        ("Connection closed by 10.0.0.1 port 22", "nsa closed the connection while it waited for an answer"),
+        ("Connection closed by 10.0.0.1 port 22", "nsa closed the connection before anybody was in"),
         ("ssh: connect to host nsa port 22: Connection refused", "nsa refuses connections: no sshd is listening"),
         ("what?", "nsa was not entered (ssh ended with 255)"),
     ],
@@ -162,6 +162,22 @@ def test_no_ssh_here_says_so(sockets: Path) -> None:
     outcome = OpenSSH("nsa", sockets, program="/no/ssh").run(["true"], b"", 5)
     assert isinstance(outcome, Unknown)
     assert "/no/ssh: No such file" in outcome.why
+
+
+def test_clients_on_the_way_never_ask_and_are_heard(tmp_path: Path, sockets: Path) -> None:
+    """The master calls `ssh` for its jump host as OpenSSH does: by the name that it was called by, with PATH."""
+    (tmp_path / "bin").mkdir()
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/called\ncase "$*" in\n*-W*) echo "a@jump: Permission denied (keyboard-interactive)." >&2;;\n'
+                   "*) ssh -W far:22 jump 2>/dev/null; echo 'Connection closed by UNKNOWN port 65535' >&2;;\nesac\nexit 255\n")  # fmt: skip
+    ssh.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+        outcome = OpenSSH("far", sockets).run(["true"], b"", 30)
+    assert isinstance(outcome, Unknown)
+    assert "a@jump: Permission denied" in outcome.why
+    assert "asks whoever comes in" in outcome.why
+    assert (tmp_path / "called").read_text().splitlines()[1] == "-o BatchMode=yes -W far:22 jump"
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=x", "", "a b", "a;b", "a@-b", "$x", "a\n"])
