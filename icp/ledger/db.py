@@ -95,7 +95,7 @@ class Ledger:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "locked" not in str(error):
+            if "lock" not in str(error):
                 raise
             raise Locked(f"{self.path} is locked by another process for too long", "try again; `icp run` and cron's ticks hold it for moments only") from None
 
