@@ -4,7 +4,9 @@
 - A job that ended meanwhile makes the whole call exit 153 (unknown) or 35 (finished); the others are told all the same, and count.
 - What ended is asked for job by job in one command, for one unknown id spoils the exit code of all.
 - Torque keeps ended jobs in its listing for a while. Torque's commands over SLURM tell no exit status, whatever happened.
-- ``Exit_status`` below 0: the job never ran; from 256 on: ended by signal (less 256).
+- A server that keeps no history says so of every job it is asked about, and exits 0.
+- ``Exit_status`` below 0: the server or the node ended it, which is no exit code; from 256 on: ended by signal (less 256).
+- A limit that is reached (``would exceed``, ``limit reached``) passes; only ``Can Never Run`` does not, and nodes that are down do not make it so.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ _MARK = re.compile(r"^icp: ([0-9]+) (\S+)$", re.MULTILINE)
 
 _GONE = re.compile(r"[Uu]nknown Job Id|Job has finished|finished, use -x|Unknown Job")
 _GONE_CODES = (35, 153)
-NO_HISTORY = re.compile(r"history|-x.*(?:invalid|illegal)|[Uu]nknown option", re.IGNORECASE)
+NO_HISTORY = re.compile(r"^qstat: .*(?:maintain job history|-x.*(?:invalid|illegal)|unknown option)", re.IGNORECASE | re.MULTILINE)
 _JOB = re.compile(r"[0-9]+(?:\[\])?(?:\.[A-Za-z0-9._-]+)?\Z")
 
 # what the comment says, what mends it, and whether that is our configuration
@@ -56,9 +58,15 @@ _NEVER: tuple[tuple[str, str, bool], ...] = (
     (r"Can Never Run|can never run", "no node and no limit allows what it asks for: lower site.NAME.pilot.cpus, memory, gpus, nodes or walltime, "
      "or choose another partition", True),
     (r"too many failed attempts", "the site's nodes could not start it: see that site.NAME.root is there on the nodes, or ask the site", True),
-    (r"would exceed .*(?:walltime|limit)|exceeds? queue", "it asks for more than the queue's limits: lower site.NAME.pilot.walltime or cpus", True),
     (r"queue not started|[Qq]ueue .*(?:not started|disabled)", "the queue is stopped: the site has to start it, or choose another partition", False),
 )  # fmt: skip
+# JOB_EXEC_* of PBS: its ``Exit_status``; Torque's ``exit_status`` has other numbers
+_ENDED: Mapping[str, str] = {
+    "-3": "its node could not start it", "-10": "its node does not know the user or the group", "-11": "it was requeued", "-13": "a password is wrong",
+    "-14": "another of its nodes was lost", "-20": "its node was lost", "-21": "its node refused its directories", "-23": "it has no Kerberos ticket",
+    "-24": "it used more cpus than it asked for", "-25": "it used more cpus than it asked for", "-26": "it used more vmem than it asked for",
+    "-27": "it used more memory than it asked for", "-28": "its cpu time was over", "-29": "its walltime was over", "-30": "its nodes could not be joined",
+}  # fmt: skip
 _HELD = "it is held: `qrls {job}` there lets it go, if the hold is yours; otherwise ask the site"
 
 
@@ -102,12 +110,12 @@ def parse_left(code: int | None, out: str, err: str, ledger: str, asked: Mapping
     for mark in _MARK.finditer(out):
         text, begin = out[begin : mark.start()], mark.end()
         several = _ours(text, ledger)
+        if NO_HISTORY.search(text):
+            return None
         if mark[1] == "0":
             found.update({pilot: one for pilot, one in chosen(several).items() if one.word == "ended"})
         elif int(mark[1]) in _GONE_CODES or _GONE.search(text):
             continue
-        elif NO_HISTORY.search(text):
-            return None
         elif mark[2] in pilots:
             found[pilots[mark[2]]] = Known("unknown", f"qstat failed: {said(text) or 'exit ' + mark[1]}")
     return found
@@ -128,8 +136,10 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
     word = PBS.get(state, "unknown")
     reason = shown(row.get("comment", "").strip())
     if word == "ended":
+        why = "" if "exceeded" in reason else _ENDED.get(row.get("Exit_status", ""), "")
+        told = "; ".join(filter(None, (reason, why)))
         exit_ = _exit(row.get("Exit_status", row.get("exit_status", "")))
-        return Known(word, reason or state, exit_, job, core_seconds=_core_seconds(row))
+        return Known(word, told or state, exit_, job, core_seconds=_core_seconds(row))
     if word == "running":
         return Known(word, "" if state == "R" else state, None, job)
     never, ours = "", False
@@ -142,7 +152,7 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
 
 
 def _exit(text: str) -> int | None:
-    """As a shell gives it; below 0 the job never ran, which has no exit code."""
+    """As a shell gives it; below 0 it is PBS's own word, and no exit code."""
     if not re.match(r"-?[0-9]+\Z", text):
         return None
     number = int(text)
