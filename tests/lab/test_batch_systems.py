@@ -291,7 +291,7 @@ def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[
     home.mkdir()
     (home / "config.toml").write_text(
         f'{cluster.config}[run]\npause = 2\n[site.there]\nhost = "{site.name}"\nscheduler = "{cluster.batch.name}"\n'
-        f'root = "{cluster.home}/.icp-tests/{tmp_path.name}"\n[site.there.pilot]\ncpus = 2\nmemory = "1 GB"\nwalltime = "1 h"\nmax = 2\nmax_pending = 2\nidle = 5\n'
+        f'root = "{cluster.home}/.icp-tests/spool"\n[site.there.pilot]\ncpus = 2\nmemory = "1 GB"\nwalltime = "1 h"\nmax = 2\nmax_pending = 2\nidle = 5\n'
     )
     (tmp_path / "small.toml").write_text(
         'jobs = 5\ncommand = "echo $args(job) $HOME > out.txt; nproc >> out.txt"\noutputs = ["out.txt"]\n'
