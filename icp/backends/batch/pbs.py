@@ -40,12 +40,21 @@ PBS: Mapping[str, str] = {
 }
 """job_state -> our word (PBS: qstat(1B); Torque: qstat(1B))."""
 
+_NEEDED = r"""/^[^ \t]/ {keep = 1}
+/^    [A-Za-z]/ {keep = /^    (Job_Name|job_state|comment|Hold_Types|Exit_status|(resources_used|Resource_List)\.(walltime|ncpus)) = /}
+keep"""
+"""What is read of PBS's ``qstat -f``: of all that is said, the person's other jobs too, it is a tenth. Torque's commands over SLURM indent otherwise."""
 _LISTING = """if command -v qselect >/dev/null 2>&1; then
   ids=$(qselect -u "$(id -un)") || exit
   [ -z "$ids" ] || exec qstat -f $ids
 else exec qstat -f
 fi"""
-_LEFT = 'option=$0; for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_BRIEF = (
+    'ids=$(qselect -u "$(id -un)") || exit\n[ -n "$ids" ] || exit 0\nall=$(qstat -f $ids)\ncode=$?\n'
+    "printf '%s\\n' \"$all\" | awk \"$0\" || exit\nexit $code"
+)
+_ENDS = 'option=$0; for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_BRIEF_ENDS = f'needed=$0; /bin/sh -c \'{_ENDS}\' "$@" | awk "$needed"'
 _MARK = re.compile(r"^icp: ([0-9]+) (\S+)$", re.MULTILINE)
 
 _GONE = re.compile(r"[Uu]nknown Job Id|Job has finished|finished, use -x|Unknown Job")
@@ -180,13 +189,14 @@ class Pbs(ByParsl):
     """PBS Professional from 13 on, and OpenPBS."""
 
     name = "pbs"
-    history = "-xf"
-    """How ``qstat`` is asked for a job that ended."""
+    listing: tuple[str, ...] = (_BRIEF, _NEEDED)
+    ended: tuple[str, ...] = (_BRIEF_ENDS, _NEEDED, "-xf")
+    """... followed by the jobs."""
 
     def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
-        asked = [["/bin/sh", "-c", _LISTING]]
+        asked = [["/bin/sh", "-c", *self.listing]]
         if left and accounting is not False:
-            asked.append(["/bin/sh", "-c", _LEFT, self.history, *left[:ASKED_AT_ONCE]])
+            asked.append(["/bin/sh", "-c", *self.ended, *left[:ASKED_AT_ONCE]])
         return asked
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
@@ -200,7 +210,8 @@ class Torque(Pbs):
     """Torque, and its commands over SLURM: ended jobs are asked for like the others."""
 
     name = "torque"
-    history = "-f"
+    listing = (_LISTING,)
+    ended = (_ENDS, "-f")
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
         if answers and answers[0][0] == _GONE_CODES[1] and not answers[0][1].strip() and not answers[0][2].strip():
