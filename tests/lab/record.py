@@ -58,7 +58,9 @@ mk "$(name 6)" 'sleep 600' -l select=2:ncpus=7; mk "$(name 8)" 'sleep 600' -l se
 sleep 8; qdel "$c" "$d"; mk "$(name b)" 'trap "" TERM; sleep 600' -l select=1:ncpus=1
 sleep 45"""
 REFUSED = {
-    "pbs": ("-q nosuch", "-l walltime=x", "-l select=1:ncpus=1:mem=9999gb", "-l select=1:ncpus=1:ngpus=1", "-l select=1:ncpus=1:nosuch=1", "-A a:b", "-P nosuch"),
+    "pbs": (
+        "-q nosuch", "-l walltime=x", "-l select=1:ncpus=1:mem=9999gb", "-l select=1:ncpus=1:ngpus=1", "-l select=1:ncpus=1:nosuch=1", "-A a:b",
+    ),
     "sge": ("-q nosuch", "-P nosuch", "-pe nosuch 2", "-l nosuch=1", "-l h_rt=x", "-pe smp 64 -w e", "-N 1abc"),
     "torque": ("-q nosuch", "-l walltime=x", "-l mem=9999gb", "-l nodes=1:ppn=2:gpus=1", "-l nodes=1:nosuch"),
     "condor": ("requirements=(", "universe=nosuch", "request_cpus=("),
@@ -81,7 +83,8 @@ def main(config: str, site: str, name: str, folder: Path) -> None:
     ssh(END[name])
     time.sleep(3)
     said: dict[str, object] = {"nothing": ssh(batch.questions(LEDGER, (), None)[0])}
-    jobs = re.findall(r"[0-9]+(?:[.][a-z]\w*)?", re.sub(r"[^\n]*registered.*|of_the.*", "", ssh("bash -s", {"sge": SGE, "condor": CONDOR, "torque": TORQUE, "pbs": PBS}[name])[1]))
+    made = ssh("bash -s", {"sge": SGE, "condor": CONDOR, "torque": TORQUE, "pbs": PBS}[name])[1]
+    jobs = re.findall(r"[0-9]+(?:[.][a-z]\w*)?", re.sub(r"[^\n]*registered.*|of_the.*", "", made))
     listing = ssh(batch.questions(LEDGER, (), None)[0])
     (folder / "listing.out").write_text(listing[1])
     asked = [*jobs, "99999"]

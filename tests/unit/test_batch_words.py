@@ -71,7 +71,7 @@ def test_pbs_job_that_ended_between_the_two_commands_does_not_spoil_the_listing(
 
 def test_pbs_without_history_has_no_accounting() -> None:
     # as it is said, with exit 0, of jobs that live and of those that nobody knows
-    said = "qstat: PBS is not configured to maintain job history 7.pbs1\nicp: 0 7.pbs1\n"
+    said = "qstat: PBS is not configured to maintain job history 7.pbs1\nicp: 0 all\n"
     assert parse_left(0, said, "", LEDGER, {A: "7.pbs1"}) is None
     assert system("pbs").states(LEDGER, [(0, "", ""), (0, said, "")], {A: "7.pbs1"}) == {}
     # a record has the word too
@@ -80,7 +80,8 @@ def test_pbs_without_history_has_no_accounting() -> None:
 
 
 @pytest.mark.parametrize("comment", [
-    "Not Running: would exceed user alice's limit on resource ncpus in queue limres", "Not Running: would exceed overall limit on resource ncpus in queue limres",
+    "Not Running: would exceed user alice's limit on resource ncpus in queue limres",
+    "Not Running: would exceed overall limit on resource ncpus in queue limres",
     "Not Running: Queue limres per-user limit reached on resource ncpus", "Not Running: User has reached queue limrun running job limit.",
     "Not Running: Not enough free nodes available", "Not Running: Insufficient amount of resource: ngpus (R: 2 A: 1 T: 2)",
 ])  # fmt: skip
@@ -90,7 +91,8 @@ def test_pbs_limit_that_is_reached_passes(comment: str) -> None:
 
 
 @pytest.mark.parametrize("comment", [
-    "Can Never Run: Insufficient amount of queue resource: ncpus (R: 4 A: 2 T: 2)", "Can Never Run: Insufficient amount of resource: host (nosuch != pbs1,pbn2)",
+    "Can Never Run: Insufficient amount of queue resource: ncpus (R: 4 A: 2 T: 2)",
+    "Can Never Run: Insufficient amount of resource: host (nosuch != pbs1,pbn2)",
     "Can Never Run: Not enough total nodes available",
 ])  # fmt: skip
 def test_pbs_job_that_never_runs_is_our_mistake(comment: str) -> None:

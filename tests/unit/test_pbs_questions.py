@@ -42,20 +42,31 @@ def asked(site: Path, specimen: Specimen) -> list[Answer]:
     return [(one.returncode, one.stdout, one.stderr) for one in done]
 
 
-def test_little_is_carried_and_tells_as_much(site: Path, specimen: Specimen) -> None:
-    # one job of the accounting after the other, told apart by the marks
+def test_little_is_carried_and_tells_as_much_in_one_connection(site: Path, specimen: Specimen) -> None:
     assert specimen.accounting
-    for text, code, job in re.findall(r"(.*?)^icp: ([0-9]+) (\S+)\n", specimen.accounting[1], re.MULTILINE | re.DOTALL):
-        (site / f"said-{job}").write_text(text)
-        (site / f"code-{job}").write_text(code)
+    (site / "ended").write_text(specimen.accounting[1].removesuffix("icp: 0 all\n"))
     command(site, "qselect", "echo 1002.pbs1; echo 1003.pbs1")
-    left = f'[ "$1" = -xf ] && {{ cat {site}/said-$2; exit $(cat {site}/code-$2); }}'
-    command(site, "qstat", f'{left}; [ "$*" = "-f 1002.pbs1 1003.pbs1" ] && cat {GOLDEN}/listing.out')
+    left = f'[ "$1 $2" = "-E -xf" ] && exec cat {site}/ended'
+    command(site, "qstat", f'echo "$1" >>{site}/calls; {left}; [ "$*" = "-E -f 1002.pbs1 1003.pbs1" ] && cat {GOLDEN}/listing.out')
     answers = asked(site, specimen)
     assert [code for code, _, _ in answers] == [0, 0]
     assert specimen.system.states(specimen.ledger, answers, specimen.left) == specimen.asked()
     assert len(answers[0][1]) < len(specimen.listing[1]) / 3
     assert "Variable_List" not in answers[0][1] + answers[1][1]
+    assert (site / "calls").read_text() == "-E\n-E\n"
+
+
+def test_before_there_was_a_way_to_ask_once(site: Path, specimen: Specimen) -> None:
+    assert specimen.accounting
+    for record in re.split(r"^(?=Job Id: )", specimen.accounting[1].removesuffix("icp: 0 all\n"), flags=re.MULTILINE)[1:]:
+        (site / f"said-{record.split()[2]}").write_text(record)
+    command(site, "qselect", "echo 1002.pbs1; echo 1003.pbs1")
+    old = """[ "$1" = -E ] && { echo "qstat: invalid option -- 'E'" >&2; echo "usage: qstat [-f] [-x] ..." >&2; exit 2; }"""
+    unknown = 'echo "qstat: Unknown Job Id $2" >&2; exit 153'
+    command(site, "qstat", f'{old}; [ "$1" = -f ] && exec cat {GOLDEN}/listing.out; cat {site}/said-$2 2>/dev/null || {{ {unknown}; }}')
+    answers = asked(site, specimen)
+    assert answers[0][0] == 0
+    assert specimen.system.states(specimen.ledger, answers, specimen.left) == specimen.asked()
 
 
 def test_nobody_has_jobs(site: Path, specimen: Specimen) -> None:

@@ -2,7 +2,8 @@
 
 - Plain ``qstat`` cuts names; ``qstat -f`` has them whole. Only jobs of this person are asked for where ``qselect`` can tell them.
 - A job that ended meanwhile makes the whole call exit 153 (unknown) or 35 (finished); the others are told all the same, and count.
-- What ended is asked for job by job in one command, for one unknown id spoils the exit code of all.
+- Asked for several jobs, ``qstat`` connects to the server for each (40 seconds for 300, and no privileged ports are left): ``-E`` asks once, and
+  leaves out what it does not know. Without it (before 18.1; Torque) what ended is asked for job by job, for one unknown id spoils the code of all.
 - Torque keeps ended jobs in its listing for a while. Torque's commands over SLURM tell no exit status, whatever happened.
 - A server that keeps no history says so of every job it is asked about, and exits 0.
 - ``Exit_status`` below 0: the server or the node ended it, which is no exit code; from 256 on: ended by signal (less 256).
@@ -44,17 +45,19 @@ _NEEDED = r"""/^[^ \t]/ {keep = 1}
 /^    [A-Za-z]/ {keep = /^    (Job_Name|job_state|comment|Hold_Types|Exit_status|(resources_used|Resource_List)\.(walltime|ncpus)) = /}
 keep"""
 """What is read of PBS's ``qstat -f``: of all that is said, the person's other jobs too, it is a tenth. Torque's commands over SLURM indent otherwise."""
+_BRIEF = (
+    'ids=$(qselect -u "$(id -un)") || exit\n[ -n "$ids" ] || exit 0\n'
+    "all=$(qstat -E -f $ids 2>/dev/null)\ncode=$?\n[ $code = 0 ] || { all=$(qstat -f $ids); code=$?; }\n"
+    "printf '%s\\n' \"$all\" | awk \"$0\" || exit\nexit $code"
+)
 _LISTING = """if command -v qselect >/dev/null 2>&1; then
   ids=$(qselect -u "$(id -un)") || exit
   [ -z "$ids" ] || exec qstat -f $ids
 else exec qstat -f
 fi"""
-_BRIEF = (
-    'ids=$(qselect -u "$(id -un)") || exit\n[ -n "$ids" ] || exit 0\nall=$(qstat -f $ids)\ncode=$?\n'
-    "printf '%s\\n' \"$all\" | awk \"$0\" || exit\nexit $code"
-)
-_ENDS = 'option=$0; for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
-_BRIEF_ENDS = f'needed=$0; /bin/sh -c \'{_ENDS}\' "$@" | awk "$needed"'
+_EACH = 'for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_LEFT = f"option=$0; {_EACH}"
+_BRIEF_LEFT = f'''option=-xf; {{ qstat -E -xf "$@" 2>&1; code=$?; if [ $code = 2 ]; then {_EACH}; else echo "icp: $code all"; fi; }} | awk "$0"'''
 _MARK = re.compile(r"^icp: ([0-9]+) (\S+)$", re.MULTILINE)
 
 _GONE = re.compile(r"[Uu]nknown Job Id|Job has finished|finished, use -x|Unknown Job")
@@ -125,6 +128,8 @@ def parse_left(code: int | None, out: str, err: str, ledger: str, asked: Mapping
             found.update({pilot: one for pilot, one in chosen(several).items() if one.word == "ended"})
         elif int(mark[1]) in _GONE_CODES or _GONE.search(text):
             continue
+        elif mark[2] == "all":
+            return Unknown(f"qstat failed: {said(text) or 'exit ' + mark[1]}")
         elif mark[2] in pilots:
             found[pilots[mark[2]]] = Known("unknown", f"qstat failed: {said(text) or 'exit ' + mark[1]}")
     return found
@@ -190,7 +195,7 @@ class Pbs(ByParsl):
 
     name = "pbs"
     listing: tuple[str, ...] = (_BRIEF, _NEEDED)
-    ended: tuple[str, ...] = (_BRIEF_ENDS, _NEEDED, "-xf")
+    ended: tuple[str, ...] = (_BRIEF_LEFT, _NEEDED)
     """... followed by the jobs."""
 
     def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
@@ -211,7 +216,7 @@ class Torque(Pbs):
 
     name = "torque"
     listing = (_LISTING,)
-    ended = (_ENDS, "-f")
+    ended = (_LEFT, "-f")
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
         if answers and answers[0][0] == _GONE_CODES[1] and not answers[0][1].strip() and not answers[0][2].strip():
