@@ -139,10 +139,15 @@ def over(known: Known | None) -> bool:
 
 def test_pilot_runs_writes_into_its_folder_and_is_cancelled(cluster: Cluster) -> None:
     pilot = cluster.pilot()
-    job = cluster.submitted(pilot, 'echo "$PWD $HOME" >&2; trap "" HUP; exec sleep 300', cpus=2, memory=10**9)
+    job = cluster.submitted(pilot, f'echo "$PWD $HOME" >&2; : >{cluster.folder(pilot)}/began; trap "" HUP; exec sleep 300', cpus=2, memory=10**9)
     known = cluster.until(pilot, running)
     assert known.job == job
     assert known.exit is None
+    end = time.monotonic() + PATIENCE
+    while cluster.run(["test", "-e", f"{cluster.folder(pilot)}/began"])[0] != 0:
+        # a batch system says of a job that it runs before it does
+        assert time.monotonic() < end
+        time.sleep(0.5)
     assert cluster.cancel(pilot, job)[0] == 0
     cluster.until(pilot, over)
     end = time.monotonic() + PATIENCE
