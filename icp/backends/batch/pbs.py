@@ -42,7 +42,7 @@ PBS: Mapping[str, str] = {
 """job_state -> our word (PBS: qstat(1B); Torque: qstat(1B))."""
 
 _NEEDED = r"""/^[^ \t]/ {keep = 1}
-/^    [A-Za-z]/ {keep = /^    (Job_Name|job_state|comment|Hold_Types|Exit_status|(resources_used|Resource_List)\.(walltime|ncpus)) = /}
+/^    [A-Za-z]/ {keep = /^    (Job_Name|job_state|comment|Hold_Types|Exit_status|stime|(resources_used|Resource_List)\.(walltime|ncpus)) = /}
 keep"""
 """What is read of PBS's ``qstat -f``: of all that is said, the person's other jobs too, it is a tenth. Torque's commands over SLURM indent otherwise."""
 _BRIEF = (
@@ -150,7 +150,7 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
     word = PBS.get(state, "unknown")
     reason = shown(row.get("comment", "").strip())
     if word == "ended":
-        why = "" if "exceeded" in reason else _ENDED.get(row.get("Exit_status", ""), "")
+        why = "" if "exceeded" in reason else _ENDED.get(row.get("Exit_status", ""), "it never began" if _never_began(row) else "")
         told = "; ".join(filter(None, (reason, why)))
         exit_ = _exit(row.get("Exit_status", row.get("exit_status", "")))
         return Known(word, told or state, exit_, job, core_seconds=_core_seconds(row))
@@ -184,7 +184,14 @@ def _between(begin: str, end: str) -> float | None:
     return (last - first).total_seconds() if last > first else None
 
 
+def _never_began(row: Mapping[str, str]) -> bool:
+    """Deleted while it waited, as PBS keeps it."""
+    return row.get("job_state") == "F" and not row.keys() & {"stime", "Exit_status", "resources_used.walltime"}
+
+
 def _core_seconds(row: Mapping[str, str]) -> float | None:
+    if _never_began(row):
+        return 0.0
     wall = seconds(row.get("resources_used.walltime", "")) if "resources_used.walltime" in row else _between(row.get("mtime", ""), row.get("ctime", ""))
     cpus = row.get("resources_used.ncpus") or row.get("Resource_List.ncpus") or row.get("total_execution_slots") or ""
     return wall * int(cpus) if wall is not None and cpus.isdigit() else None
