@@ -22,7 +22,7 @@ from hypothesis import settings
 settings.register_profile("icp", deadline=None, print_blob=True, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("icp")
 
-KEPT = ("ICP_TEST_PATIENCE", "ICP_LAB", "ICP_LAB_BASE", "ICP_TORTURE_SEED")
+KEPT = ("ICP_TEST_PATIENCE", "ICP_TEST_PBS", "ICP_TEST_SSH_CONFIG", "ICP_LAB", "ICP_LAB_BASE", "ICP_TORTURE_SEED")
 
 
 class Ran(NamedTuple):

@@ -175,15 +175,17 @@ class _Report:
 
         refusals(ticked, whole=False)
         refused = {site: f"{refusal(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
-        for site, why in {**ticked.troubles, **refused}.items():
+        mute = {site: f"its batch system does not answer ({why}): what it has of pilots is not known until it does" for site, why in ticked.mute.items()}
+        troubles = {**ticked.troubles, **refused, **mute}
+        for site, why in troubles.items():
             # when it is tried next is no news
             if self.troubles.get(site, "").partition(" (next try in ")[0] != why.partition(" (next try in ")[0]:
                 typer.secho(f"{_clock()} site {site} {why}", fg="yellow", err=True)
-        for site in self.troubles.keys() - ticked.troubles.keys() - refused.keys():
+        for site in self.troubles.keys() - troubles.keys():
             if site in ticked.answered:
                 typer.echo(f"{_clock()} site {site} answers again", err=True)
                 del self.troubles[site]
-        self.troubles |= {**ticked.troubles, **refused}
+        self.troubles |= troubles
         for untold in ticked.untold:
             typer.secho(f"{_clock()} {untold}", fg="yellow", err=True)
         text = self._counts()

@@ -248,6 +248,8 @@ def site_line(site: SiteView) -> str:
         said.append(paint(since + (f" ({clean(site.reason)})" if site.reason else ""), "red"))
     elif site.answered is None:
         said.append("not asked yet")
+    elif site.reason:
+        said.append(paint(f"its batch system does not answer ({clean(site.reason)})", "red"))
     if site.paused is not None:
         # what the engine stopped waits for a person; what a person stopped does not
         by_engine = "pilot" in site.paused or "batch job" in site.paused

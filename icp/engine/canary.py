@@ -291,8 +291,14 @@ class Check:
             raise Stopped(f"the job ended{how} before it could say hello: {said[-1][:300]}", self._mend(said[-1]))
         if not self.site.shared:
             raise Stopped(f"the job ended{how}, and nothing came back of it", "look into the job's log with the pool's own tools, and try again")
-        raise Stopped(f"the job ended{how} and left nothing in {self.spool}: its node does not see that directory",
-                      f"`icp config set site.{self.site.name}.root DIR`, with a place that login node and workers share")  # fmt: skip
+        place = f"`icp config set site.{self.site.name}.root DIR`, with a place that login node and workers share"
+        if known is None and self.site.scheduler == "pbs":
+            # a routing queue drops what no queue behind it takes, after it was submitted, and keeps no record
+            raise Stopped(
+                f"the job is gone, and left nothing in {self.spool}: either no queue behind a routing queue took it, or its node does not see that directory",
+                f"compare site.{self.site.name}.pilot with `qstat -Qf` there (resources_max, route_destinations); otherwise {place}",
+            )
+        raise Stopped(f"the job ended{how} and left nothing in {self.spool}: its node does not see that directory", place)
 
     def _mend(self, said: str) -> str:
         if "no Python" in said:

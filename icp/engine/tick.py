@@ -60,6 +60,8 @@ class Ticked:
     """Sites that could be talked to."""
     troubles: dict[str, str] = field(default_factory=dict)
     """site -> why it could not be talked to, to be said after its name"""
+    mute: dict[str, str] = field(default_factory=dict)
+    """site -> why its batch system tells nothing, though the site answers"""
     refused: dict[str, str] = field(default_factory=dict)
     """site -> why its spool refuses this ledger"""
     untold: list[str] = field(default_factory=list)
@@ -294,7 +296,11 @@ class Engine:
         done = Ingest(self.ledger, self.definitions, site.id, self.config.policy, now, understood)(answer)
         if site.query.batch:
             known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
-            if not isinstance(known, Unknown):
+            if isinstance(known, Unknown):
+                result.mute[site.config.name] = known.why
+                with self.ledger.write() as db:
+                    sites.mute(db, site.id, known.why)
+            else:
                 site.fresh = False
                 with self.ledger.write() as db:
                     pilots.settle_pilots(db, site.id, known, now, self.config.policy.margin, answer.tails, site.left)

@@ -225,6 +225,11 @@ def unreachable(db: sqlite3.Connection, site: int, why: str, now: float, *, logi
     )
 
 
+def mute(db: sqlite3.Connection, site: int, why: str) -> None:
+    """It answered, and its batch system did not: nothing is believed of its pilots. The next answer forgets this."""
+    db.execute("UPDATE site SET reason = ? WHERE id = ?", (why, site))
+
+
 def positions(db: sqlite3.Connection, site: int) -> dict[str, tuple[int, int, int]]:
     """How far each stream of each agent at a site was read, by ``agent/stream``; of ended ones too while they are not acknowledged."""
     rows = db.execute(

@@ -105,8 +105,7 @@ def _at(need: Need, site: SiteView, now: float, near: list[str], submits: bool) 
     if stands is not None:
         return stands
     if not fold_attributes(need.any, site_attributes(site)):
-        said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
-        return Reason(f"{where} can never match the requirements ({said})", f"icp config set site.{site.name}.attributes.NAME VALUE", True)
+        return Reason(f"{where} can never match the requirements ({_required(need)})", f"icp config set site.{site.name}.attributes.NAME VALUE", True)
     if only_avoided(need, site):
         return Reason(f"{where} has no other node than those on which it failed ({', '.join(need.avoid)})")
     if not may_fit(need, site):
@@ -129,6 +128,10 @@ def _at(need: Need, site: SiteView, now: float, near: list[str], submits: bool) 
     return Reason(f"{where} has no {job}, and gets none while other sites, or what comes before it, can use them")
 
 
+def _required(need: Need) -> str:
+    return " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
+
+
 def _job(site: SiteView) -> str:
     return "batch job" if site.spec.direct else "pilot"
 
@@ -140,6 +143,9 @@ def _too_small(need: Need, site: SiteView) -> Reason:
         return Reason(f"no {_job(site)} of {where} is long enough: {asked}", f'icp config set site.{site.name}.pilot.walltime "{need.time + int(START)} s"')
     if site.spec.direct:
         return _beyond(need, site)
+    if may_fit(replace(need, any=((),)), site):
+        mend = f"icp config set site.{site.name}.attributes.NAME VALUE"
+        return Reason(f"the nodes of {where}, as its pilots found them, never match the requirements ({_required(need)})", mend)
     node = site.agents[0] if site.agents else future_agent(site)
     has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
     asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"

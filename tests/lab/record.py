@@ -48,12 +48,24 @@ mk() { printf '#!/bin/sh\\n#PBS -l walltime=0:10:00\\n%s\\n' "$2" >j.sh; n=$1; s
 mk "$(name 1)" 'exit 0'; mk "$(name 2)" 'exit 7'; mk "$(name 3)" 'sleep 600' -l nodes=1:ppn=2; mk "$(name 4)" 'sleep 600' -h; mk "$(name 5)" 'kill -9 $$'
 mk "$(name 8)" 'sleep 600' -l nodes=9; c=$(mk "$(name 9)" 'sleep 600'); mk "$(name a)" 'sleep 600'; mk "$(name a)" 'sleep 600' -h; mk of_the_user 'sleep 600'
 sleep 2; qdel "$c"; sleep 2"""
+PBS = """cd ~ && mkdir -p rec && cd rec || exit
+name() { echo "icp-0a1b2c3d-000000000000000$1"; }
+mk() { printf '#!/bin/sh\\n#PBS -l walltime=0:10:00\\n%s\\n' "$2" >j.sh; n=$1; shift 2; qsub -N "$n" -o $PWD/out -e $PWD/out -r n "$@" j.sh; }
+mk "$(name 1)" 'exit 0'; mk "$(name 2)" 'exit 7'; mk "$(name 3)" 'sleep 600' -l select=1:ncpus=6; mk "$(name 4)" 'sleep 600' -h; mk "$(name 5)" 'kill -9 $$'
+mk "$(name 7)" 'sleep 600' -l walltime=0:0:03; c=$(mk "$(name 9)" 'sleep 600' -l select=1:ncpus=2); d=$(mk "$(name c)" 'sleep 600' -h)
+mk "$(name a)" 'sleep 600' -l select=1:ncpus=2; mk "$(name a)" 'sleep 600' -h; mk of_the_user 'sleep 600'; echo "$c"; echo "$d"
+mk "$(name 6)" 'sleep 600' -l select=2:ncpus=7; mk "$(name 8)" 'sleep 600' -l select=1:ncpus=64
+sleep 8; qdel "$c" "$d"; mk "$(name b)" 'trap "" TERM; sleep 600' -l select=1:ncpus=1
+sleep 45"""
 REFUSED = {
+    "pbs": (
+        "-q nosuch", "-l walltime=x", "-l select=1:ncpus=1:mem=9999gb", "-l select=1:ncpus=1:ngpus=1", "-l select=1:ncpus=1:nosuch=1", "-A a:b",
+    ),
     "sge": ("-q nosuch", "-P nosuch", "-pe nosuch 2", "-l nosuch=1", "-l h_rt=x", "-pe smp 64 -w e", "-N 1abc"),
     "torque": ("-q nosuch", "-l walltime=x", "-l mem=9999gb", "-l nodes=1:ppn=2:gpus=1", "-l nodes=1:nosuch"),
     "condor": ("requirements=(", "universe=nosuch", "request_cpus=("),
 }
-END = {"sge": "qdel -u $USER", "condor": "condor_rm -all", "torque": "qstat | awk 'NR > 2 {print $1}' | xargs -rn 1 qdel"}
+END = {"pbs": "qselect | xargs -rn 1 qdel", "sge": "qdel -u $USER", "condor": "condor_rm -all", "torque": "qstat | awk 'NR > 2 {print $1}' | xargs -rn 1 qdel"}
 
 
 def main(config: str, site: str, name: str, folder: Path) -> None:
@@ -71,7 +83,8 @@ def main(config: str, site: str, name: str, folder: Path) -> None:
     ssh(END[name])
     time.sleep(3)
     said: dict[str, object] = {"nothing": ssh(batch.questions(LEDGER, (), None)[0])}
-    jobs = re.findall(r"[0-9]+", re.sub(r"[^\n]*registered.*|of_the.*", "", ssh("bash -s", {"sge": SGE, "condor": CONDOR, "torque": TORQUE}[name])[1]))
+    made = ssh("bash -s", {"sge": SGE, "condor": CONDOR, "torque": TORQUE, "pbs": PBS}[name])[1]
+    jobs = re.findall(r"[0-9]+(?:[.][a-z]\w*)?", re.sub(r"[^\n]*registered.*|of_the.*", "", made))
     listing = ssh(batch.questions(LEDGER, (), None)[0])
     (folder / "listing.out").write_text(listing[1])
     asked = [*jobs, "99999"]

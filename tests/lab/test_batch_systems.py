@@ -1,12 +1,14 @@
-"""Grid Engine, HTCondor, and Torque's commands, real ones: pilots by our own rendering over ssh, from the submit to their end."""
+"""Grid Engine, HTCondor, and Torque's commands, real ones: pilots by our own rendering over ssh, from the submit to their end; and PBS by hand."""
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,35 @@ pytestmark = pytest.mark.lab
 LEDGER = "5151feed-0000-0000-0000-000000000000"
 KINDS = {"sge": ("c", 13), "condor": ("d", 14), "torque": ("e", 15)}
 CLEAR = {"sge": "qdel -u $USER", "condor": "condor_rm -all", "torque": "qstat | awk 'NR > 2 {print $1}' | xargs -rn 1 qdel"}
+PBS = os.environ.get("ICP_TEST_PBS")
+"""A host of somebody's with PBS Professional or OpenPBS, as ssh knows it: the tests are for it too, but those that kill."""
 PATIENCE = 90
 """Seconds: HTCondor negotiates now and then only, and an execd that lost its qmaster takes half a minute to find the next."""
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A site that is none of the lab's: nothing of it is killed."""
+
+    name: str
+    ssh_config: Path | None = None if "ICP_TEST_SSH_CONFIG" not in os.environ else Path(os.environ["ICP_TEST_SSH_CONFIG"])
+
+    def bring_up(self) -> None: ...
+
+    def kill(self, part: str) -> None:
+        pytest.skip(f"somebody else's {part} is not killed")
 
 
 class Cluster:
     """A cluster as the engine sees it: pilots in, states out."""
 
-    def __init__(self, site: LabSite, kind: str, first: int) -> None:
+    def __init__(self, site: LabSite | Theirs, kind: str, first: int) -> None:
         self.site, self.batch, self.next = site, system(kind), first
-        self.over = OpenSSH(site.name, control_folder(places().state), config=site.lab.ssh_config)
+        self.ssh_config = site.ssh_config if isinstance(site, Theirs) else site.lab.ssh_config
+        self.config = f'[ssh]\nconfig = "{self.ssh_config}"\n' if self.ssh_config else ""
+        self.over = OpenSSH(site.name, control_folder(places().state), config=self.ssh_config)
+        self.home = self.run(["/bin/sh", "-c", "cd && pwd"])[1].strip()
+        self.jobs: list[str] = []
 
     def run(self, argv: list[str], text: str = "") -> tuple[int, str, str]:
         outcome = self.over.run(argv, text.encode(), 60)
@@ -47,7 +68,7 @@ class Cluster:
         return f"{self.next:016x}"
 
     def folder(self, pilot: str) -> str:
-        return f"/home/alice/pilots/{pilot}"
+        return f"{self.home}/.icp-tests/{pilot}"
 
     def submit(self, pilot: str, body: str = "exec sleep 300", *, again: str = "", **asked: Any) -> Submitted | NotSubmitted | Unclear:
         """``again``: another folder, where a pilot is submitted twice."""
@@ -58,7 +79,9 @@ class Cluster:
             assert self.run(["/bin/sh", "-c", f"cat > {shlex.quote(f'{folder}/{name}')}"], text)[0] == 0
         words = [word.replace("{dir}", folder) for word in captured.argv]
         code, out, err = self.run(["/bin/sh", "-c", f"cd {folder} && exec {shlex.join(words)}"])
-        return self.batch.receipt(code, out, err, {})
+        got = self.batch.receipt(code, out, err, {})
+        self.jobs += [got.job] if isinstance(got, Submitted) else []
+        return got
 
     def submitted(self, pilot: str, body: str = "exec sleep 300", **asked: Any) -> str:
         got = self.submit(pilot, body, **asked)
@@ -87,15 +110,22 @@ class Cluster:
         return self.run(self.batch.cancel(batch_name(LEDGER, pilot), list(jobs), {}))
 
 
-@pytest.fixture(params=KINDS)
-def cluster(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Cluster]:
-    letter, host = KINDS[request.param]
-    site = lab.site(letter, host, request.param)
-    site.bring_up()
-    one = Cluster(site, request.param, time.time_ns() // 1000)
-    yield one
-    site.bring_up()
-    one.run(["/bin/sh", "-c", CLEAR[request.param]])
+@pytest.fixture(params=[*KINDS, *(["pbs"] if PBS else [])])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    if request.param == "pbs":
+        assert PBS
+        one = Cluster(Theirs(PBS), "pbs", time.time_ns() // 1000)
+        yield one
+        one.run(["/bin/sh", "-c", 'for job; do qdel "$job"; done; rm -rf .icp-tests', "sh", *one.jobs])
+    else:
+        lab: Lab = request.getfixturevalue("lab")
+        letter, host = KINDS[request.param]
+        site = lab.site(letter, host, request.param)
+        site.bring_up()
+        one = Cluster(site, request.param, time.time_ns() // 1000)
+        yield one
+        site.bring_up()
+        one.run(["/bin/sh", "-c", CLEAR[request.param]])
     one.over.close()
 
 
@@ -109,10 +139,15 @@ def over(known: Known | None) -> bool:
 
 def test_pilot_runs_writes_into_its_folder_and_is_cancelled(cluster: Cluster) -> None:
     pilot = cluster.pilot()
-    job = cluster.submitted(pilot, 'echo "$PWD $HOME" >&2; trap "" HUP; exec sleep 300', cpus=2, memory=10**9)
+    job = cluster.submitted(pilot, f'echo "$PWD $HOME" >&2; : >{cluster.folder(pilot)}/began; trap "" HUP; exec sleep 300', cpus=2, memory=10**9)
     known = cluster.until(pilot, running)
     assert known.job == job
     assert known.exit is None
+    end = time.monotonic() + PATIENCE
+    while cluster.run(["test", "-e", f"{cluster.folder(pilot)}/began"])[0] != 0:
+        # a batch system says of a job that it runs before it does
+        assert time.monotonic() < end
+        time.sleep(0.5)
     assert cluster.cancel(pilot, job)[0] == 0
     cluster.until(pilot, over)
     end = time.monotonic() + PATIENCE
@@ -171,16 +206,20 @@ def test_job_that_is_held_says_what_lets_it_go(cluster: Cluster) -> None:
         pytest.skip("Torque's commands over SLURM show a held job as queued")
     job = cluster.submitted(pilot, cpus=64)  # more than there are: it waits
     cluster.until(pilot, lambda known: known and known.word == "pending")
-    assert cluster.run(["qhold", job] if kind == "sge" else ["condor_hold", job])[0] == 0
-    known = cluster.until(pilot, lambda known: known and known.never and known.reason not in ("", "qw"))
+    assert cluster.run(["condor_hold" if kind == "condor" else "qhold", job])[0] == 0
+    lets = "condor_release" if kind == "condor" else "qrls"
+    # PBS may have said already that it can never run
+    known = cluster.until(pilot, lambda known: known and known.never and known.reason not in ("", "qw") and (kind != "pbs" or lets in known.never))
     assert known.word == "pending"
-    assert {"sge": "qrls", "condor": "condor_release"}[kind] in known.never
+    assert lets in known.never
 
 
 def test_job_that_cannot_write_says_so(cluster: Cluster) -> None:
     kind, pilot = cluster.batch.name, cluster.pilot()
     if kind == "torque":
         pytest.skip("SLURM ends such a job, without a word that these commands would tell")
+    if kind == "pbs":
+        pytest.skip("PBS runs such a job, and writes a mail of what it could not deliver")
     job = cluster.submitted(pilot)
     assert isinstance(cluster.until(pilot, running), Known)
     cluster.cancel(pilot, job)
@@ -212,6 +251,8 @@ def test_pilot_that_is_put_off_its_node_does_not_start_again(cluster: Cluster) -
     kind, pilot = cluster.batch.name, cluster.pilot()
     if kind == "torque":
         pytest.skip("these commands cannot requeue a job")
+    if kind == "pbs":
+        pytest.skip("only operators may requeue a job that says no to it")
     job = cluster.submitted(pilot, f"echo x >> {cluster.folder(pilot)}/starts; exec sleep 300")
     cluster.until(pilot, running)
     end = time.monotonic() + PATIENCE
@@ -232,12 +273,13 @@ def test_pilot_that_is_put_off_its_node_does_not_start_again(cluster: Cluster) -
 
 
 def test_host_is_seen_to_have_this_batch_system(cluster: Cluster, tmp_path: Path, icp: Callable[..., Any]) -> None:
-    (tmp_path / "config.toml").write_text(f'[ssh]\nconfig = "{cluster.site.lab.ssh_config}"\n')
+    (tmp_path / "config.toml").write_text(cluster.config)
     got = icp("site", "add", cluster.site.name, "--yes", "--json", ICP_HOME=str(tmp_path))
     assert got.rc == 0, got.out + got.err
     keys = json.loads(got.out)["keys"]
     assert keys["scheduler"] == cluster.batch.name
-    assert keys.get("pilot.partition") == {"sge": "all.q", "condor": None, "torque": "batch"}[cluster.batch.name]
+    named = keys.get("pilot.partition")
+    assert named if cluster.batch.name == "pbs" else named == {"sge": "all.q", "condor": None, "torque": "batch"}[cluster.batch.name]
     # what it proposes is taken, and comes to run
     asked = {"partition": keys.get("pilot.partition"), "cpus": keys["pilot.cpus"], "memory": checked("size", keys["pilot.memory"])}
     pilot = cluster.pilot()
@@ -253,8 +295,8 @@ def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[
     home, site = tmp_path / "home", cluster.site
     home.mkdir()
     (home / "config.toml").write_text(
-        f'[ssh]\nconfig = "{site.lab.ssh_config}"\n[run]\npause = 2\n[site.there]\nhost = "{site.name}"\nscheduler = "{cluster.batch.name}"\n'
-        f'root = "/home/alice/.icp/{tmp_path.name}"\n[site.there.pilot]\ncpus = 2\nmemory = "1 GB"\nwalltime = "1 h"\nmax = 2\nmax_pending = 2\nidle = 5\n'
+        f'{cluster.config}[run]\npause = 2\n[site.there]\nhost = "{site.name}"\nscheduler = "{cluster.batch.name}"\n'
+        f'root = "{cluster.home}/.icp-tests/spool"\n[site.there.pilot]\ncpus = 2\nmemory = "1 GB"\nwalltime = "1 h"\nmax = 2\nmax_pending = 2\nidle = 5\n'
     )
     (tmp_path / "small.toml").write_text(
         'jobs = 5\ncommand = "echo $args(job) $HOME > out.txt; nproc >> out.txt"\noutputs = ["out.txt"]\n'
@@ -265,7 +307,7 @@ def test_dataset_runs_by_pilots(cluster: Cluster, tmp_path: Path, icp: Callable[
     got = icp("run", "--until-done", ICP_HOME=str(home), timeout=240)
     assert got.rc == 0, got.out + got.err
     outputs = sorted((tmp_path / "outputs" / "small").glob("*/out.txt"))
-    assert [one.read_text().split("\n")[0] for one in outputs] == [f"{job} /home/alice" for job in range(5)]
+    assert [one.read_text().split("\n")[0] for one in outputs] == [f"{job} {cluster.home}" for job in range(5)]
     (ledger,) = home.glob("*.sqlite")
     db = sqlite3.connect(ledger)
     submitted, without = db.execute("SELECT count(*), count(*) FILTER (WHERE batch IS NULL) FROM pilot").fetchone()

@@ -70,9 +70,54 @@ def test_pbs_job_that_ended_between_the_two_commands_does_not_spoil_the_listing(
 
 
 def test_pbs_without_history_has_no_accounting() -> None:
-    said = "qstat: PBS is not configured to maintain job history\nicp: 19 7.pbs1\n"
+    # as it is said, with exit 0, of jobs that live and of those that nobody knows
+    said = "qstat: PBS is not configured to maintain job history 7.pbs1\nicp: 0 all\n"
     assert parse_left(0, said, "", LEDGER, {A: "7.pbs1"}) is None
     assert system("pbs").states(LEDGER, [(0, "", ""), (0, said, "")], {A: "7.pbs1"}) == {}
+    # a record has the word too
+    kept = parse_left(0, full("F", Exit_status="0", history_timestamp="1795824586") + "icp: 0 7.pbs1\n", "", LEDGER, {A: "7.pbs1"})
+    assert kept == {A: Known("ended", "F", 0, "7.pbs1")}
+
+
+@pytest.mark.parametrize("comment", [
+    "Not Running: would exceed user alice's limit on resource ncpus in queue limres",
+    "Not Running: would exceed overall limit on resource ncpus in queue limres",
+    "Not Running: Queue limres per-user limit reached on resource ncpus", "Not Running: User has reached queue limrun running job limit.",
+    "Not Running: Not enough free nodes available", "Not Running: Insufficient amount of resource: ngpus (R: 2 A: 1 T: 2)",
+])  # fmt: skip
+def test_pbs_limit_that_is_reached_passes(comment: str) -> None:
+    found = parse_full(0, full("Q", comment=comment), "", LEDGER)
+    assert found == {A: Known("pending", comment, None, "7.pbs1")}
+
+
+@pytest.mark.parametrize("comment", [
+    "Can Never Run: Insufficient amount of queue resource: ncpus (R: 4 A: 2 T: 2)",
+    "Can Never Run: Insufficient amount of resource: host (nosuch != pbs1,pbn2)",
+    "Can Never Run: Not enough total nodes available",
+])  # fmt: skip
+def test_pbs_job_that_never_runs_is_our_mistake(comment: str) -> None:
+    found = parse_full(0, full("Q", comment=comment), "", LEDGER)
+    assert isinstance(found, dict)
+    assert found[A].never
+    assert found[A].ours
+
+
+def test_pbs_queue_that_is_stopped_is_the_sites_doing() -> None:
+    found = parse_full(0, full("Q", comment="Not Running: Queue not started."), "", LEDGER)
+    assert isinstance(found, dict)
+    assert found[A].never
+    assert not found[A].ours
+
+
+def test_pbs_job_that_its_server_ended_says_why() -> None:
+    # the comment is gone where the server was started again
+    ended = {comment: parse_left(0, full("F", Exit_status=status, **({"comment": comment} if comment else {})) + "icp: 0 7.pbs1\n", "", LEDGER, {A: "7.pbs1"})
+             for comment, status in (("", "-29"), ("Job run at now", "-20"), ("Job run at now and exceeded resource mem", "-27"))}  # fmt: skip
+    assert [one[A].reason for one in ended.values() if isinstance(one, dict)] == [
+        "its walltime was over", "Job run at now; its node was lost", "Job run at now and exceeded resource mem",
+    ]  # fmt: skip
+    torque = parse_left(0, full("C", exit_status="-11") + "icp: 0 7.pbs1\n", "", LEDGER, {A: "7.pbs1"})
+    assert torque == {A: Known("ended", "C", None, "7.pbs1")}
 
 
 def test_pbs_breaks_long_lines() -> None:

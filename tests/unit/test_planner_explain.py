@@ -34,6 +34,11 @@ def site(**more):
             Need(memory=64 * GB),
             "no node of site nsa is large enough",
         ),
+        (
+            {"spec": PilotSpec(cpus=8, memory=16 * GB), "node": replace(NODE, attrs={"GPU": False})},
+            Need(any=((("GPU", "==", True),),)),
+            "as its pilots found them, never match the requirements (GPU == True)",
+        ),
         ({"lacks": "https://x/cvmfsexec"}, Need(), "submits no pilot before https://x/cvmfsexec is fetched to this machine"),
         ({"hold": NOW + 90}, Need(), "submits no pilot for another 90 s"),
         ({"pilots": (PilotView(True), PilotView(True))}, Need(), "has 2 pilots waiting to start"),

@@ -176,9 +176,29 @@ def test_a_promise_of_time_before_a_job_is_displaced_is_told() -> None:
 def test_openpbs_shows_its_queues_nodes_and_whether_it_keeps_ended_jobs() -> None:
     found = survey("pbs")
     assert (found.scheduler, found.batch.version, found.batch.accounting) == ("pbs", "23.06.06", True)
-    assert shapes(found.batch) == [("workq", True, True, None, 1, 4, 4, 0)]
+    whole = (None, 2, 8, 8, 2)
+    assert shapes(found.batch) == [
+        ("workq", True, True, *whole),
+        ("small", False, True, 3600, 2, 2, 2, 2),
+        ("closed", False, False, *whole),
+        ("stopped", False, False, *whole),
+        # open to somebody else
+        ("staff", False, False, *whole),
+        # only small is behind it, and what small does not take is dropped after it was submitted
+        ("route", False, True, 3600, 2, 2, 2, 2),
+        ("lim", False, True, *whole),
+        ("limres", False, True, *whole),
+        ("limrun", False, True, *whole),
+        ("qres", False, True, *whole),
+        # its jobs together may have two cpus: one that asks for more waits for ever
+        ("qavail", False, True, None, 2, 2, 2, 2),
+        ("resvq", False, False, *whole),
+    ]
     proposed = keys(found)
-    assert (proposed["pilot.partition"], proposed["pilot.cpus"], proposed["pilot.memory"]) == ("workq", 4, "25 GB")
+    assert (proposed["pilot.partition"], proposed["pilot.cpus"], proposed["pilot.memory"]) == ("workq", 8, "25 GB")
+    routed = keys(found, partition="route")
+    assert (routed["pilot.cpus"], routed["pilot.memory"], routed["pilot.walltime"]) == (2, "1 GB", "1 h")
+    assert keys(found, gpus=2)["pilot.gpus"] == 2
 
 
 def test_a_centre_with_pbs() -> None:

@@ -2,9 +2,12 @@
 
 - Plain ``qstat`` cuts names; ``qstat -f`` has them whole. Only jobs of this person are asked for where ``qselect`` can tell them.
 - A job that ended meanwhile makes the whole call exit 153 (unknown) or 35 (finished); the others are told all the same, and count.
-- What ended is asked for job by job in one command, for one unknown id spoils the exit code of all.
+- Asked for several jobs, ``qstat`` connects to the server for each (40 seconds for 300, and no privileged ports are left): ``-E`` asks once, and
+  leaves out what it does not know. Without it (before 18.1; Torque) what ended is asked for job by job, for one unknown id spoils the code of all.
 - Torque keeps ended jobs in its listing for a while. Torque's commands over SLURM tell no exit status, whatever happened.
-- ``Exit_status`` below 0: the job never ran; from 256 on: ended by signal (less 256).
+- A server that keeps no history says so of every job it is asked about, and exits 0.
+- ``Exit_status`` below 0: the server or the node ended it, which is no exit code; from 256 on: ended by signal (less 256).
+- A limit that is reached (``would exceed``, ``limit reached``) passes; only ``Can Never Run`` does not, and nodes that are down do not make it so.
 """
 
 from __future__ import annotations
@@ -38,17 +41,28 @@ PBS: Mapping[str, str] = {
 }
 """job_state -> our word (PBS: qstat(1B); Torque: qstat(1B))."""
 
+_NEEDED = r"""/^[^ \t]/ {keep = 1}
+/^    [A-Za-z]/ {keep = /^    (Job_Name|job_state|comment|Hold_Types|Exit_status|stime|(resources_used|Resource_List)\.(walltime|ncpus)) = /}
+keep"""
+"""What is read of PBS's ``qstat -f``: of all that is said, the person's other jobs too, it is a tenth. Torque's commands over SLURM indent otherwise."""
+_BRIEF = (
+    'ids=$(qselect -u "$(id -un)") || exit\n[ -n "$ids" ] || exit 0\n'
+    "all=$(qstat -E -f $ids 2>/dev/null)\ncode=$?\n[ $code = 0 ] || { all=$(qstat -f $ids); code=$?; }\n"
+    "printf '%s\\n' \"$all\" | awk \"$0\" || exit\nexit $code"
+)
 _LISTING = """if command -v qselect >/dev/null 2>&1; then
   ids=$(qselect -u "$(id -un)") || exit
   [ -z "$ids" ] || exec qstat -f $ids
 else exec qstat -f
 fi"""
-_LEFT = 'option=$0; for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_EACH = 'for job; do qstat $option "$job" 2>&1; echo "icp: $? $job"; done'
+_LEFT = f"option=$0; {_EACH}"
+_BRIEF_LEFT = f'''option=-xf; {{ qstat -E -xf "$@" 2>&1; code=$?; if [ $code = 2 ]; then {_EACH}; else echo "icp: $code all"; fi; }} | awk "$0"'''
 _MARK = re.compile(r"^icp: ([0-9]+) (\S+)$", re.MULTILINE)
 
 _GONE = re.compile(r"[Uu]nknown Job Id|Job has finished|finished, use -x|Unknown Job")
 _GONE_CODES = (35, 153)
-NO_HISTORY = re.compile(r"history|-x.*(?:invalid|illegal)|[Uu]nknown option", re.IGNORECASE)
+NO_HISTORY = re.compile(r"^qstat: .*(?:maintain job history|-x.*(?:invalid|illegal)|unknown option)", re.IGNORECASE | re.MULTILINE)
 _JOB = re.compile(r"[0-9]+(?:\[\])?(?:\.[A-Za-z0-9._-]+)?\Z")
 
 # what the comment says, what mends it, and whether that is our configuration
@@ -56,9 +70,15 @@ _NEVER: tuple[tuple[str, str, bool], ...] = (
     (r"Can Never Run|can never run", "no node and no limit allows what it asks for: lower site.NAME.pilot.cpus, memory, gpus, nodes or walltime, "
      "or choose another partition", True),
     (r"too many failed attempts", "the site's nodes could not start it: see that site.NAME.root is there on the nodes, or ask the site", True),
-    (r"would exceed .*(?:walltime|limit)|exceeds? queue", "it asks for more than the queue's limits: lower site.NAME.pilot.walltime or cpus", True),
     (r"queue not started|[Qq]ueue .*(?:not started|disabled)", "the queue is stopped: the site has to start it, or choose another partition", False),
 )  # fmt: skip
+# JOB_EXEC_* of PBS: its ``Exit_status``; Torque's ``exit_status`` has other numbers
+_ENDED: Mapping[str, str] = {
+    "-3": "its node could not start it", "-10": "its node does not know the user or the group", "-11": "it was requeued", "-13": "a password is wrong",
+    "-14": "another of its nodes was lost", "-20": "its node was lost", "-21": "its node refused its directories", "-23": "it has no Kerberos ticket",
+    "-24": "it used more cpus than it asked for", "-25": "it used more cpus than it asked for", "-26": "it used more vmem than it asked for",
+    "-27": "it used more memory than it asked for", "-28": "its cpu time was over", "-29": "its walltime was over", "-30": "its nodes could not be joined",
+}  # fmt: skip
 _HELD = "it is held: `qrls {job}` there lets it go, if the hold is yours; otherwise ask the site"
 
 
@@ -102,12 +122,14 @@ def parse_left(code: int | None, out: str, err: str, ledger: str, asked: Mapping
     for mark in _MARK.finditer(out):
         text, begin = out[begin : mark.start()], mark.end()
         several = _ours(text, ledger)
+        if NO_HISTORY.search(text):
+            return None
         if mark[1] == "0":
             found.update({pilot: one for pilot, one in chosen(several).items() if one.word == "ended"})
         elif int(mark[1]) in _GONE_CODES or _GONE.search(text):
             continue
-        elif NO_HISTORY.search(text):
-            return None
+        elif mark[2] == "all":
+            return Unknown(f"qstat failed: {said(text) or 'exit ' + mark[1]}")
         elif mark[2] in pilots:
             found[pilots[mark[2]]] = Known("unknown", f"qstat failed: {said(text) or 'exit ' + mark[1]}")
     return found
@@ -128,8 +150,10 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
     word = PBS.get(state, "unknown")
     reason = shown(row.get("comment", "").strip())
     if word == "ended":
+        why = "" if "exceeded" in reason else _ENDED.get(row.get("Exit_status", ""), "it never began" if _never_began(row) else "")
+        told = "; ".join(filter(None, (reason, why)))
         exit_ = _exit(row.get("Exit_status", row.get("exit_status", "")))
-        return Known(word, reason or state, exit_, job, core_seconds=_core_seconds(row))
+        return Known(word, told or state, exit_, job, core_seconds=_core_seconds(row))
     if word == "running":
         return Known(word, "" if state == "R" else state, None, job)
     never, ours = "", False
@@ -142,7 +166,7 @@ def _known(job: str, row: Mapping[str, str]) -> Known:
 
 
 def _exit(text: str) -> int | None:
-    """As a shell gives it; below 0 the job never ran, which has no exit code."""
+    """As a shell gives it; below 0 it is PBS's own word, and no exit code."""
     if not re.match(r"-?[0-9]+\Z", text):
         return None
     number = int(text)
@@ -160,7 +184,14 @@ def _between(begin: str, end: str) -> float | None:
     return (last - first).total_seconds() if last > first else None
 
 
+def _never_began(row: Mapping[str, str]) -> bool:
+    """Deleted while it waited, as PBS keeps it."""
+    return row.get("job_state") == "F" and not row.keys() & {"stime", "Exit_status", "resources_used.walltime"}
+
+
 def _core_seconds(row: Mapping[str, str]) -> float | None:
+    if _never_began(row):
+        return 0.0
     wall = seconds(row.get("resources_used.walltime", "")) if "resources_used.walltime" in row else _between(row.get("mtime", ""), row.get("ctime", ""))
     cpus = row.get("resources_used.ncpus") or row.get("Resource_List.ncpus") or row.get("total_execution_slots") or ""
     return wall * int(cpus) if wall is not None and cpus.isdigit() else None
@@ -170,13 +201,14 @@ class Pbs(ByParsl):
     """PBS Professional from 13 on, and OpenPBS."""
 
     name = "pbs"
-    history = "-xf"
-    """How ``qstat`` is asked for a job that ended."""
+    listing: tuple[str, ...] = (_BRIEF, _NEEDED)
+    ended: tuple[str, ...] = (_BRIEF_LEFT, _NEEDED)
+    """... followed by the jobs."""
 
     def questions(self, ledger: str, left: Sequence[str], accounting: bool | None) -> list[list[str]]:  # noqa: ARG002
-        asked = [["/bin/sh", "-c", _LISTING]]
+        asked = [["/bin/sh", "-c", *self.listing]]
         if left and accounting is not False:
-            asked.append(["/bin/sh", "-c", _LEFT, self.history, *left[:ASKED_AT_ONCE]])
+            asked.append(["/bin/sh", "-c", *self.ended, *left[:ASKED_AT_ONCE]])
         return asked
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
@@ -190,7 +222,8 @@ class Torque(Pbs):
     """Torque, and its commands over SLURM: ended jobs are asked for like the others."""
 
     name = "torque"
-    history = "-f"
+    listing = (_LISTING,)
+    ended = (_LEFT, "-f")
 
     def states(self, ledger: str, answers: Answers, left: Mapping[str, str]) -> dict[str, Known] | Unknown:
         if answers and answers[0][0] == _GONE_CODES[1] and not answers[0][1].strip() and not answers[0][2].strip():

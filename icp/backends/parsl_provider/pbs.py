@@ -25,7 +25,7 @@ UNCLEAR = re.compile(
     r"|[Bb]roken pipe|[Ss]ocket timed out|[Zz]ero [Bb]ytes"
 )
 REACH: Sequence[Refusal] = (
-    Refusal(r"cannot connect to server|[Cc]onnection refused|[Nn]o default server|server is shutting down|Communication failure"
+    Refusal(r"cannot connect to server|[Cc]onnection refused|[Nn]o default server|[Ss]erver (?:is )?shutting down|Communication failure"
             r"|Unable to contact slurm controller|[Cc]annot contact|pbs_iff",
             "the batch system cannot be reached", "it is tried again later", again=True),
     FULL,
@@ -53,6 +53,7 @@ class Pbs(Dialect):
     extra: ClassVar[Mapping[str, Check]] = {"project": word, "priority": number, "exclusive": flag}
     refusals = (
         Refusal(r"Unknown queue", "there is no such queue", "set pilot.partition to one of `qstat -Q`"),
+        Refusal(r"No default queue specified", "the server has no default queue", "set pilot.partition to one of `qstat -Q`"),
         Refusal(r"Unauthorized Request|Access to queue is denied|not allowed to submit", "the queue is not open to this person",
                 "choose another pilot.partition"),
         Refusal(r"[Ii]nvalid account|[Aa]ccount.*(?:not|invalid)|[Ii]nvalid project|[Pp]roject.*(?:not|invalid)|Account_Name",
@@ -62,7 +63,16 @@ class Pbs(Dialect):
         Refusal(r"Job exceeds queue and/or server resource limits|violates queue and/or server resource limits|exceeds.*resource",
                 "it asks for more than the queue allows",
                 "lower pilot.cpus, pilot.memory, pilot.gpus, pilot.nodes or pilot.walltime (`qstat -Qf QUEUE` shows resources_max)"),
+        Refusal(r"rejected by all possible destinations", "no queue behind this one takes it",
+                "choose another pilot.partition, or lower pilot.cpus, pilot.memory, pilot.gpus, pilot.nodes or pilot.walltime"),
+        Refusal(r"Unknown resource:? ngpus", "the site has no resource of the name ngpus",
+                "leave pilot.gpus out, and ask for gpus as the site does, by pilot.constraint or another pilot.partition"),
         Refusal(r"Unknown resource", "the site has no resource of this name", "correct pilot.constraint or pilot.options.select_options"),
+        Refusal(r"invalid in .select. specification|duplicated resource within|cannot be used with .select.",
+                "a resource is where PBS does not take it",
+                "what is of a chunk is pilot.constraint; what is of the whole job, such as walltime, is a line #PBS -l of pilot.options.scheduler_options"),
+        Refusal(r"Bad [UG]ID for job execution|Access from host not allowed|[Ii]nvalid credential", "the server runs no jobs of this person from that host",
+                "submit from another login node (site.NAME.host), or ask the site"),
         Refusal(r"[Ii]llegal attribute or resource value|Undefined attribute|illegal -\w value", "a value is not what PBS expects",
                 "correct site.NAME.pilot"),
         Refusal(r"would exceed.*limit|[Mm]aximum number of jobs|per-user limit|limit on jobs", "the site takes no more jobs of this person for now",

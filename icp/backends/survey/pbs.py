@@ -122,18 +122,24 @@ class PbsLook:
         who: tuple[str, Sequence[str]],
     ) -> Partition:  # fmt: skip
         ends = [one for one in _list(row.get("route_destinations", "")) if one in queues] if row.get("queue_type", "").lower().startswith("r") else []
-        reached = [node for one in ends or [name] for node in self._nodes(one, queues[one], known)]
-        own = [node for node in known if any(node is one for one in reached)]
-        cpus = sorted(_within(node.cpus, row, server, "ncpus") for node in own) or [1]
-        memories = [min(node.memory, size(_most(row, server, "mem")) or node.memory) for node in own if node.memory is not None]
-        gpus = max((node.gpus for node in own), default=0)
+        reached = {one: self._nodes(one, queues[one], known) for one in ends or [name]}
+        own = [node for node in known if any(node is one for found in reached.values() for one in found)]
+
+        def share(node: Node, resource: str, number: int) -> int:
+            """What a job may have of it. Of the queues behind a routing queue the most generous takes the job; what none takes is thrown away unseen."""
+            ways = [queues[one] for one, found in reached.items() if any(node is other for other in found)]
+            return _within(max(_within(number, way, server, resource) for way in ways), row, server, resource)
+
+        cpus = sorted(share(node, "ncpus", node.cpus) for node in own) or [1]
+        memories = [share(node, "mem", node.memory) for node in own if node.memory is not None]
+        gpus = max((share(node, "ngpus", node.gpus) for node in own), default=0)
         limits = [self._limit(queues[one], server) for one in ends or [name]]
         if ends:
             limits = [max((one for one in limits if one is not None), default=None) if None not in limits else None, self._limit(row, server)]
         usable = _true(row.get("enabled", "")) and _true(row.get("started", "")) and not _true(row.get("from_route_only", "")) and _may(row, *who)
         return Partition(
             name, name == server.get("default_queue"), usable and bool(own or not known), min((one for one in limits if one is not None), default=None),
-            len(own), cpus[0], min(memories, default=None), _within(gpus, row, server, "ngpus") if gpus else 0, None, cpus[-1],
+            len(own), cpus[0], min(memories, default=None), gpus, None, cpus[-1],
         )  # fmt: skip
 
     def _limit(self, row: Mapping[str, str], server: Mapping[str, str]) -> int | None:
@@ -156,8 +162,9 @@ def _most(row: Mapping[str, str], server: Mapping[str, str], resource: str) -> s
 
 
 def _within(number: int, row: Mapping[str, str], server: Mapping[str, str], resource: str) -> int:
-    most = _most(row, server, resource)
-    return min(number, int(most)) if most.isdigit() and int(most) else number
+    """No more than a job of the queue may ask for, nor than all its jobs together may have."""
+    bounds = [size(one) for one in (_most(row, server, resource), row.get(f"resources_available.{resource}", ""))]
+    return min([number, *(one for one in bounds if one)])
 
 
 def _may(row: Mapping[str, str], user: str, groups: Sequence[str]) -> bool:

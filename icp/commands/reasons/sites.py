@@ -84,6 +84,8 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
     if held is not None:
         return replace(held, evidence=(*held.evidence, *evidence))
     configured = config.sites[view.name]
+    if view.reason:
+        return Answer(about, "mute", "its batch system does not answer; what runs there goes on, and nothing is believed lost", (view.reason, *evidence))
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
     reason = None if known is None else planner.pilots_reason(replace(known, lacks=lacking(config.places, configured.shipped)), now)
     if reason is None:

@@ -150,6 +150,8 @@ def story(known: SiteStory | None, name: str) -> None:
         output.say(paint(f"does not answer since {output.clock(view.unreachable_since)}{why}; last answer {output.ago(view.answered, now)}", "red"))
     else:
         output.say(f"last answer {output.ago(view.answered, now)}{login}")
+        if view.reason:
+            output.say(paint(f"its batch system does not answer: {clean(view.reason)}; its pilots are shown as they were last seen", "red"))
     if known.hold > now:
         output.say(f"no new pilot for {output.duration(known.hold - now)}: {plural(known.young, 'pilot')} in a row ended before an agent started")
     counts = ", ".join(f"{n} {state}" for state, n in view.pilots.items()) or "none"
