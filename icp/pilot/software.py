@@ -6,12 +6,11 @@ import errno
 import json
 import os
 import shlex
-import signal
 import sys
 import threading
 import time
 
-from . import platforms, spool, trial
+from . import endings, platforms, spool, trial
 from .archives import unpack
 from .disk import remove_tree
 from .problem import Problem, Unrun
@@ -29,7 +28,6 @@ __all__ = ["Software", "survey"]
 
 FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0
 """Seconds after which an environment that could not be had is tried again: at first, and (twice as many each time) in the end."""
-_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU)
 
 # Run through the way by the pilot's own Python: what of the repositories and of the node is seen there.
 _LOOK = """
@@ -52,8 +50,6 @@ for name in sys.argv[1:]:
             pass
 print(json.dumps(told))
 """
-# The shell outlives signals to the whole session, so that the end of what it waits for is always told.
-_MARK = 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; c=$?; echo $c >"$ICP_CODE"; %sexit $c'
 _WHICH = 'p=$(command -v python3 || command -v python) && "$p" -c "import sys; print(sys.version.split()[0])" || echo -'
 
 
@@ -241,29 +237,25 @@ class Software:
         inner = self._inside(chosen, argv, env, slot.work, [self._scratch])
         if chosen.way.hides:
             env["ICP_CODE"] = slot.folder + "/code"
-            try:
-                os.unlink(env["ICP_CODE"])
-            except OSError:
-                pass
-            inner = ["/bin/sh", "-c", _MARK % chosen.way.last, "sh", *inner]
+            endings.forget(env["ICP_CODE"])
+            inner = endings.marked(chosen.way, inner)
         return chosen.way.wrap(inner, Step(env, slot.work, os.path.basename(slot.folder)))
 
-    def exit_of(self, step: "dict[str, Any]", spec: "dict[str, Any]", code: int, slot: "Slot") -> int:
-        """The exit code of a step as it would be without what it was wrapped in (-n: by signal n). Problem: what it was wrapped in
-        ended, and nobody saw the command's end.
+    def ended(self, step: "dict[str, Any]", spec: "dict[str, Any]", code: int, usage: "Any", slot: "Slot") -> "tuple[int, float, int]":
+        """(exit code, -n: by signal n; seconds of processor time; bytes of memory) of a step as they would be without what it was wrapped in. Problem: what
+        it was wrapped in ended, and nobody saw the command's end.
         """
-        name = step.get("software")
+        name, cpu, rss = step.get("software"), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
         if name is None or not self._of(name, spec).way.hides:
-            return code
+            return code, cpu, rss
         try:
-            with open(slot.folder + "/code") as stream:
-                seen = int(stream.read())
+            seen, its_cpu, its_rss = endings.seen(slot.folder + "/code")
         except (OSError, ValueError):
             if code < 0:
-                return code
+                return code, cpu, rss
             way = self._of(name, spec).way.name
             raise Problem("software", f"software {name}: {way} ended with exit code {code}, and the command's own end was not seen") from None
-        return 128 - seen if seen > 128 and seen - 128 in _SIGNALS else seen
+        return seen, cpu if its_cpu is None else its_cpu, max(rss, its_rss or 0)
 
     def _of(self, name: str, spec: "dict[str, Any]") -> Chosen:
         return self._chosen[json.dumps(spec["software"][name], sort_keys=True)]

@@ -1,0 +1,130 @@
+"""Parrot, which redirects system calls: CVMFS through its driver, or a copy (hides its options and environment)."""
+
+import hashlib
+import os
+import re
+
+from . import trial
+from .kit import Step, Way
+
+__all__ = ["Parrot", "ParrotCopy"]
+
+QUIET = "clear error"
+"""Of what it says only errors. It notes each program that uses a system call it does not know, and with a C library of 2.35 or
+newer that is each program: a failure's own words were lost among them.
+"""
+
+
+class Parrot(Way):
+    """System calls are redirected. It may be there and broken: with a newer C library than its own it starts nothing."""
+
+    name = "parrot"
+    hides = True
+    counts = False
+
+    def lacks(self) -> str:
+        why = self._starts()
+        if why:
+            return why
+        driver = self._tried("--check-driver", "cvmfs")
+        if not driver.ok:
+            return f"parrot_run has no driver for cvmfs: {driver.why(self.kit.patience)}"
+        return self.kit.cache()[1]
+
+    def _program(self) -> str:
+        return str(self.kit.tool("parrot_run")[0])
+
+    def _starts(self) -> str:
+        why = self.kit.tool("parrot_run")[1]
+        if why:
+            return str(why)
+        started = self._tried("/bin/true")
+        return "" if started.ok else f"parrot_run is broken here: {started.why(self.kit.patience)}"
+
+    def _tried(self, *words: str) -> trial.Outcome:
+        # /tmp, where it would keep what it needs, may be full
+        folder = self.kit.scratch + "/parrot"
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError:
+            pass  # It says so.
+        return self.kit.run(self._program(), *words, PARROT_TEMP_DIR=folder, PARROT_DEBUG_FLAGS=QUIET)
+
+    def _folder(self, slot: str) -> str:
+        """With a quota Parrot has no cache that several can use at once: the second one would wait for the first one's end."""
+        place = self.kit.cache()[0]
+        return f"{place}/{slot}" if self._quota() else place
+
+    def _quota(self) -> int:
+        """MB; a cache that all nodes share has none."""
+        return 0 if self.kit.told.get("alien_cache") else self.kit.quota
+
+    def ready(self, slot: str) -> None:
+        os.makedirs(self._folder(slot), mode=0o700, exist_ok=True)
+
+    def _started(self, step: Step) -> "list[str]":
+        """Its command line so far. By itself it would leave the process group, and no signal to that would reach the command."""
+        step.env["PARROT_TEMP_DIR"] = self._folder(step.slot)
+        step.env.setdefault("PARROT_DEBUG_FLAGS", QUIET)
+        return [self._program(), "--no-set-foreground"]
+
+    def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
+        told, own = self.kit.told, step.env.get("HTTP_PROXY")
+        proxies = str(told.get("proxies") or own or "DIRECT")
+        # Old clients refuse a plain DIRECT.
+        step.env["HTTP_PROXY"] = "DIRECT;" if proxies == "DIRECT" else proxies
+        quota = [f"quota_limit={self._quota()}"] if self._quota() else []
+        repositories = [
+            ":".join([name, ",".join([*(f"{key}={value}" for key, value in options.items()), *quota])])
+            for name, options in self.kit.repositories().items()
+        ]
+        if repositories or quota:
+            step.env["PARROT_CVMFS_REPO"] = " ".join([":".join(["<default-repositories>", *quota]), *repositories])
+        step.env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] = "yes"
+        if told.get("alien_cache"):
+            step.env["PARROT_CVMFS_ALIEN_CACHE"] = str(told["alien_cache"])
+        # A list of proxies for CVMFS is nothing that programs of the task should take for theirs.
+        back = ["unset HTTP_PROXY", "sh"] if own is None else ["HTTP_PROXY=$0; export HTTP_PROXY", own]
+        return [*self._started(step), "/bin/sh", "-c", back[0] + '; exec "$@"', back[1], *argv]
+
+
+class ParrotCopy(Parrot):
+    """A copy, by Parrot: its driver of CVMFS is not needed."""
+
+    name = "parrot-copy"
+    reads_copies = True
+
+    def lacks(self) -> str:
+        blank = [one for one in (self.kit.scratch, *(source for source, _ in self._sources())) if re.search(r"\s", one)]
+        return self._starts() or (f"it cannot show what lies in a path with blanks: {blank[0]}" if blank else "")
+
+    def _folder(self, slot: str) -> str:
+        del slot  # nothing is kept there that two could want at once
+        return f"{self.kit.scratch}/parrot"
+
+    def _sources(self) -> "list[tuple[str, str]]":
+        """The copies where they really are: a link would be one through it as well, and lead the command away from ``/cvmfs``."""
+        return [(os.path.realpath(source), target) for source, target in self.copies]
+
+    def _mounts(self) -> "tuple[str, list[tuple[str, str]]]":
+        """(the file that says what is where, its lines). There is a ``/cvmfs`` first, empty but for places: where the node has none, it
+        could not be listed, and no path be resolved through it.
+        """
+        sources = self._sources()
+        name = hashlib.sha256(repr(sources).encode()).hexdigest()[:16]
+        return f"{self.kit.scratch}/parrot/{name}", [("/cvmfs", f"{self.kit.scratch}/parrot/{name}.cvmfs"), *((target, source) for source, target in sources)]
+
+    def ready(self, slot: str) -> None:
+        del slot
+        path, lines = self._mounts()
+        if os.path.exists(path):
+            return
+        for target, _ in lines:
+            os.makedirs(lines[0][1] + target[len("/cvmfs") :], mode=0o700, exist_ok=True)
+        # Not by its option -M: that lets the copy be written.
+        with open(path + ".part", "w") as stream:
+            stream.writelines(f"{target} {source} rx\n" for target, source in lines)
+        os.rename(path + ".part", path)
+
+    def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
+        return [*self._started(step), "-m", self._mounts()[0], *argv]
