@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .kit import Way
 
-__all__ = ["forget", "marked", "seen"]
+__all__ = ["forget", "last_line", "marked", "seen"]
 
 # The shell outlives signals to the whole session, so that the end of what it waits for is always told.
 _MARK = 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; c=$?; echo $c >"$ICP_CODE"; %sexit $c'
@@ -71,3 +71,13 @@ def seen(path: str) -> "tuple[int, float | None, int | None]":
     if len(words) == 3:
         return code, float(words[1]), int(words[2])
     return 128 - code if code > 128 and code - 128 in _SIGNALS else code, None, None
+
+
+def last_line(path: str) -> str:
+    """What was written there last; "" where that is nothing."""
+    try:
+        with open(path, errors="replace") as stream:
+            said = [text.strip() for text in stream.read(64 * 1024).splitlines() if text.strip()]
+    except OSError:
+        return ""
+    return said[-1][:200] if said else ""

@@ -23,6 +23,8 @@ class Kit:
         self.told, self.scratch, self.env, self.gpus, self.tool = told, scratch, env, gpus, tool
         self.patience = float(told.get("patience") or 60)
         self._cache = ""
+        self.in_memory = False
+        """Whether the cache lies in memory, as there is no disk: it must be bounded."""
 
     def run(self, *argv: str, **more: str) -> trial.Outcome:
         """Tries a command with the agent's environment and ``more``."""
@@ -74,7 +76,7 @@ class Kit:
                     return "", f"this node has no disk of its own ({base} is on {kind}), and /dev/shm has no {size * slots // 1000000} MB free{each}"
             except OSError as error:
                 return "", f"this node has no disk of its own ({base} is on {kind}), and no /dev/shm: {error.strerror}"
-            self.told["quota"] = size
+            self.told["quota"], self.in_memory = size, True
             base = "/dev/shm"
         name = os.path.basename(self.scratch)
         place = f"{self.scratch}/cvmfs" if base == self.scratch else f"{base}/{name}-cvmfs"
@@ -106,6 +108,10 @@ class Step:
         self.env, self.work, self.slot = env, work, slot
 
 
+_ASIDE = 'exec 9>&1; if [ -n "$ICP_SAID" ]; then exec >"$ICP_SAID"; else exec >&2; fi; exec "$@"'
+_BACK = 'exec >&9 9>&-; unset ICP_SAID; exec "$@"'
+
+
 class Way:
     """One way, for one environment: ``wanted`` are its repositories, ``copies`` [(a directory here, where it shall appear)]."""
 
@@ -118,6 +124,8 @@ class Way:
     """What sh does when the command has ended, so that its wrapper ends too."""
     reads_copies = False
     """Whether it shows copies (a tree of the site's, an unpacked tarball) rather than the repositories themselves."""
+    chats = False
+    """Whether it says things of its own on the standard output, which is the command's."""
 
     def __init__(self, kit: Kit, wanted: "list[str]", copies: "list[tuple[str, str]]") -> None:
         self.kit, self.wanted, self.copies = kit, wanted, copies
@@ -129,7 +137,18 @@ class Way:
     def ready(self, slot: str) -> None:
         """Prepares the slot of this name; may take long. OSError."""
 
+    def revision(self, name: str) -> str:
+        """What the trial showed of a repository, where that cannot be seen through it."""
+        del name
+        return ""
+
     def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
         """What to start in place of ``argv``; adds what it wants to the step's variables."""
         del step
         return argv
+
+    def start(self, argv: "list[str]", step: Step) -> "list[str]":
+        """As ``wrap``, and the standard output is the command's alone: the way's own is ``$ICP_SAID``, or the standard error."""
+        if not self.chats:
+            return self.wrap(argv, step)
+        return ["/bin/sh", "-c", _ASIDE, "sh", *self.wrap(["/bin/sh", "-c", _BACK, "sh", *argv], step)]

@@ -5,6 +5,7 @@ import os
 import re
 
 from . import trial
+from .disk import remove_tree, tree_bytes
 from .kit import Step, Way
 
 __all__ = ["Parrot", "ParrotCopy"]
@@ -21,6 +22,7 @@ class Parrot(Way):
     name = "parrot"
     hides = True
     counts = False
+    chats = True
 
     def lacks(self) -> str:
         why = self._starts()
@@ -29,7 +31,19 @@ class Parrot(Way):
         driver = self._tried("--check-driver", "cvmfs")
         if not driver.ok:
             return f"parrot_run has no driver for cvmfs: {driver.why(self.kit.patience)}"
-        return self.kit.cache()[1]
+        place, why = self.kit.cache()
+        if not why and self.kit.in_memory and not self.kit.told.get("alien_cache"):
+            why = f"this node has no disk of its own, and its cache, which has no quota, is not put into memory ({place})"
+        return why
+
+    def revision(self, name: str) -> str:
+        """The hash of its root catalog, as its client notes it: attributes of files are not shown through Parrot."""
+        cache = self.kit.told.get("alien_cache") or self._folder("trial") + "/cvmfs"
+        try:
+            with open(f"{cache}/cvmfschecksum.{name}") as stream:
+                return stream.read(40)
+        except OSError:
+            return ""
 
     def _program(self) -> str:
         return str(self.kit.tool("parrot_run")[0])
@@ -51,7 +65,7 @@ class Parrot(Way):
         return self.kit.run(self._program(), *words, PARROT_TEMP_DIR=folder, PARROT_DEBUG_FLAGS=QUIET)
 
     def _folder(self, slot: str) -> str:
-        """With a quota Parrot has no cache that several can use at once: the second one would wait for the first one's end."""
+        """Each slot has a cache of its own where that is bounded."""
         place = self.kit.cache()[0]
         return f"{place}/{slot}" if self._quota() else place
 
@@ -60,7 +74,11 @@ class Parrot(Way):
         return 0 if self.kit.told.get("alien_cache") else self.kit.quota
 
     def ready(self, slot: str) -> None:
-        os.makedirs(self._folder(slot), mode=0o700, exist_ok=True)
+        # Its client has no managed cache, and an option that asks for one is an error: so it is emptied between two tasks.
+        folder = self._folder(slot)
+        if self._quota() and tree_bytes(folder) > self._quota() * 1000000:
+            remove_tree(folder)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
 
     def _started(self, step: Step) -> "list[str]":
         """Its command line so far. By itself it would leave the process group, and no signal to that would reach the command."""
@@ -73,13 +91,11 @@ class Parrot(Way):
         proxies = str(told.get("proxies") or own or "DIRECT")
         # Old clients refuse a plain DIRECT.
         step.env["HTTP_PROXY"] = "DIRECT;" if proxies == "DIRECT" else proxies
-        quota = [f"quota_limit={self._quota()}"] if self._quota() else []
-        repositories = [
-            ":".join([name, ",".join([*(f"{key}={value}" for key, value in options.items()), *quota])])
-            for name, options in self.kit.repositories().items()
-        ]
-        if repositories or quota:
-            step.env["PARROT_CVMFS_REPO"] = " ".join([":".join(["<default-repositories>", *quota]), *repositories])
+        # Parrot's own are an hour, and a proxy that does not answer would be waited for as long. These are CVMFS's.
+        common = ["timeout=5", "timeout_direct=10"]
+        repositories = [f"{name}:" + ",".join([*common, *(f"{key}={value}" for key, value in options.items())]) for name, options in self.kit.repositories().items()]
+        if repositories or "PARROT_CVMFS_REPO" not in step.env:
+            step.env["PARROT_CVMFS_REPO"] = " ".join(["<default-repositories>:" + ",".join(common), *repositories])
         step.env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] = "yes"
         if told.get("alien_cache"):
             step.env["PARROT_CVMFS_ALIEN_CACHE"] = str(told["alien_cache"])
@@ -93,6 +109,7 @@ class ParrotCopy(Parrot):
 
     name = "parrot-copy"
     reads_copies = True
+    chats = False
 
     def lacks(self) -> str:
         blank = [one for one in (self.kit.scratch, *(source for source, _ in self._sources())) if re.search(r"\s", one)]

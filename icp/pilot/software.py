@@ -153,8 +153,9 @@ class Software:
                 continue
             home = (copies[0][1] if cls.reads_copies and digest else unpacked) if unpacked and (cls.reads_copies or cls.name == "tarball") else ""
             had = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
-            if seen.get("revision"):
-                had["revision"] = seen["revision"]
+            revision = {one: seen["revision"].get(one) or way.revision(one) for one in wanted} if seen else {}
+            if any(revision.values()):
+                had["revision"] = {one: text for one, text in revision.items() if text}
             if digest and home:
                 had["tarball"] = digest
             chosen = Chosen(way, about, home, had)
@@ -191,14 +192,15 @@ class Software:
         if not seen.ok:
             return {}, seen.why(self._kit.patience)
         try:
-            told = json.loads(seen.out)
+            told = json.loads(seen.out.strip().rpartition("\n")[2])
         except ValueError:
             return {}, "nothing could be seen through it"
         import glob
 
         hidden = [one for one in glob.glob("/dev/nvidia[0-9]*") if one not in told["nvidia"]]
         if told["empty"]:
-            return {}, "; ".join(told["empty"])
+            said = seen.said()
+            return {}, "; ".join(told["empty"]) + (f" ({said})" if said else "")
         if hidden or told["cuda"] != "icp":
             return {}, f"{hidden[0] if hidden else 'CUDA_VISIBLE_DEVICES'} does not reach the task through it"
         return told, ""
@@ -207,7 +209,7 @@ class Software:
         folder = self._scratch
         env = dict(self._env, TMPDIR=folder)
         env.update(more)
-        return trial.attempt(way.wrap(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
+        return trial.attempt(way.start(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
 
     def _enter(self, name: str, chosen: Chosen) -> None:
         """Goes once into the environment, as a task would: Problem where its shell or setup does not let it."""
@@ -216,7 +218,7 @@ class Software:
         try:
             argv = self._inside(chosen, ["/bin/sh", "-c", _WHICH], env, folder, [])
             chosen.way.ready("trial")
-            tried = trial.attempt(chosen.way.wrap(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
+            tried = trial.attempt(chosen.way.start(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
         except OSError as error:
             raise Problem("software", f"software {name}: {error}") from error
         if not tried.ok:
@@ -239,7 +241,9 @@ class Software:
             env["ICP_CODE"] = slot.folder + "/code"
             endings.forget(env["ICP_CODE"])
             inner = endings.marked(chosen.way, inner)
-        return chosen.way.wrap(inner, Step(env, slot.work, os.path.basename(slot.folder)))
+        if chosen.way.chats:
+            env["ICP_SAID"] = slot.folder + "/said"
+        return chosen.way.start(inner, Step(env, slot.work, os.path.basename(slot.folder)))
 
     def ended(self, step: "dict[str, Any]", spec: "dict[str, Any]", code: int, usage: "Any", slot: "Slot") -> "tuple[int, float, int]":
         """(exit code, -n: by signal n; seconds of processor time; bytes of memory) of a step as they would be without what it was wrapped in. Problem: what
@@ -253,8 +257,10 @@ class Software:
         except (OSError, ValueError):
             if code < 0:
                 return code, cpu, rss
-            way = self._of(name, spec).way.name
-            raise Problem("software", f"software {name}: {way} ended with exit code {code}, and the command's own end was not seen") from None
+            way = self._of(name, spec).way
+            said = endings.last_line(slot.folder + "/said") if way.chats else ""
+            why = f"exit code {code}" + (f" ({said})" if said else "")
+            raise Problem("software", f"software {name}: {way.name} ended with {why}, and the command's own end was not seen") from None
         return seen, cpu if its_cpu is None else its_cpu, max(rss, its_rss or 0)
 
     def _of(self, name: str, spec: "dict[str, Any]") -> Chosen:

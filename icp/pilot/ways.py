@@ -43,6 +43,7 @@ class Cvmfsexec(Way):
 
     name = "cvmfsexec"
     hides = True
+    chats = True
 
     def lacks(self) -> str:
         why = self.kit.tool("cvmfsexec")[1]
