@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["Kit", "Step", "Way"]
+__all__ = ["Kit", "Step", "Way", "client_said"]
 
 _OPTIONS = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(.+)\Z")
 
@@ -101,6 +101,21 @@ NETWORKS = (
 """File systems that other hosts write too."""
 
 
+_LOGGED = re.compile(r"^.{24} \(.*?\) (?!Failed to initialize)(.*\bfailed\b (?!to resolve IP addresses for  ).*)$", re.MULTILINE)
+
+
+def client_said(path: str) -> str:
+    """Why a client of CVMFS could not show a repository, from its log (what it prints is "Failed to initialize root file catalog"
+    whatever was wrong); "" where that tells nothing.
+    """
+    try:
+        with open(path, errors="replace") as stream:
+            found = _LOGGED.findall(stream.read(256 * 1024))
+    except OSError:
+        return ""
+    return str(found[-1])[:200] if found else ""
+
+
 class Step:
     """What is started: its variables, its directory, and the name of the slot that is its own meanwhile."""
 
@@ -136,6 +151,10 @@ class Way:
 
     def ready(self, slot: str) -> None:
         """Prepares the slot of this name; may take long. OSError."""
+
+    def reason(self, said: str) -> str:
+        """Why a trial of it was in vain, which said so much itself."""
+        return said
 
     def revision(self, name: str) -> str:
         """What the trial showed of a repository, where that cannot be seen through it."""

@@ -6,7 +6,7 @@ import re
 
 from . import trial
 from .disk import remove_tree, tree_bytes
-from .kit import Step, Way
+from .kit import Step, Way, client_said
 
 __all__ = ["Parrot", "ParrotCopy"]
 
@@ -35,6 +35,17 @@ class Parrot(Way):
         if not why and self.kit.in_memory and not self.kit.told.get("alien_cache"):
             why = f"this node has no disk of its own, and its cache, which has no quota, is not put into memory ({place})"
         return why
+
+    def reason(self, said: str) -> str:
+        # Old clients know no such option: so it is looked for where the trial was in vain already.
+        log, step = self.kit.scratch + "/parrot/log", Step(dict(self.kit.env), self.kit.scratch, "trial")
+        for one in self.wanted:
+            argv = self.wrap(["ls", f"/cvmfs/{one}/"], step)
+            self.kit.run(argv[0], "--cvmfs-option", f"CVMFS_USYSLOG={log}", *argv[1:], **step.env)
+            why = client_said(log)
+            if why:
+                return f"{one}: {why}"
+        return said
 
     def revision(self, name: str) -> str:
         """The hash of its root catalog, as its client notes it: attributes of files are not shown through Parrot."""
@@ -93,7 +104,10 @@ class Parrot(Way):
         step.env["HTTP_PROXY"] = "DIRECT;" if proxies == "DIRECT" else proxies
         # Parrot's own are an hour, and a proxy that does not answer would be waited for as long. These are CVMFS's.
         common = ["timeout=5", "timeout_direct=10"]
-        repositories = [f"{name}:" + ",".join([*common, *(f"{key}={value}" for key, value in options.items())]) for name, options in self.kit.repositories().items()]
+        repositories = [
+            f"{name}:" + ",".join([*common, *(f"{key}={value}" for key, value in options.items())])
+            for name, options in self.kit.repositories().items()
+        ]
         if repositories or "PARROT_CVMFS_REPO" not in step.env:
             step.env["PARROT_CVMFS_REPO"] = " ".join(["<default-repositories>:" + ",".join(common), *repositories])
         step.env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] = "yes"

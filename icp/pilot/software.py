@@ -152,8 +152,8 @@ class Software:
                 vain.append([cls.name, why])
                 continue
             home = (copies[0][1] if cls.reads_copies and digest else unpacked) if unpacked and (cls.reads_copies or cls.name == "tarball") else ""
-            had = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
-            revision = {one: seen["revision"].get(one) or way.revision(one) for one in wanted} if seen else {}
+            had: "dict[str, Any]" = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
+            revision = {one: str(seen["revision"].get(one) or way.revision(one)) for one in wanted} if seen else {}
             if any(revision.values()):
                 had["revision"] = {one: text for one, text in revision.items() if text}
             if digest and home:
@@ -190,7 +190,7 @@ class Software:
             return {}, str(error)
         seen = self._through(way, [sys.executable, "-I", "-S", "-c", _LOOK, *way.wanted], CUDA_VISIBLE_DEVICES="icp")
         if not seen.ok:
-            return {}, seen.why(self._kit.patience)
+            return {}, way.reason(seen.why(self._kit.patience))
         try:
             told = json.loads(seen.out.strip().rpartition("\n")[2])
         except ValueError:
@@ -199,8 +199,7 @@ class Software:
 
         hidden = [one for one in glob.glob("/dev/nvidia[0-9]*") if one not in told["nvidia"]]
         if told["empty"]:
-            said = seen.said()
-            return {}, "; ".join(told["empty"]) + (f" ({said})" if said else "")
+            return {}, way.reason("; ".join(told["empty"]))
         if hidden or told["cuda"] != "icp":
             return {}, f"{hidden[0] if hidden else 'CUDA_VISIBLE_DEVICES'} does not reach the task through it"
         return told, ""

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 
-from .kit import Kit, Step, Way
+from .kit import Kit, Step, Way, client_said
 from .parrot import Parrot, ParrotCopy
 
 __all__ = ["WAYS", "Kit", "Step", "Way"]
@@ -84,6 +84,13 @@ class Cvmfsexec(Way):
                 raise OSError(f"cvmfsexec does not unpack itself: {unpacked.why(self.kit.patience)}")
         self._configure(part, slot)
         os.rename(part, copy)
+
+    def reason(self, said: str) -> str:
+        for one in self.wanted:
+            why = client_said(f"{self._base(self._copy('trial'))}/log/{one}.log")
+            if why:
+                return f"{one}: {why}"
+        return said
 
     def _base(self, copy: str) -> str:
         return copy + "/.cvmfsexec" if os.path.isdir(copy + "/.cvmfsexec/dist") else copy
