@@ -23,8 +23,8 @@ class Kit:
         self.told, self.scratch, self.env, self.gpus, self.tool = told, scratch, env, gpus, tool
         self.patience = float(told.get("patience") or 60)
         self._cache = ""
-        self.in_memory = False
-        """Whether the cache lies in memory, as there is no disk: it must be bounded."""
+        self.in_memory = ""
+        """Why the cache lies in memory, where it must be bounded."""
 
     def run(self, *argv: str, **more: str) -> trial.Outcome:
         """Tries a command with the agent's environment and ``more``."""
@@ -76,7 +76,7 @@ class Kit:
                     return "", f"this node has no disk of its own ({base} is on {kind}), and /dev/shm has no {size * slots // 1000000} MB free{each}"
             except OSError as error:
                 return "", f"this node has no disk of its own ({base} is on {kind}), and no /dev/shm: {error.strerror}"
-            self.told["quota"], self.in_memory = size, True
+            self.told["quota"], self.in_memory = size, f"this node has no disk of its own ({base} is on {kind})"
             base = "/dev/shm"
         name = os.path.basename(self.scratch)
         place = f"{self.scratch}/cvmfs" if base == self.scratch else f"{base}/{name}-cvmfs"

@@ -31,9 +31,9 @@ class Parrot(Way):
         driver = self._tried("--check-driver", "cvmfs")
         if not driver.ok:
             return f"parrot_run has no driver for cvmfs: {driver.why(self.kit.patience)}"
-        place, why = self.kit.cache()
+        why = self.kit.cache()[1]
         if not why and self.kit.in_memory and not self.kit.told.get("alien_cache"):
-            why = f"this node has no disk of its own, and its cache, which has no quota, is not put into memory ({place})"
+            why = f"{self.kit.in_memory}, and the cache of Parrot has no bound: not in memory"
         return why
 
     def reason(self, said: str) -> str:

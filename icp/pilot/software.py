@@ -6,11 +6,10 @@ import errno
 import json
 import os
 import shlex
-import sys
 import threading
 import time
 
-from . import endings, platforms, spool, trial
+from . import endings, platforms, sight, spool, trial
 from .archives import unpack
 from .disk import remove_tree
 from .problem import Problem, Unrun
@@ -29,27 +28,6 @@ __all__ = ["Software", "survey"]
 FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0
 """Seconds after which an environment that could not be had is tried again: at first, and (twice as many each time) in the end."""
 
-# Run through the way by the pilot's own Python: what of the repositories and of the node is seen there.
-_LOOK = """
-import glob, json, os, sys
-told = {"revision": {}, "empty": [], "nvidia": sorted(glob.glob("/dev/nvidia[0-9]*")), "cuda": os.environ.get("CUDA_VISIBLE_DEVICES")}
-for name in sys.argv[1:]:
-    path = "/cvmfs/" + name
-    try:
-        if not os.listdir(path + "/"):
-            told["empty"].append(name + " is empty")
-    except OSError as error:
-        told["empty"].append("%s: %s" % (name, error.strerror))
-    try:
-        told["revision"][name] = os.getxattr(path, "user.revision").decode()
-    except (OSError, AttributeError):
-        try:
-            with open(path + "/.cvmfspublished", "rb") as stream:
-                told["revision"][name] = [line[1:].decode() for line in stream.read().split(b"\\n--")[0].split(b"\\n") if line[:1] == b"S"][0]
-        except (OSError, IndexError, ValueError):
-            pass
-print(json.dumps(told))
-"""
 _WHICH = 'p=$(command -v python3 || command -v python) && "$p" -c "import sys; print(sys.version.split()[0])" || echo -'
 
 
@@ -188,21 +166,11 @@ class Software:
             way.ready("trial")
         except OSError as error:
             return {}, str(error)
-        seen = self._through(way, [sys.executable, "-I", "-S", "-c", _LOOK, *way.wanted], CUDA_VISIBLE_DEVICES="icp")
+        seen = self._through(way, sight.looking(way.wanted), CUDA_VISIBLE_DEVICES="icp")
         if not seen.ok:
             return {}, way.reason(seen.why(self._kit.patience))
-        try:
-            told = json.loads(seen.out.strip().rpartition("\n")[2])
-        except ValueError:
-            return {}, "nothing could be seen through it"
-        import glob
-
-        hidden = [one for one in glob.glob("/dev/nvidia[0-9]*") if one not in told["nvidia"]]
-        if told["empty"]:
-            return {}, way.reason("; ".join(told["empty"]))
-        if hidden or told["cuda"] != "icp":
-            return {}, f"{hidden[0] if hidden else 'CUDA_VISIBLE_DEVICES'} does not reach the task through it"
-        return told, ""
+        told, why = sight.seen(seen.out)
+        return (told, "") if not why else ({}, way.reason(why))
 
     def _through(self, way: Way, argv: "list[str]", **more: str) -> trial.Outcome:
         folder = self._scratch
@@ -375,21 +343,34 @@ class Software:
             return f"{target}/{inner[0]}", digest, ""
         return target, digest, ""
 
-    def lacking(self, later: "list[str]") -> "list[list[str]]":
-        """[way, what it lacks or ""] of each that the site allows; programs in ``later`` are shipped, and not here yet."""
+    def offers(self, later: "list[str]", whole: bool) -> "dict[str, Any]":
+        """{"ways": [[way, what it lacks or ""] of each that the site allows], "shows": {way: what it showed of the site's repositories}},
+        the latter where it is tried as a ``whole``; programs in ``later`` are shipped, and not here yet.
+        """
         for tool in later:
             self._tools[tool] = ("", f"{tool} is shipped with the first pilot, and was not tried")
-        repositories = sorted(self._kit.repositories())
-        return [[cls.name, cls(self._kit, repositories, []).lacks()] for cls in self._ordered(True)]
+        repositories, ways, shows = sorted(self._kit.repositories()), [], {}
+        for cls in self._ordered(True):
+            copies = self._copies(repositories, "") if cls.reads_copies and repositories else []
+            way = cls(self._kit, repositories, copies)
+            if whole and repositories and (copies if cls.reads_copies else cls.name != "tarball"):
+                seen, why = self._try(way)
+                if not why:
+                    told = ((one, str(seen["revision"].get(one) or way.revision(one))[:12]) for one in repositories)
+                    shows[cls.name] = ", ".join(one + (f" (revision {text})" if text else "") for one, text in told)
+            else:
+                why = way.lacks()
+            ways.append([cls.name, why])
+        return {"ways": ways, "shows": shows}
 
     def close(self) -> None:
         """Removes what does not lie in the agent's scratch."""
         self._kit.close()
 
 
-def survey(told: "dict[str, Any]", patience: float = 10.0) -> "dict[str, Any]":
-    """What this node could give, for a check of its site: {"platform", "ways": [[way, what it lacks or ""]...]}; each way has so
-    many seconds for each thing that it tries.
+def survey(told: "dict[str, Any]", whole: bool, patience: float = 10.0) -> "dict[str, Any]":
+    """What this node could give, for a check of its site: {"platform", "ways", "shows"}, as ``Software.offers`` says; each way has so many
+    seconds for each thing that it tries.
     """
     import tempfile
 
@@ -398,7 +379,7 @@ def survey(told: "dict[str, Any]", patience: float = 10.0) -> "dict[str, Any]":
     scratch = tempfile.mkdtemp(prefix="icp-check-")
     found = Software(told, scratch, dict(os.environ), _nothing)
     try:
-        return {"platform": platforms.here(), "ways": found.lacking(later)}
+        return dict(found.offers(later, whole), platform=platforms.here())
     finally:
         found.close()
         remove_tree(scratch)
