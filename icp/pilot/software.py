@@ -5,6 +5,7 @@ what was tried in vain).
 import errno
 import json
 import os
+import re
 import shlex
 import threading
 import time
@@ -257,6 +258,12 @@ class Software:
         if program is None:
             raise OSError("there is neither apptainer nor singularity for its container")
         places = [work, *binds, *(["/cvmfs"] if chosen.way.wanted and chosen.way.name != "tarball" else []), *([chosen.home] if chosen.home else [])]
+        wrong = [one for one in places if re.search("[:,]", one)]
+        if wrong:
+            raise OSError(f"a container cannot be given {wrong[0]}: there is a colon or a comma in the path")
+        if chosen.home:
+            # it puts a PATH of the image's in place of this one
+            env["APPTAINERENV_PREPEND_PATH"] = env["SINGULARITYENV_PREPEND_PATH"] = f"{chosen.home}/bin"
         words = [word for place in dict.fromkeys(places) for word in ("-B", place)]
         return [program, "exec", *words, *(["--nv"] if env.get("CUDA_VISIBLE_DEVICES") else []), "--pwd", work, image]
 
@@ -395,8 +402,6 @@ def shlex_join(words: "list[str]") -> str:
 
 def _expanded(text: str, env: "dict[str, str]") -> str:
     """``$NAME`` and ``${NAME}`` replaced; what is not known stays as it is."""
-    import re
-
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: env.get(match.group(1) or match.group(2), match.group(0)), text)
 
 
