@@ -617,12 +617,11 @@ def test_a_wrapper_that_ends_without_the_command_s_end_is_no_success(here: Site,
 @needs_bwrap
 @needs_fuse
 def test_a_wrapper_that_cannot_begin_says_what_it_said(here: Site, tmp_path: Path, plain: str, cvmfsexec: Any) -> None:
-    one = using(shell("true"), REPO)
+    one = using(shell("true"), {**REPO, "setup": "/cvmfs/test.repo/setup.sh x"})
     folder = Path(cvmfsexec["cvmfsexec"])
     # found good, and then it is not: what it says is on its standard output
     program(folder / "cvmfsexec", '[ -e "$TEST_TREE/bad" ] && { echo "mountrepo test.repo failed"; exit 16; }' + CVMFSEXEC)
     software = {**cvmfsexec, "ways": ["cvmfsexec"]}
-    one["software"]["it"]["setup"] = "/cvmfs/test.repo/setup.sh x"
     program(tmp_path / "tree" / "test.repo" / "setup.sh", '[ -n "$ICP_ATTEMPT" ] || touch "$TEST_TREE/bad"')
     here.finish(here.start(here.card(one), software=software, env={"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}))
     fact = here.result(one)
