@@ -528,9 +528,9 @@ def test_a_task_in_parrot_ends_and_is_counted_as_it_would_be_without(here: Site,
     assert [here.result(one)["exit"] for one in ones] == [3, -signal.SIGKILL, 0, 0], [here.result(one) for one in ones]
     assert here.result(large)["rss"] > 190_000_000 and here.result(large)["cpu"] >= 0.3
     # neither its notes nor what its client says are the task's
-    from icp.pilot import spool
+    from icp.pilot import framing
 
-    card = next(spool.FrameParser().feed(cards[0])[0].meta["name"].rpartition("-")[2] for _ in (0,))
+    card = framing.FrameParser().feed(cards[0])[0].meta["name"].rpartition("-")[2]
     assert here.log(said, card) == (b"mine\n", b"wrong\n")
     here.assert_clean()
 
@@ -542,12 +542,12 @@ def test_a_signal_reaches_what_runs_in_parrot(here: Site, tmp_path: Path, plain:
     software = {"ways": ["parrot-copy"], "parrot_run": parrot(tmp_path), "tree": str(tmp_path / "tree")}
     pilot = here.start(here.card(one), software=software, idle=600, env={"TMPDIR": plain})
     until(lambda: list(Path(plain).glob("icp-*/slot.*/tmp/ready")), "the command's start")
-    from icp.pilot import spool
+    from icp.pilot import framing
 
-    here.order(spool.frame("cancel", {"attempt": one["a"]}))
+    here.order(framing.frame("cancel", {"attempt": one["a"]}))
     ended = here.wait_fact("ended", a=one["a"])
     assert (ended["r"], ended["exit"]) == ("cancelled", 7), ended
-    here.order(spool.frame("drain", {"pilot": pilot}))
+    here.order(framing.frame("drain", {"pilot": pilot}))
     here.finish(pilot)
     here.assert_clean()
 
