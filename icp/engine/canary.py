@@ -249,8 +249,10 @@ class Check:
     def _software(self, found: Mapping[str, Any]) -> None:
         """The ways to software that the node has, and those that it has not with the reason: judged by nobody, as not all tasks want it."""
         self._say("platform", f"{found.get('platform')}: of several tarballs the best that this satisfies is taken")
+        shows = found.get("shows") or {}
         for way, lacks in found.get("ways") or ():
-            self._say("software", f"{way}: {lacks}" if lacks else f"{way}: can be tried there", None if lacks else True)
+            well = f"shows {shows[way]}" if way in shows else "can be tried there"
+            self._say("software", f"{way}: {lacks or well}", None if lacks else True)
         if found.get("why"):
             self._say("software", f"ways to it could not be looked for: {found['why']}", None)
         for name, why in (found.get("has") or {}).items():

@@ -112,7 +112,7 @@ def _survey(software: "dict[str, Any] | None") -> "dict[str, Any]":
     from .software import survey
 
     try:
-        return dict(survey(software or {}), has=has())
+        return dict(survey(software or {}, whole=True), has=has())
     except OSError as error:
         return {"platform": "?", "ways": [], "why": str(error)}
 

@@ -43,7 +43,7 @@ def checkup(root: "str | None", scratch: "str | None", told: "dict[str, Any]") -
         "proxies": sorted(name for name in os.environ if name.lower() in ("http_proxy", "https_proxy")),
     }
     try:
-        found.update(software.survey(told))
+        found.update(software.survey(told, whole=False))
     except OSError as error:
         found.update(ways=[], why=str(error))
     return found

@@ -104,11 +104,10 @@ class Runner:
                 task.pid = self._spawn(task, step, gpus)
                 status, usage = yield task.pid
                 task.pid = 0
-                cpu += usage.ru_utime + usage.ru_stime
-                rss = max(rss, usage.ru_maxrss * 1024)
                 code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
                 fact["exit"] = code
-                fact["exit"] = self.software.exit_of(step, spec, code, slot)
+                fact["exit"], its_cpu, its_rss = self.software.ended(step, spec, code, usage, slot)
+                cpu, rss = cpu + its_cpu, max(rss, its_rss)
                 if fact["exit"] != 0:
                     if fact["exit"] == -signal.SIGTERM and task.verdict is None:
                         # A batch system that ends a job signals all its processes: ours may not have come yet.

@@ -5,13 +5,12 @@ what was tried in vain).
 import errno
 import json
 import os
+import re
 import shlex
-import signal
-import sys
 import threading
 import time
 
-from . import platforms, spool, trial
+from . import endings, platforms, sight, spool, trial
 from .archives import unpack
 from .disk import remove_tree
 from .problem import Problem, Unrun
@@ -29,31 +28,7 @@ __all__ = ["Software", "survey"]
 
 FIRST_PAUSE, LAST_PAUSE = 10.0, 300.0
 """Seconds after which an environment that could not be had is tried again: at first, and (twice as many each time) in the end."""
-_SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGXCPU)
 
-# Run through the way by the pilot's own Python: what of the repositories and of the node is seen there.
-_LOOK = """
-import glob, json, os, sys
-told = {"revision": {}, "empty": [], "nvidia": sorted(glob.glob("/dev/nvidia[0-9]*")), "cuda": os.environ.get("CUDA_VISIBLE_DEVICES")}
-for name in sys.argv[1:]:
-    path = "/cvmfs/" + name
-    try:
-        if not os.listdir(path + "/"):
-            told["empty"].append(name + " is empty")
-    except OSError as error:
-        told["empty"].append("%s: %s" % (name, error.strerror))
-    try:
-        told["revision"][name] = os.getxattr(path, "user.revision").decode()
-    except (OSError, AttributeError):
-        try:
-            with open(path + "/.cvmfspublished", "rb") as stream:
-                told["revision"][name] = [line[1:].decode() for line in stream.read().split(b"\\n--")[0].split(b"\\n") if line[:1] == b"S"][0]
-        except (OSError, IndexError, ValueError):
-            pass
-print(json.dumps(told))
-"""
-# The shell outlives signals to the whole session, so that the end of what it waits for is always told.
-_MARK = 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; c=$?; echo $c >"$ICP_CODE"; %sexit $c'
 _WHICH = 'p=$(command -v python3 || command -v python) && "$p" -c "import sys; print(sys.version.split()[0])" || echo -'
 
 
@@ -156,9 +131,10 @@ class Software:
                 vain.append([cls.name, why])
                 continue
             home = (copies[0][1] if cls.reads_copies and digest else unpacked) if unpacked and (cls.reads_copies or cls.name == "tarball") else ""
-            had = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
-            if seen.get("revision"):
-                had["revision"] = seen["revision"]
+            had: "dict[str, Any]" = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
+            revision = {one: str(seen["revision"].get(one) or way.revision(one)) for one in wanted} if seen else {}
+            if any(revision.values()):
+                had["revision"] = {one: text for one, text in revision.items() if text}
             if digest and home:
                 had["tarball"] = digest
             chosen = Chosen(way, about, home, had)
@@ -191,27 +167,17 @@ class Software:
             way.ready("trial")
         except OSError as error:
             return {}, str(error)
-        seen = self._through(way, [sys.executable, "-I", "-S", "-c", _LOOK, *way.wanted], CUDA_VISIBLE_DEVICES="icp")
+        seen = self._through(way, sight.looking(way.wanted), CUDA_VISIBLE_DEVICES="icp")
         if not seen.ok:
-            return {}, seen.why(self._kit.patience)
-        try:
-            told = json.loads(seen.out)
-        except ValueError:
-            return {}, "nothing could be seen through it"
-        import glob
-
-        hidden = [one for one in glob.glob("/dev/nvidia[0-9]*") if one not in told["nvidia"]]
-        if told["empty"]:
-            return {}, "; ".join(told["empty"])
-        if hidden or told["cuda"] != "icp":
-            return {}, f"{hidden[0] if hidden else 'CUDA_VISIBLE_DEVICES'} does not reach the task through it"
-        return told, ""
+            return {}, way.reason(seen.why(self._kit.patience))
+        told, why = sight.seen(seen.out)
+        return (told, "") if not why else ({}, way.reason(why))
 
     def _through(self, way: Way, argv: "list[str]", **more: str) -> trial.Outcome:
         folder = self._scratch
         env = dict(self._env, TMPDIR=folder)
         env.update(more)
-        return trial.attempt(way.wrap(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
+        return trial.attempt(way.start(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
 
     def _enter(self, name: str, chosen: Chosen) -> None:
         """Goes once into the environment, as a task would: Problem where its shell or setup does not let it."""
@@ -220,7 +186,7 @@ class Software:
         try:
             argv = self._inside(chosen, ["/bin/sh", "-c", _WHICH], env, folder, [])
             chosen.way.ready("trial")
-            tried = trial.attempt(chosen.way.wrap(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
+            tried = trial.attempt(chosen.way.start(argv, Step(env, folder, "trial")), env, self._kit.patience, folder)
         except OSError as error:
             raise Problem("software", f"software {name}: {error}") from error
         if not tried.ok:
@@ -241,29 +207,29 @@ class Software:
         inner = self._inside(chosen, argv, env, slot.work, [self._scratch])
         if chosen.way.hides:
             env["ICP_CODE"] = slot.folder + "/code"
-            try:
-                os.unlink(env["ICP_CODE"])
-            except OSError:
-                pass
-            inner = ["/bin/sh", "-c", _MARK % chosen.way.last, "sh", *inner]
-        return chosen.way.wrap(inner, Step(env, slot.work, os.path.basename(slot.folder)))
+            endings.forget(env["ICP_CODE"])
+            inner = endings.marked(chosen.way, inner)
+        if chosen.way.chats:
+            env["ICP_SAID"] = slot.folder + "/said"
+        return chosen.way.start(inner, Step(env, slot.work, os.path.basename(slot.folder)))
 
-    def exit_of(self, step: "dict[str, Any]", spec: "dict[str, Any]", code: int, slot: "Slot") -> int:
-        """The exit code of a step as it would be without what it was wrapped in (-n: by signal n). Problem: what it was wrapped in
-        ended, and nobody saw the command's end.
+    def ended(self, step: "dict[str, Any]", spec: "dict[str, Any]", code: int, usage: "Any", slot: "Slot") -> "tuple[int, float, int]":
+        """(exit code, -n: by signal n; seconds of processor time; bytes of memory) of a step as they would be without what it was wrapped in. Problem: what
+        it was wrapped in ended, and nobody saw the command's end.
         """
-        name = step.get("software")
+        name, cpu, rss = step.get("software"), usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
         if name is None or not self._of(name, spec).way.hides:
-            return code
+            return code, cpu, rss
         try:
-            with open(slot.folder + "/code") as stream:
-                seen = int(stream.read())
+            seen, its_cpu, its_rss = endings.seen(slot.folder + "/code")
         except (OSError, ValueError):
             if code < 0:
-                return code
-            way = self._of(name, spec).way.name
-            raise Problem("software", f"software {name}: {way} ended with exit code {code}, and the command's own end was not seen") from None
-        return 128 - seen if seen > 128 and seen - 128 in _SIGNALS else seen
+                return code, cpu, rss
+            way = self._of(name, spec).way
+            said = endings.last_line(slot.folder + "/said") if way.chats else ""
+            why = f"exit code {code}" + (f" ({said})" if said else "")
+            raise Problem("software", f"software {name}: {way.name} ended with {why}, and the command's own end was not seen") from None
+        return seen, cpu if its_cpu is None else its_cpu, max(rss, its_rss or 0)
 
     def _of(self, name: str, spec: "dict[str, Any]") -> Chosen:
         return self._chosen[json.dumps(spec["software"][name], sort_keys=True)]
@@ -292,6 +258,12 @@ class Software:
         if program is None:
             raise OSError("there is neither apptainer nor singularity for its container")
         places = [work, *binds, *(["/cvmfs"] if chosen.way.wanted and chosen.way.name != "tarball" else []), *([chosen.home] if chosen.home else [])]
+        wrong = [one for one in places if re.search("[:,]", one)]
+        if wrong:
+            raise OSError(f"a container cannot be given {wrong[0]}: there is a colon or a comma in the path")
+        if chosen.home:
+            # it puts a PATH of the image's in place of this one
+            env["APPTAINERENV_PREPEND_PATH"] = env["SINGULARITYENV_PREPEND_PATH"] = f"{chosen.home}/bin"
         words = [word for place in dict.fromkeys(places) for word in ("-B", place)]
         return [program, "exec", *words, *(["--nv"] if env.get("CUDA_VISIBLE_DEVICES") else []), "--pwd", work, image]
 
@@ -378,21 +350,34 @@ class Software:
             return f"{target}/{inner[0]}", digest, ""
         return target, digest, ""
 
-    def lacking(self, later: "list[str]") -> "list[list[str]]":
-        """[way, what it lacks or ""] of each that the site allows; programs in ``later`` are shipped, and not here yet."""
+    def offers(self, later: "list[str]", whole: bool) -> "dict[str, Any]":
+        """{"ways": [[way, what it lacks or ""] of each that the site allows], "shows": {way: what it showed of the site's repositories}},
+        the latter where it is tried as a ``whole``; programs in ``later`` are shipped, and not here yet.
+        """
         for tool in later:
             self._tools[tool] = ("", f"{tool} is shipped with the first pilot, and was not tried")
-        repositories = sorted(self._kit.repositories())
-        return [[cls.name, cls(self._kit, repositories, []).lacks()] for cls in self._ordered(True)]
+        repositories, ways, shows = sorted(self._kit.repositories()), [], {}
+        for cls in self._ordered(True):
+            copies = self._copies(repositories, "") if cls.reads_copies and repositories else []
+            way = cls(self._kit, repositories, copies)
+            if whole and repositories and (copies if cls.reads_copies else cls.name != "tarball"):
+                seen, why = self._try(way)
+                if not why:
+                    told = ((one, str(seen["revision"].get(one) or way.revision(one))[:12]) for one in repositories)
+                    shows[cls.name] = ", ".join(one + (f" (revision {text})" if text else "") for one, text in told)
+            else:
+                why = way.lacks()
+            ways.append([cls.name, why])
+        return {"ways": ways, "shows": shows}
 
     def close(self) -> None:
         """Removes what does not lie in the agent's scratch."""
         self._kit.close()
 
 
-def survey(told: "dict[str, Any]", patience: float = 10.0) -> "dict[str, Any]":
-    """What this node could give, for a check of its site: {"platform", "ways": [[way, what it lacks or ""]...]}; each way has so
-    many seconds for each thing that it tries.
+def survey(told: "dict[str, Any]", whole: bool, patience: float = 10.0) -> "dict[str, Any]":
+    """What this node could give, for a check of its site: {"platform", "ways", "shows"}, as ``Software.offers`` says; each way has so many
+    seconds for each thing that it tries.
     """
     import tempfile
 
@@ -401,7 +386,7 @@ def survey(told: "dict[str, Any]", patience: float = 10.0) -> "dict[str, Any]":
     scratch = tempfile.mkdtemp(prefix="icp-check-")
     found = Software(told, scratch, dict(os.environ), _nothing)
     try:
-        return {"platform": platforms.here(), "ways": found.lacking(later)}
+        return dict(found.offers(later, whole), platform=platforms.here())
     finally:
         found.close()
         remove_tree(scratch)
@@ -417,8 +402,6 @@ def shlex_join(words: "list[str]") -> str:
 
 def _expanded(text: str, env: "dict[str, str]") -> str:
     """``$NAME`` and ``${NAME}`` replaced; what is not known stays as it is."""
-    import re
-
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: env.get(match.group(1) or match.group(2), match.group(0)), text)
 
 

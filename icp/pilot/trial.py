@@ -34,8 +34,12 @@ class Outcome:
         """Why it is not ok, short: the last line that it wrote, or that it did not end."""
         if self.code is None:
             return f"no answer within {seconds:g} s"
+        return self.said() or f"exit {self.code}"
+
+    def said(self) -> str:
+        """The last line that it wrote as an error; "" where there is none."""
         said = [line.strip() for line in self.err.splitlines() if line.strip()]
-        return said[-1][:200] if said else f"exit {self.code}"
+        return said[-1][:200] if said else ""
 
 
 def attempt(argv: "Sequence[str]", env: "dict[str, str]", seconds: float, folder: str = "/") -> Outcome:

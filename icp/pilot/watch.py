@@ -7,6 +7,7 @@ import os
 import signal
 
 from . import node, slots
+from .disk import tree_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Watch:
     def _disks(self, long: "list[Lane]") -> None:
         agent = self._agent
         for lane in long:
-            lane.share.used_disk = _tree_bytes(lane.slot.folder)
+            lane.share.used_disk = tree_bytes(lane.slot.folder)
         self._judge("disk", [(lane, lane.share.disk, lane.share.used_disk) for lane in agent.lanes], agent.room.disk)
 
     def _judge(self, what: str, table: "list[tuple[Lane, int, int]]", limit: int) -> None:
@@ -232,20 +233,3 @@ def _remove(path: str) -> None:
         os.unlink(path)
     except OSError:
         pass
-
-
-def _tree_bytes(folder: str, most: int = 100000) -> int:
-    """Bytes on disk below a folder, of the first ``most`` entries."""
-    total, left, folders = 0, most, [folder]
-    while folders and left > 0:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    left -= 1
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            pass
-    return total

@@ -9,11 +9,8 @@ import re
 import shutil
 import sys
 
-from . import trial
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from .kit import Kit, Step, Way, client_said
+from .parrot import Parrot, ParrotCopy
 
 __all__ = ["WAYS", "Kit", "Step", "Way"]
 
@@ -22,125 +19,6 @@ RESET = (
     "os.environ.update(TMPDIR=os.environ.get('ICP_TMP',os.environ.get('TMPDIR','/tmp')))\nos.execvp(sys.argv[1],sys.argv[1:])"
 )
 """What cvmfsexec starts inherits signals ignored, which POSIX sh cannot mend, and a TMPDIR that is cvmfsexec's own."""
-_OPTIONS = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]*):(.+)\Z")
-
-
-class Kit:
-    """What ways are made of: the site's configuration, the agent's scratch, and what was found out about the node."""
-
-    def __init__(self, told: "dict[str, Any]", scratch: str, env: "dict[str, str]", gpus: bool, tool: "Any") -> None:
-        """``tool(name)`` is the path of a program that the site's configuration gives, or a sentence why there is none."""
-        self.told, self.scratch, self.env, self.gpus, self.tool = told, scratch, env, gpus, tool
-        self.patience = float(told.get("patience") or 60)
-        self._cache = ""
-
-    def run(self, *argv: str, **more: str) -> trial.Outcome:
-        """Tries a command with the agent's environment and ``more``."""
-        # what it tries may want a place for files of its own, and /tmp may be full
-        env = dict(self.env, TMPDIR=self.scratch)
-        env.update(more)
-        return trial.attempt(argv, env, self.patience)
-
-    def program(self, name: str) -> "str | None":
-        """A program of the node's."""
-        return shutil.which(name, path=f"{self.env.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-    @property
-    def quota(self) -> int:
-        """MB of a cache of CVMFS; 0: the client's own limit."""
-        return int(self.told.get("quota") or 0) // 1000000
-
-    def repositories(self) -> "dict[str, dict[str, str]]":
-        """Options of the repositories that the site configures: ``{"REPO": {"url": "A;B", "pubkey": "/x.pub"}}``."""
-        found = {}
-        for text in self.told.get("repositories") or ():
-            match = _OPTIONS.match(text)
-            if match:
-                found[match.group(1)] = dict(part.partition("=")[::2] for part in match.group(2).split(","))
-        return found
-
-    def cache(self) -> "tuple[str, str]":
-        """(a directory of the agent's for a cache of CVMFS, "") or ("", why there is none)."""
-        if not self._cache:
-            place, why = self._place()
-            if why:
-                return "", why
-            self._cache = place
-        return self._cache, ""
-
-    def _place(self) -> "tuple[str, str]":
-        from . import node
-
-        wanted = self.told.get("cache")
-        base = os.path.expandvars(str(wanted)) if wanted else self.scratch
-        kind = node.file_system(base)
-        if not wanted and kind in NETWORKS:
-            # A cache of CVMFS on a network file system fails; memory is the one local place that is left.
-            size, slots = (self.quota or 1000) * 1000000, max(1, int(self.told.get("slots") or 1))
-            try:
-                free = os.statvfs("/dev/shm").f_bavail * os.statvfs("/dev/shm").f_frsize
-                if free < size * slots or not os.access("/dev/shm", os.W_OK):
-                    each = "" if slots == 1 else f" ({size // 1000000} MB for each of {slots} slots)"
-                    return "", f"this node has no disk of its own ({base} is on {kind}), and /dev/shm has no {size * slots // 1000000} MB free{each}"
-            except OSError as error:
-                return "", f"this node has no disk of its own ({base} is on {kind}), and no /dev/shm: {error.strerror}"
-            self.told["quota"] = size
-            base = "/dev/shm"
-        name = os.path.basename(self.scratch)
-        place = f"{self.scratch}/cvmfs" if base == self.scratch else f"{base}/{name}-cvmfs"
-        try:
-            os.makedirs(place, mode=0o700, exist_ok=True)
-        except OSError as error:
-            return "", f"no cache can be made in {base}: {error.strerror}"
-        return place, ""
-
-    def close(self) -> None:
-        """Removes a cache that does not lie in the scratch."""
-        if self._cache and not self._cache.startswith(self.scratch + "/"):
-            from .disk import remove_tree
-
-            remove_tree(self._cache)
-
-
-NETWORKS = (
-    "nfs", "nfs4", "lustre", "gpfs", "beegfs", "beegfs_nodev", "ceph", "fuse.ceph", "panfs", "afs", "cifs", "smb3", "9p", "glusterfs", "fuse.glusterfs",
-    "fuse.sshfs",
-)  # fmt: skip
-"""File systems that other hosts write too."""
-
-
-class Step:
-    """What is started: its variables, its directory, and the name of the slot that is its own meanwhile."""
-
-    def __init__(self, env: "dict[str, str]", work: str, slot: str) -> None:
-        self.env, self.work, self.slot = env, work, slot
-
-
-class Way:
-    """One way, for one environment: ``wanted`` are its repositories, ``copies`` [(a directory here, where it shall appear)]."""
-
-    name = ""
-    hides = False
-    """Whether what it starts ends with another exit code than the command (proot says 0 of one that was killed)."""
-    last = ""
-    """What sh does when the command has ended, so that its wrapper ends too."""
-    reads_copies = False
-    """Whether it shows copies (a tree of the site's, an unpacked tarball) rather than the repositories themselves."""
-
-    def __init__(self, kit: Kit, wanted: "list[str]", copies: "list[tuple[str, str]]") -> None:
-        self.kit, self.wanted, self.copies = kit, wanted, copies
-
-    def lacks(self) -> str:
-        """What is missing for it on this node, found by trying; "" where nothing is."""
-        return ""
-
-    def ready(self, slot: str) -> None:
-        """Prepares the slot of this name; may take long. OSError."""
-
-    def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
-        """What to start in place of ``argv``; adds what it wants to the step's variables."""
-        del step
-        return argv
 
 
 class Mounted(Way):
@@ -165,6 +43,7 @@ class Cvmfsexec(Way):
 
     name = "cvmfsexec"
     hides = True
+    chats = True
 
     def lacks(self) -> str:
         why = self.kit.tool("cvmfsexec")[1]
@@ -205,6 +84,13 @@ class Cvmfsexec(Way):
                 raise OSError(f"cvmfsexec does not unpack itself: {unpacked.why(self.kit.patience)}")
         self._configure(part, slot)
         os.rename(part, copy)
+
+    def reason(self, said: str) -> str:
+        for one in self.wanted:
+            why = client_said(f"{self._base(self._copy('trial'))}/log/{one}.log")
+            if why:
+                return f"{one}: {why}"
+        return said
 
     def _base(self, copy: str) -> str:
         return copy + "/.cvmfsexec" if os.path.isdir(copy + "/.cvmfsexec/dist") else copy
@@ -251,73 +137,6 @@ def _left_behind(folder: str, names: "list[str]") -> "list[str]":
 def _new_kernel(release: str) -> bool:
     numbers = [int(part) for part in re.findall(r"[0-9]+", release)[:4]]
     return numbers >= [4, 18] or (numbers[:3] == [3, 10, 0] and numbers[3:] >= [1127])
-
-
-class Parrot(Way):
-    """System calls are redirected. It may be there and broken: with a newer C library than its own it starts nothing."""
-
-    name = "parrot"
-    hides = True
-
-    def lacks(self) -> str:
-        why = self._starts()
-        if why:
-            return why
-        driver = self._tried("--check-driver", "cvmfs")
-        if not driver.ok:
-            return f"parrot_run has no driver for cvmfs: {driver.why(self.kit.patience)}"
-        return self.kit.cache()[1]
-
-    def _program(self) -> str:
-        return str(self.kit.tool("parrot_run")[0])
-
-    def _starts(self) -> str:
-        why = self.kit.tool("parrot_run")[1]
-        if why:
-            return str(why)
-        started = self._tried("/bin/true")
-        return "" if started.ok else f"parrot_run is broken here: {started.why(self.kit.patience)}"
-
-    def _tried(self, *words: str) -> trial.Outcome:
-        # /tmp, where it would keep what it needs, may be full
-        folder = self.kit.scratch + "/parrot"
-        try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-        except OSError:
-            pass  # It says so.
-        return self.kit.run(self._program(), *words, PARROT_TEMP_DIR=folder)
-
-    def _folder(self, slot: str) -> str:
-        """With a quota Parrot has no cache that several can use at once: the second one would wait for the first one's end."""
-        place = self.kit.cache()[0]
-        return f"{place}/{slot}" if self._quota() else place
-
-    def _quota(self) -> int:
-        """MB; a cache that all nodes share has none."""
-        return 0 if self.kit.told.get("alien_cache") else self.kit.quota
-
-    def ready(self, slot: str) -> None:
-        os.makedirs(self._folder(slot), mode=0o700, exist_ok=True)
-
-    def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
-        told, own = self.kit.told, step.env.get("HTTP_PROXY")
-        step.env["PARROT_TEMP_DIR"] = self._folder(step.slot)
-        proxies = str(told.get("proxies") or own or "DIRECT")
-        # Old clients refuse a plain DIRECT.
-        step.env["HTTP_PROXY"] = "DIRECT;" if proxies == "DIRECT" else proxies
-        quota = [f"quota_limit={self._quota()}"] if self._quota() else []
-        repositories = [
-            ":".join([name, ",".join([*(f"{key}={value}" for key, value in options.items()), *quota])])
-            for name, options in self.kit.repositories().items()
-        ]
-        if repositories or quota:
-            step.env["PARROT_CVMFS_REPO"] = " ".join([":".join(["<default-repositories>", *quota]), *repositories])
-        step.env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] = "yes"
-        if told.get("alien_cache"):
-            step.env["PARROT_CVMFS_ALIEN_CACHE"] = str(told["alien_cache"])
-        # A list of proxies for CVMFS is nothing that programs of the task should take for theirs.
-        back = ["unset HTTP_PROXY", "sh"] if own is None else ["HTTP_PROXY=$0; export HTTP_PROXY", own]
-        return [self._program(), "/bin/sh", "-c", back[0] + '; exec "$@"', back[1], *argv]
 
 
 class Bwrap(Way):
@@ -383,25 +202,6 @@ class Proot(Way):
     def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
         step.env["PROOT_TMP_DIR"] = self.kit.scratch
         return [*self._options(), "-w", step.work, *argv]
-
-
-class ParrotCopy(Parrot):
-    """A copy, by Parrot: its driver of CVMFS is not needed."""
-
-    name = "parrot-copy"
-    reads_copies = True
-
-    def lacks(self) -> str:
-        return self._starts()
-
-    def _folder(self, slot: str) -> str:
-        del slot  # nothing is kept there that two could want at once
-        return f"{self.kit.scratch}/parrot"
-
-    def wrap(self, argv: "list[str]", step: Step) -> "list[str]":
-        step.env["PARROT_TEMP_DIR"] = self._folder(step.slot)
-        binds = [word for source, target in self.copies for word in ("-M", f"{target}={source}")]
-        return [self._program(), "--disable-service", "cvmfs", *binds, *argv]
 
 
 class AsItIs(Way):

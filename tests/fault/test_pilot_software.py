@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pilot_site import Site, attempt, shell, until
 
 from icp.pilot import node, platforms
 from icp.pilot.problem import Problem
-from icp.pilot.software import Software
+from icp.pilot.software import Software, survey
 
 pytestmark = pytest.mark.long
 
@@ -299,7 +300,7 @@ def test_none_of_the_tarballs_is_for_this_platform(here: Site) -> None:
 def test_a_container_gets_its_directory_its_gpus_and_its_environment(here: Site, tmp_path: Path) -> None:
     stand_ins = tmp_path / "bin"
     stand_ins.mkdir()
-    program(stand_ins / "apptainer", 'echo "$@" > "$ICP_TMP/called" 2>/dev/null; while [ "$1" != img ]; do shift; done; shift; exec "$@"  # stand-in')
+    program(stand_ins / "apptainer", '[ -z "$ICP_TMP" ] || echo "$@" > "$ICP_TMP/called"; while [ "$1" != img ]; do shift; done; shift; exec "$@"  # stand-in')
     one = using(shell("cp $ICP_TMP/called out; echo $A >> out", out=["out"]), {"container": "img", "env": {"A": "x"}})
     pilot = here.start(here.card(one), env={"PATH": f"{stand_ins}:{os.environ['PATH']}"})
     here.finish(pilot)
@@ -310,10 +311,13 @@ def test_a_container_gets_its_directory_its_gpus_and_its_environment(here: Site,
     assert said.endswith("x\n")
     # nothing is at /cvmfs where a copy is used as it is: apptainer would refuse to bind it
     data, sha256 = tarball(tmp_path / "t.tar.gz", copy_of(tmp_path / "env"))
-    copied = using(shell("cp $ICP_TMP/called out", out=["out"]), {**REPO, "container": "img", "tarballs": [["any", sha256]]})
+    about = {**REPO, "container": "img", "tarballs": [["any", sha256]]}
+    copied = using(shell("cp $ICP_TMP/called out; echo $APPTAINERENV_PREPEND_PATH >> out", out=["out"]), about)
     path = {"PATH": f"{stand_ins}:{os.environ['PATH']}"}
     here.finish(here.start(blob(data, sha256), here.card(copied), software={"ways": ["tarball"]}, env=path))
-    assert here.result(copied)["r"] == "ok" and "/cvmfs" not in here.stored(copied, "out").decode(), here.result(copied)
+    assert here.result(copied)["r"] == "ok", here.result(copied).get("err")
+    said = here.stored(copied, "out").decode()
+    assert "/cvmfs" not in said and f"packs/software-{sha256}/bin" in said.splitlines()[-1]
     bare = using(shell("true"), {"container": "img"})
     if shutil.which("apptainer") is None and shutil.which("singularity") is None:
         here.finish(here.start(here.card(bare)))
@@ -341,16 +345,33 @@ def test_a_full_disk_is_one_sentence(here: Site, tmp_path: Path) -> None:
 # --- stand-ins for what needs CVMFS itself
 
 CVMFSEXEC = """
-# Stand-in for cvmfsexec: a real mount and process namespace, and what matters of its behaviour: two runs from one directory break each
-# other, what it starts inherits signals ignored, and a killed cvmfsexec leaves its namespace running.
-[ "$1" = -v ] && { echo 4.51; exit; }
-here=$(cd "$(dirname "$0")" && pwd)
+# Stand-in for cvmfsexec: a real mount and process namespace, and what matters of its behaviour (that of 4.51): its command line, what it
+# says on the standard output, its log, two runs from one directory break each other, what it starts inherits signals ignored, has a TMPDIR
+# of its own, and a killed cvmfsexec leaves its namespace running.
+here="$(cd `dirname $0` && pwd)"
+usage() { echo "Usage: cvmfsexec [-vN] [-m e2fs_image] [repo ...] -- [command]" >&2; exit 1; }
+while getopts "vNm:" one; do case $one in v) echo 4.51; exit;; N) ;; *) usage;; esac; done
+eval "last=\\${$((OPTIND - 1)):-}"; [ "$last" = -- ] && OPTIND=$((OPTIND - 1))
+shift $((OPTIND - 1))
+repos=; while [ $# -gt 0 ] && [ "$1" != -- ]; do repos="$repos $1"; shift; done
+[ "$1" = -- ] || usage
+shift
 mkdir "$here/runs" 2>/dev/null || { echo "two runs from one directory" >&2; exit 9; }
 etc=$here/dist/etc/cvmfs
+[ -f "$here/dist/usr/bin/cvmfs2" ] && [ -f "$etc/default.conf" ] || { echo "$here/dist should be rpm2cpio of cvmfs rpm" >&2; exit 1; }
+rm -rf "$here/mnt"; mkdir -p "$here/mnt" "$here/log"
 LOCAL=$(cat "$etc/default.local" "$etc"/config.d/* "$etc"/keys/icp-*/*; ls "$here/dist/var/lib/cvmfs"); export LOCAL
 TMPDIR=/own; export TMPDIR
-[ "$1 $2 $3" = "-N test.repo --" ] || exit 16
-shift 3
+for repo in $repos; do
+  case $LOCAL in *wrong*) repo=;; esac
+  printf 'CernVM-FS: loading Fuse module... '
+  if [ "$repo" != test.repo ]; then
+    echo "Sat Nov 28 00:44:08 2026 (test.repo) failed to download repository manifest (7 - host connection problem)" >> "$here/log/test.repo.log"
+    echo "Sat Nov 28 00:44:08 2026 (test.repo) Failed to initialize root file catalog (16 - file catalog failure)" >> "$here/log/test.repo.log"
+    echo "Failed to initialize root file catalog (16 - file catalog failure)"; echo "mountrepo $repo failed"; rmdir "$here/runs"; exit 16
+  fi
+  echo done; echo "CernVM-FS: mounted cvmfs on $here/dist/cvmfs/$repo"
+done
 binds=; for one in /*; do [ "$one" = /proc ] || [ -L "$one" ] || binds="$binds --dev-bind $one $one"; done
 for one in /bin /lib /lib64 /sbin; do [ -L "$one" ] && binds="$binds --symlink $(readlink $one) $one"; done
 trap '' HUP INT QUIT TERM
@@ -365,6 +386,9 @@ def cvmfsexec(tmp_path: Path) -> dict[str, Any]:
     folder = tmp_path / "dist-of-cvmfsexec"
     (tmp_path / "test.repo.pub").write_text("the key\n")
     (folder / "dist" / "etc" / "cvmfs").mkdir(parents=True)
+    (folder / "dist" / "usr" / "bin").mkdir(parents=True)
+    (folder / "dist" / "usr" / "bin" / "cvmfs2").touch()
+    (folder / "dist" / "etc" / "cvmfs" / "default.conf").touch()
     (folder / "dist" / "etc" / "cvmfs" / "default.local").write_text('CVMFS_HTTP_PROXY="auto;DIRECT"')
     (folder / "dist" / "var" / "lib" / "cvmfs").mkdir(parents=True)
     (folder / "dist" / "var" / "lib" / "cvmfs" / "left behind").write_text("a cache")
@@ -457,49 +481,149 @@ def test_on_a_node_without_a_disk_the_cache_is_in_memory_with_a_quota_or_the_way
     shutil.rmtree(scratch)
 
 
-PARROT = """
-# Stand-in for parrot_run: its command line, and a namespace where Parrot redirects system calls.
-[ "$1" = --check-driver ] && { [ "$2" = cvmfs ]; exit; }
-bind=
-if [ "$1 $2" = "--disable-service cvmfs" ]; then
-  shift 2; while [ "$1" = -M ]; do bind="$bind --ro-bind ${2#*=} ${2%%=*}"; shift 2; done
-elif [ -n "$PARROT_CVMFS_REPO" ]; then SEEN="$HTTP_PROXY"; export SEEN; bind="--ro-bind $TEST_TREE/test.repo /cvmfs/test.repo"; fi
-binds=; for one in /*; do [ -L "$one" ] && binds="$binds --symlink $(readlink $one) $one" || binds="$binds --dev-bind $one $one"; done
-PARROT_ENABLED=TRUE; export PARROT_ENABLED
-exec bwrap $binds $bind --chdir "$PWD" -- "$@"
-"""
+def parrot(folder: Path, first: str = "") -> str:
+    """The stand-in for parrot_run (what it does like the real one is said there), behind a few lines of sh."""
+    stand_in = Path(__file__).with_name("stand_in_parrot.py")
+    return program(folder / "parrot_run", f'{first}\nexec "{sys.executable}" "{stand_in}" "$@"')
 
 
 @needs_bwrap
 @pytest.mark.parametrize(("way", "own"), [("parrot", None), ("parrot", "http://own:8080"), ("parrot-copy", None)])
 def test_parrot_gets_its_environment_and_the_task_keeps_its_own(here: Site, tmp_path: Path, plain: str, way: str, own: str | None) -> None:
     copy_of(tmp_path / "tree" / "test.repo")
-    parrot = program(tmp_path / "parrot_run", PARROT)
     one = using(shell("env | grep -e PARROT -e HTTP_PROXY -e SEEN > out; ls /cvmfs/test.repo >> out; exit 0", out=["out"]), REPO)
-    killed = using(shell("kill -9 $$"), REPO)
     tree = str(tmp_path / "tree")
-    software = {"ways": [way], "parrot_run": parrot, "repositories": ["test.repo:url=http://s1,pubkey=/k.pub"], "quota": 5_000_000, "tree": tree}
+    software = {"ways": [way], "parrot_run": parrot(tmp_path), "repositories": ["test.repo:url=http://s1,pubkey=/k.pub"], "quota": 5_000_000, "tree": tree}
     env = {"TMPDIR": plain, "TEST_TREE": tree, "HTTP_PROXY": "" if own is None else own}
-    here.finish(here.start(here.card(one), here.card(killed), software=software, env=env))
+    here.finish(here.start(here.card(one), software=software, env=env))
     assert here.result(one)["r"] == "ok", here.result(one)
-    assert here.result(one)["had"]["it"]["way"] == way
-    assert here.result(killed)["exit"] == -9
+    had = here.result(one)["had"]["it"]
+    assert had["way"] == way
+    # through Parrot no attribute of a file is seen, and no number of a revision
+    assert had["revision"] == {"test.repo": "b29d1ffedcb25e5462ecf1bb3f3624bdd9fd7464" if way == "parrot" else "42"}
     said = here.stored(one, "out").decode().splitlines()
     assert "PARROT_ENABLED=TRUE" in said
     assert "setup.sh" in said
     assert any(line.startswith(f"PARROT_TEMP_DIR={plain}/icp-") for line in said)
     if way == "parrot":
-        assert "PARROT_CVMFS_REPO=<default-repositories>:quota_limit=5 test.repo:url=http://s1,pubkey=/k.pub,quota_limit=5" in said
+        times = "timeout=5,timeout_direct=10"
+        assert f"PARROT_CVMFS_REPO=<default-repositories>:{times} test.repo:{times},url=http://s1,pubkey=/k.pub" in said
         assert f"SEEN={own or 'DIRECT;'}" in said and f"HTTP_PROXY={own or ''}" in said
     here.assert_clean()
 
 
 @needs_bwrap
+@pytest.mark.parametrize("way", ["parrot", "parrot-copy"])
+def test_a_task_in_parrot_ends_and_is_counted_as_it_would_be_without(here: Site, tmp_path: Path, plain: str, way: str) -> None:
+    copy_of(tmp_path / "tree" / "test.repo")
+    tree = str(tmp_path / "tree")
+    said = using(shell("echo mine; echo wrong >&2; exit 3"), REPO)
+    killed = using(shell("kill -9 $$"), REPO)
+    large = using(attempt("python3", "-c", "x = b'1' * 200000000\nwhile sum(range(10 ** 6)) and __import__('time').process_time() < 0.3: pass"), REPO)
+    lives = using(shell("(setsid sleep 6000 &) ; true"), REPO)
+    software = {"ways": [way], "parrot_run": parrot(tmp_path), "repositories": ["test.repo:url=http://s1"], "tree": tree}
+    ones = [said, killed, large, lives]
+    cards = [here.card(one) for one in ones]
+    here.finish(here.start(*cards, software=software, env={"TMPDIR": plain, "TEST_TREE": tree}))
+    assert [here.result(one)["exit"] for one in ones] == [3, -signal.SIGKILL, 0, 0], [here.result(one) for one in ones]
+    assert here.result(large)["rss"] > 190_000_000 and here.result(large)["cpu"] >= 0.3
+    # neither its notes nor what its client says are the task's
+    from icp.pilot import framing
+
+    card = framing.FrameParser().feed(cards[0])[0].meta["name"].rpartition("-")[2]
+    assert here.log(said, card) == (b"mine\n", b"wrong\n")
+    here.assert_clean()
+
+
+@needs_bwrap
+def test_a_signal_reaches_what_runs_in_parrot(here: Site, tmp_path: Path, plain: str) -> None:
+    copy_of(tmp_path / "tree" / "test.repo")
+    one = using(shell("trap 'exit 7' TERM; echo > $ICP_TMP/ready; while :; do sleep 0.1; done"), REPO)
+    software = {"ways": ["parrot-copy"], "parrot_run": parrot(tmp_path), "tree": str(tmp_path / "tree")}
+    pilot = here.start(here.card(one), software=software, idle=600, env={"TMPDIR": plain})
+    until(lambda: list(Path(plain).glob("icp-*/slot.*/tmp/ready")), "the command's start")
+    from icp.pilot import framing
+
+    here.order(framing.frame("cancel", {"attempt": one["a"]}))
+    ended = here.wait_fact("ended", a=one["a"])
+    assert (ended["r"], ended["exit"]) == ("cancelled", 7), ended
+    here.order(framing.frame("drain", {"pilot": pilot}))
+    here.finish(pilot)
+    here.assert_clean()
+
+
+@needs_bwrap
+def test_a_copy_that_parrot_shows_cannot_be_written_and_cvmfs_can_be_listed(here: Site, tmp_path: Path, plain: str) -> None:
+    copy_of(tmp_path / "copies" / "test.repo")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "test.repo").symlink_to(tmp_path / "copies" / "test.repo")
+    text = "ls /cvmfs > out; readlink -f /cvmfs/test.repo/bin/env-shell >> out; ! touch /cvmfs/test.repo/new && ! rm /cvmfs/test.repo/setup.sh"
+    one = using(shell(text, out=["out"]), REPO)
+    software = {"ways": ["parrot-copy"], "parrot_run": parrot(tmp_path), "tree": str(tmp_path / "tree")}
+    here.finish(here.start(here.card(one), software=software, env={"TMPDIR": plain}))
+    assert here.result(one)["r"] == "ok", here.result(one)
+    assert here.stored(one, "out") == b"test.repo\n/cvmfs/test.repo/bin/env-shell\n"
+    assert sorted(os.listdir(tmp_path / "copies" / "test.repo")) == [".cvmfspublished", "bin", "setup.sh"]
+    here.assert_clean()
+
+
+@needs_bwrap
+@needs_fuse
+@pytest.mark.parametrize(("way", "why"), [
+    ("cvmfsexec", "test.repo: failed to download repository manifest (7 - host connection problem)"),
+    ("parrot", "test.repo: whitelist verification failed (6): invalid whitelist signature"),
+])  # fmt: skip
+def test_why_a_repository_cannot_be_shown_is_in_cvmfs_s_own_words(here: Site, tmp_path: Path, plain: str, cvmfsexec: Any, way: str, why: str) -> None:
+    one = using(shell("true"), REPO)
+    software = {**cvmfsexec, "ways": [way], "parrot_run": parrot(tmp_path), "repositories": ["test.repo:url=http://wrong"]}
+    here.finish(here.start(here.card(one), software=software, env={"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}))
+    fact = here.result(one)
+    assert (fact["kind"], fact["err"]) == ("software", f"software it: there is no way to it on {os.uname().nodename} ({way}: {why})")
+    here.assert_clean()
+
+
+@needs_bwrap
+@needs_fuse
+def test_a_check_shows_a_repository_through_each_way_that_can(tmp_path: Path, plain: str, cvmfsexec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", plain)
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TEST_TREE", str(tmp_path / "tree"))
+    told = {**cvmfsexec, "ways": ["cvmfsexec", "parrot", "parrot-copy", "bwrap"], "parrot_run": parrot(tmp_path), "tree": str(tmp_path / "tree")}
+    seen = survey(told, whole=True)
+    assert seen["shows"] == {
+        "cvmfsexec": "test.repo (revision 42)", "parrot": "test.repo (revision b29d1ffedcb2)", "parrot-copy": "test.repo (revision 42)",
+        "bwrap": "test.repo (revision 42)",
+    }  # fmt: skip
+    assert [why for _, why in seen["ways"]] == [""] * 4
+    seen = survey({**told, "repositories": ["test.repo:url=http://wrong"]}, whole=True)
+    assert [way for way, why in seen["ways"] if why] == ["cvmfsexec", "parrot"]
+    # a login node is not bothered so
+    seen = survey({**told, "repositories": ["test.repo:url=http://wrong"]}, whole=False)
+    assert seen["shows"] == {} and not any(why for _, why in seen["ways"])
+    assert os.listdir(plain) == []
+
+
+@needs_bwrap
 def test_a_wrapper_that_ends_without_the_command_s_end_is_no_success(here: Site, tmp_path: Path, plain: str) -> None:
     copy_of(tmp_path / "tree" / "test.repo")
-    parrot = program(tmp_path / "parrot_run", 'case "$*" in *forty-two*) echo lost it >&2; exit 0;; esac' + PARROT)
+    copies = parrot(tmp_path, 'case "$*" in *forty-two*) echo lost it >&2; exit 0;; esac')
     one = using(shell(": forty-two"), REPO)
-    here.finish(here.start(here.card(one), software={"ways": ["parrot-copy"], "parrot_run": parrot, "tree": str(tmp_path / "tree")}, env={"TMPDIR": plain}))
+    here.finish(here.start(here.card(one), software={"ways": ["parrot-copy"], "parrot_run": copies, "tree": str(tmp_path / "tree")}, env={"TMPDIR": plain}))
     fact = here.result(one)
     assert (fact["r"], fact["kind"]) == ("error", "software"), fact
     assert fact["err"] == "software it: parrot-copy ended with exit code 0, and the command's own end was not seen"
+
+
+@needs_bwrap
+@needs_fuse
+def test_a_wrapper_that_cannot_begin_says_what_it_said(here: Site, tmp_path: Path, plain: str, cvmfsexec: Any) -> None:
+    one = using(shell("true"), {**REPO, "setup": "/cvmfs/test.repo/setup.sh x"})
+    folder = Path(cvmfsexec["cvmfsexec"])
+    # found good, and then it is not: what it says is on its standard output
+    program(folder / "cvmfsexec", '[ -e "$TEST_TREE/bad" ] && { echo "mountrepo test.repo failed"; exit 16; }' + CVMFSEXEC)
+    software = {**cvmfsexec, "ways": ["cvmfsexec"]}
+    program(tmp_path / "tree" / "test.repo" / "setup.sh", '[ -n "$ICP_ATTEMPT" ] || touch "$TEST_TREE/bad"')
+    here.finish(here.start(here.card(one), software=software, env={"TMPDIR": plain, "TEST_TREE": str(tmp_path / "tree")}))
+    fact = here.result(one)
+    assert fact["err"] == "software it: cvmfsexec ended with exit code 16 (mountrepo test.repo failed), and the command's own end was not seen", fact
+    here.assert_clean()

@@ -218,34 +218,80 @@ def told(tmp_path: Path, cls: type[ways.Way], slot: str = "slot.1", env: dict[st
     return one.wrap(["simulate", "--", "it"], step), step.env
 
 
+TIMES = "timeout=5,timeout_direct=10"
+DEFAULT = f"<default-repositories>:{TIMES}"
+
+
 @pytest.mark.parametrize(
     ("site", "proxy", "repositories", "folder"),
     [
-        ({}, "DIRECT;", None, "cvmfs"),
-        ({"proxies": "DIRECT"}, "DIRECT;", None, "cvmfs"),
-        ({"proxies": "http://a:3128|http://b:3128;DIRECT"}, "http://a:3128|http://b:3128;DIRECT", None, "cvmfs"),
-        ({"quota": 5 * 10**9}, "DIRECT;", "<default-repositories>:quota_limit=5000", "cvmfs/slot.1"),
+        ({}, "DIRECT;", DEFAULT, "cvmfs"),
+        ({"proxies": "DIRECT"}, "DIRECT;", DEFAULT, "cvmfs"),
+        ({"proxies": "http://a:3128|http://b:3128;DIRECT"}, "http://a:3128|http://b:3128;DIRECT", DEFAULT, "cvmfs"),
+        ({"quota": 5 * 10**9}, "DIRECT;", DEFAULT, "cvmfs/slot.1"),
         (
-            {"repositories": ["a.repo:url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub", "b.repo:url=http://s1/b"]}, "DIRECT;",
-            "<default-repositories> a.repo:url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub b.repo:url=http://s1/b", "cvmfs",
+            {"repositories": ["a.repo:url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub", "b.repo:url=http://s1/b,timeout=60"]}, "DIRECT;",
+            f"{DEFAULT} a.repo:{TIMES},url=http://s1/cvmfs/a.repo;http://s0/cvmfs/a.repo,pubkey=/k/a.pub b.repo:{TIMES},url=http://s1/b,timeout=60", "cvmfs",
         ),
-        ({"quota": 10**9, "alien_cache": "/shared/cvmfs"}, "DIRECT;", None, "cvmfs"),
+        ({"quota": 10**9, "alien_cache": "/shared/cvmfs"}, "DIRECT;", DEFAULT, "cvmfs"),
     ],
 )  # fmt: skip
 def test_what_parrot_is_told(tmp_path: Path, site: dict[str, Any], proxy: str, repositories: str | None, folder: str) -> None:
     argv, env = told(tmp_path, ways.Parrot, **site)
-    assert argv[:3] == ["/opt/parrot_run", "/bin/sh", "-c"] and argv[-3:] == ["simulate", "--", "it"]
+    assert argv[:4] == ["/opt/parrot_run", "--no-set-foreground", "/bin/sh", "-c"] and argv[-3:] == ["simulate", "--", "it"]
     assert (env["HTTP_PROXY"], env.get("PARROT_CVMFS_REPO")) == (proxy, repositories)
     assert env["PARROT_TEMP_DIR"] == f"{tmp_path}/{folder}"
     assert env.get("PARROT_CVMFS_ALIEN_CACHE") == site.get("alien_cache")
     assert env["PARROT_ALLOW_SWITCHING_CVMFS_REPOSITORIES"] == "yes"
+    assert env["PARROT_DEBUG_FLAGS"] == "clear error"
+
+
+def test_what_a_task_says_to_parrot_itself_stays(tmp_path: Path) -> None:
+    own = {"PARROT_CVMFS_REPO": "x.repo:url=http://x", "PARROT_DEBUG_FLAGS": "cvmfs"}
+    env = told(tmp_path, ways.Parrot, env=own)[1]
+    assert {name: env[name] for name in own} == own
+
+
+def test_a_cache_of_parrot_is_emptied_where_it_grew_over_its_quota(tmp_path: Path) -> None:
+    one = ways.Parrot(kit(tmp_path, quota=1_000_000), ["a.repo"], [])
+    one.ready("slot.1")
+    kept = tmp_path / "cvmfs/slot.1/cvmfs/3d"
+    kept.parent.mkdir()
+    for size, there in ((900_000, True), (1_100_000, False)):
+        kept.write_bytes(bytes(size))
+        one.ready("slot.1")
+        assert kept.exists() == there
+    assert (tmp_path / "cvmfs/slot.1").is_dir()
+
+
+def test_a_cache_of_parrot_which_has_no_bound_is_not_put_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node, "file_system", lambda path: "nfs4")
+    runs = tmp_path / "parrot_run"
+    runs.write_text("#!/bin/sh\n")
+    runs.chmod(0o755)
+    refused = f"this node has no disk of its own ({tmp_path} is on nfs4), and the cache of Parrot has no bound: not in memory"
+    for shared, why in (("", refused), ("/shared", "")):
+        one = ways.Kit({"quota": 1_000_000, "alien_cache": shared}, str(tmp_path), dict(os.environ), False, lambda name: (str(runs), ""))
+        assert ways.Parrot(one, ["a.repo"], []).lacks() == why
+        one.close()
+
+
+def test_parrot_shows_no_copy_from_a_path_with_blanks(tmp_path: Path) -> None:
+    runs = tmp_path / "parrot_run"
+    runs.write_text("#!/bin/sh\n")
+    runs.chmod(0o755)
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a b")
+    it = ways.Kit({}, str(tmp_path), dict(os.environ), False, lambda name: (str(runs), ""))
+    one = ways.ParrotCopy(it, ["a.repo"], [(f"{tmp_path}/link", "/cvmfs/a.repo")])
+    assert one.lacks() == f"it cannot show what lies in a path with blanks: {tmp_path}/a b"
 
 
 @pytest.mark.parametrize("own", [None, "http://own:8080", ""])
 def test_programs_of_a_task_see_their_own_proxy_and_not_parrot_s(tmp_path: Path, own: str | None) -> None:
     argv, env = told(tmp_path, ways.Parrot, env={} if own is None else {"HTTP_PROXY": own}, proxies="http://squid:3128;DIRECT")
     assert env["HTTP_PROXY"] == "http://squid:3128;DIRECT"
-    inner = [*argv[1:-3], "sh", "-c", 'echo "${HTTP_PROXY-none}"']
+    inner = [*argv[2:-3], "sh", "-c", 'echo "${HTTP_PROXY-none}"']
     said = subprocess.run(inner, env={**env, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True).stdout
     assert said == f"{'none' if own is None else own}\n"
 
