@@ -297,9 +297,10 @@ class Engine:
         if site.query.batch:
             known = orders_of_pilots.states(site.batch, self.ledger.uuid, answer, site.query.batch, site.left)
             if isinstance(known, Unknown):
-                result.mute[site.config.name] = known.why
-                with self.ledger.write() as db:
-                    sites.mute(db, site.id, known.why)
+                if answer.whole:
+                    result.mute[site.config.name] = known.why
+                    with self.ledger.write() as db:
+                        sites.mute(db, site.id, known.why)
             else:
                 site.fresh = False
                 with self.ledger.write() as db:

@@ -28,7 +28,7 @@ FILES = {
     File.LOST: "lost at site", File.DROPPED: "removed",
 }  # fmt: skip
 """What must be said of each state: chosen here, apart from what is written there."""
-SITES = "paused", "draining", "needs login", "unreachable", "gone", "ready", "limited"
+SITES = "paused", "draining", "needs login", "refused", "unreachable", "gone", "mute", "ready", "limited"
 
 
 @cache
@@ -193,15 +193,18 @@ class Asker:
             return
 
     def sites(self):
-        for name, paused, unreachable, login in self.scene.db.execute("SELECT name, paused, unreachable, login FROM site").fetchall():
+        for name, paused, unreachable, login, reason in self.scene.db.execute("SELECT name, paused, unreachable, login, reason FROM site").fetchall():
             first, *_ = self.why(name)
             assert first.state in SITES and first.about == f"site {name}", first
             assert (first.state in ("paused", "draining")) == (paused is not None), first
             if paused is None:
                 assert (first.state == "needs login") == (login is not None), first
-                assert (first.state == "unreachable") == (unreachable is not None and login is None), first
-            assert first.mend or first.state not in ("paused", "draining", "needs login", "unreachable", "gone"), first
-            assert (first.state == "gone") == (name not in self.scene.config.sites) or first.state in ("paused", "draining", "needs login", "unreachable")
+                assert (first.state in ("refused", "unreachable")) == (unreachable is not None and login is None), first
+                if first.state != "gone":
+                    assert (first.state == "mute") == (unreachable is None and reason is not None), first
+            assert first.mend or first.state in ("ready", "limited"), first
+            held = first.state in ("paused", "draining", "needs login", "refused", "unreachable")
+            assert held or (first.state == "gone") == (name not in self.scene.config.sites), first
 
     def pilots(self):
         for key, state, stopping in self.scene.db.execute("SELECT hex(key), state, stopping FROM pilot").fetchall():

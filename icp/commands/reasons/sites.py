@@ -85,7 +85,8 @@ def _site(db: Any, config: Config, view: SiteView, now: float) -> Answer:
         return replace(held, evidence=(*held.evidence, *evidence))
     configured = config.sites[view.name]
     if view.reason:
-        return Answer(about, "mute", "its batch system does not answer; what runs there goes on, and nothing is believed lost", (view.reason, *evidence))
+        sentence = "its batch system does not answer; what runs there goes on, and nothing is believed lost"
+        return Answer(about, "mute", sentence, (view.reason, *evidence), f"icp doctor {shlex.quote(view.name)}")
     known = read_site(db, (view.name, configured.attributes, configured.pilot), now)
     reason = None if known is None else planner.pilots_reason(replace(known, lacks=lacking(config.places, configured.shipped)), now)
     if reason is None:
