@@ -202,6 +202,14 @@ def test_a_folder_that_is_to_be_fetched_is_marked() -> None:
     assert steering_of(found.text).tasks
 
 
+@pytest.mark.parametrize("remote", ["//", "e/", "gsiftp://e.org", "gsiftp://e.org/"])
+def test_what_is_to_be_stored_as_a_folder_is_marked(remote: str) -> None:
+    found = of({**module(), "data": [{"local": "x", "remote": remote, "type": "permanent", "movement": "output"}]})
+    marked(found, "NOT CONVERTED", "folder")
+    assert "outputs" not in table(found)["task"]["t"]
+    assert steering_of(found.text).tasks
+
+
 def test_what_moves_both_ways_is_marked() -> None:
     found = of({**module(), "data": [{"local": "x", "remote": "https://e.org/x", "movement": "both"}]})
     marked(found, "NOT CONVERTED", "input and an output")

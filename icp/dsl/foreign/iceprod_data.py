@@ -148,7 +148,7 @@ class Transfers:
         elif temporary:
             one.scope.note("NOT CONVERTED", f"the temporary file {one.where} comes from no task before this one")
             return
-        elif one.where.endswith("/"):
+        elif _folder(one.where):
             one.scope.note("NOT CONVERTED", f"{one.where} is a folder: an input is one file")
             return
         else:
@@ -163,6 +163,9 @@ class Transfers:
     def _leaves(self, one: _Datum, files: Files) -> None:
         if one.movement == "both" or one.local in files.arriving:
             one.scope.note("NOT CONVERTED", f"{one.local} is an input and an output of the task; an output needs a name of its own")
+            return
+        if one.kind not in _TEMPORARY and _folder(one.where):
+            one.scope.note("NOT CONVERTED", f"{one.local} goes to {one.where}, which is a folder: an output goes to one file")
             return
         about: dict[str, Any] = {"name": _named(one.local)}
         if one.optional:
@@ -187,6 +190,11 @@ class Transfers:
         elif not same:
             files.outputs.append(about)
             files.leaving.append(one.local)
+
+
+def _folder(where: str) -> bool:
+    """Whether no file is named, or only a host."""
+    return where.endswith("/") or re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/]*", where) is not None
 
 
 def _named(local: str) -> str:
