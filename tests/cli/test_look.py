@@ -13,7 +13,8 @@ import pytest
 from icp import cli, output
 from icp.commands.logs import Follower, Spool, Tail, read_log, read_tail
 from icp.errors import Unreachable
-from icp.ledger import views, views_jobs, views_results, views_sites, views_work
+from icp.ledger import pilots, views, views_jobs, views_results, views_sites, views_work
+from icp.model.plan import PilotSpec
 from tests.ledger.build import World, task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +120,21 @@ def test_a_site_that_refuses_this_ledger_says_what_goes_on_from_there(world, muo
         said = run("why", thing)
         assert told in said and f"do: {mend}" in said
     assert told in run("site", "show", "local")
+
+
+@pytest.mark.parametrize("never", [None, "too large for every node: lower site.NAME.pilot.memory"])
+def test_why_a_dataset_whose_cards_wait_for_a_pilot_names_what_the_pilot_waits_for(world, run, never):
+    dataset = world.submit(2, DEFS[0], name="muons")
+    world.release(dataset)
+    assert world.deal(dataset)
+    assert "2 tasks queued there until a pilot begins, and none is in the queue" in run("why", "muons")
+    with world.ledger.write():
+        pilots.make_pilot(world.db, world.site_ids["local"], b"12345678", PilotSpec(cpus=2, memory=4 * 10**9, gpus=0), world.now)
+        world.db.execute("UPDATE pilot SET state = 2, batch = '7', word = 'pending', said = 'JobHeldUser', never = ?", (never,))
+    said = run("why", "muons")
+    assert "site local: 2 tasks queued there until a pilot begins: 1 pilot in the queue (JobHeldUser)" in said
+    assert ("do: icp why 3132333435363738" in said) == bool(never)
+    assert ("waits for what never comes: too large for every node: lower site.local.pilot.memory" in said) == bool(never)
 
 
 def test_status_filters_and_prints_names_only(world, muons, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from icp import output
@@ -14,6 +15,7 @@ from icp.states import Task
 
 if TYPE_CHECKING:
     from icp.ledger.definitions import TaskDefRow
+    from icp.ledger.views import SiteView
 
 __all__ = ["DatasetTeller"]
 
@@ -39,10 +41,13 @@ class DatasetTeller(Teller):
 
     def _sites(self) -> list[Answer]:
         answers = []
+        queued = self._at(("queued",))
         for one in views.sites(self.db):
             held = hindered(one, one.name in self.config.sites)
             if held is not None and self._matters(held, one.name):
                 answers.append(held)
+            elif one.name in queued and not one.busy:
+                answers.append(self._queued(one, queued[one.name]))
             if one.strange:
                 facts = plural(one.strange, "fact")
                 sentence = f"{facts} from there named no attempt of this ledger, or made no sense, and did not count"
@@ -54,9 +59,33 @@ class DatasetTeller(Teller):
         silent = held.state in ("needs login", "refused", "unreachable")
         return silent or self._there(site) or (held.state != "gone" and self.may_use(site))
 
+    def _queued(self, site: SiteView, n: int) -> Answer:
+        """Where tasks are queued and none runs, it is the pilots that wait."""
+        about, named = f"site {site.name}", f"site.{site.name}"
+        never = [(one.pilot, one.never.replace("site.NAME", named)) for one in views.pilots(self.db, site=site.name) if one.never and one.ended is None]
+        pending = sum(site.pilots.get(state, 0) for state in ("planned", "submitting", "pending"))
+        job = "batch job" if site.direct else "pilot"
+        if site.slots:
+            sentence = f"{plural(n, 'task')} queued there, which its agents take as they have room"
+        elif pending:
+            waits = f" ({site.waits})" if site.waits else ""
+            sentence = f"{plural(n, 'task')} queued there until a {job} begins: {plural(pending, job)} in the queue{waits}"
+        else:
+            sentence = f"{plural(n, 'task')} queued there until a {job} begins, and none is in the queue"
+        evidence = tuple(f"pilot {pilot} waits for what never comes: {why}" for pilot, why in never)
+        return Answer(about, "queued", sentence, evidence, f"icp why {never[0][0]}" if never else "")
+
     def _there(self, site: str) -> bool:
         """Whether tasks of the dataset are at this site."""
-        return any(n for one in views_jobs.definition_states(self.db, self.graph) for word, n in one.sites.get(site, {}).items() if word in AT_SITES)
+        return site in self._at(AT_SITES)
+
+    def _at(self, states: tuple[str, ...]) -> dict[str, int]:
+        """Tasks of the dataset that are in these states, by site."""
+        found: Counter[str] = Counter()
+        for one in views_jobs.definition_states(self.db, self.graph):
+            for site, counts in one.sites.items():
+                found[site] += sum(counts.get(word, 0) for word in states)
+        return {site: n for site, n in found.items() if n}
 
     def _errors(self, only: TaskDefRow | None) -> list[Answer]:
         answers = []
