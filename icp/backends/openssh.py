@@ -318,10 +318,12 @@ class OpenSSH:
     def _new_master(self, deadline: float) -> Trouble | None:
         patience = max(0.1, min(MASTER_TIMEOUT, deadline - time.monotonic()))
         self.connections += 1
-        # a file: the master that goes to the background would keep a pipe open
-        with tempfile.NamedTemporaryFile(prefix="icp-ssh-") as said, open(said.name, "ab") as end:
-            code = _bounded(self._start, end.fileno(), patience, unattended(self.socket.parent, os.environ, said.name))
-            printed = said.read(65536).decode("utf-8", "replace")
+        # a file: the master that goes to the background would keep a pipe open; always the same one, as engines are killed
+        said = f"{self.socket}.said"
+        with open(said, "w+b") as begin, open(said, "ab") as end:
+            code = _bounded(self._start, end.fileno(), patience, unattended(self.socket.parent, os.environ, said))
+            printed = begin.read(65536).decode("utf-8", "replace")
+        os.unlink(said)
         if code is None:
             return Trouble("timeout", f"{self.host} did not complete a login within {patience:.0f} s", "check the network or VPN; it is tried again later")
         if code != 0 or not self.socket.exists():

@@ -130,8 +130,8 @@ def accounts_agree(home: Muons) -> None:
 
 def test_steady_tick_is_one_session_whatever_the_batch_system(tmp_path: Path, sites: dict[str, LabSite]) -> None:
     steering = tmp_path / "many.toml"
-    steering.write_text(MANY.format(jobs=600, nap=2))
-    home = Muons(tmp_path / "home", sites, jobs=600, seed=SEED, steering=steering, idle=100)
+    steering.write_text(MANY.format(jobs=3000, nap=2))
+    home = Muons(tmp_path / "home", sites, jobs=3000, seed=SEED, steering=steering, idle=100)
     try:
         seen = {name: Sshd(site) for name, site in sites.items()}
         deadline = time.monotonic() + PATIENCE
