@@ -173,10 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         if debug:
             raise
-        odd = next((one for one in args if any("\udc80" <= c <= "\udcff" for c in one)), None)
-        if isinstance(error, UnicodeEncodeError) and odd is not None:
-            error = BadInput(f"{os.fsencode(odd)!r} is not UTF-8 text, and every name here is", "type it anew")
-        return _said(error)
+        return _said(_about_words(error, args))
+
+
+def _about_words(error: Exception, args: list[str]) -> Exception:
+    """The same, but of a word on the command line that is no UTF-8 where one must be."""
+    odd = [one for one in args if any("\udc80" <= letter <= "\udcff" for letter in one)] if isinstance(error, UnicodeEncodeError) else []
+    return BadInput(f"{os.fsencode(odd[0])!r} is not UTF-8 text, and every name here is", "type it anew") if odd else error
 
 
 def _without_debug(args: list[str]) -> tuple[list[str], bool]:

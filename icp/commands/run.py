@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from icp.model.exchange import refusal
+
 if TYPE_CHECKING:
     from icp.config import Config
     from icp.engine.messenger import Messenger
@@ -147,7 +149,6 @@ def _beside_dashboard(ledger: Ledger, config: Config, dataset: int, messenger: M
 def refusals(ticked: Ticked, *, whole: bool = True) -> None:
     """Refused for a site that refuses; ``whole`` False: only where no other site is left to work with."""
     from icp.errors import Refused
-    from icp.model.exchange import refusal
 
     for site, why in ticked.refused.items():
         if whole or ticked.alone:
@@ -171,8 +172,6 @@ class _Report:
             typer.echo("engine runs; Ctrl-C stops it, nothing is lost; `icp status --watch` in another terminal shows it")
 
     def __call__(self, ticked: Ticked) -> None:
-        from icp.model.exchange import refusal
-
         refusals(ticked, whole=False)
         refused = {site: f"{refusal(why)}; `icp ledger adopt`" for site, why in ticked.refused.items()}
         mute = {site: f"its batch system does not answer ({why}): what it has of pilots is not known until it does" for site, why in ticked.mute.items()}

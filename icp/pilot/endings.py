@@ -1,14 +1,15 @@
 """How a command ends that something is wrapped around, told from inside: a wrapper may end otherwise than what it runs (hides who tells it)."""
 
-import os
 import signal
 import sys
+
+from .trial import last_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .kit import Way
 
-__all__ = ["forget", "last_line", "marked", "seen"]
+__all__ = ["marked", "said", "seen"]
 
 # The shell outlives signals to the whole session, so that the end of what it waits for is always told.
 _MARK = 'trap : HUP INT QUIT TERM USR1 USR2; "$@"; c=$?; echo $c >"$ICP_CODE"; %sexit $c'
@@ -51,14 +52,6 @@ def marked(way: "Way", argv: "list[str]") -> "list[str]":
     return [sys.executable, "-I", "-S", "-c", _COUNT, *argv]
 
 
-def forget(path: str) -> None:
-    """Removes what an earlier command wrote there."""
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
-
-
 def seen(path: str) -> "tuple[int, float | None, int | None]":
     """(exit code, or -n by signal n; seconds of processor time and bytes of memory, or None where they were not counted). OSError,
     ValueError: its end was not seen.
@@ -73,11 +66,10 @@ def seen(path: str) -> "tuple[int, float | None, int | None]":
     return 128 - code if code > 128 and code - 128 in _SIGNALS else code, None, None
 
 
-def last_line(path: str) -> str:
+def said(path: str) -> str:
     """What was written there last; "" where that is nothing."""
     try:
         with open(path, errors="replace") as stream:
-            said = [text.strip() for text in stream.read(64 * 1024).splitlines() if text.strip()]
+            return last_line(stream.read(64 * 1024))
     except OSError:
         return ""
-    return said[-1][:200] if said else ""

@@ -126,15 +126,14 @@ class Software:
                 vain.append([cls.name, lacking or "there is no copy"])
                 continue
             way = cls(self._kit, wanted, copies)
-            seen, why = self._try(way)
+            revision, why = self._try(way)
             if why:
                 vain.append([cls.name, why])
                 continue
             home = (copies[0][1] if cls.reads_copies and digest else unpacked) if unpacked and (cls.reads_copies or cls.name == "tarball") else ""
             had: "dict[str, Any]" = {"way": way.name if wanted or digest else "node", "platform": platforms.here()}
-            revision = {one: str(seen["revision"].get(one) or way.revision(one)) for one in wanted} if seen else {}
-            if any(revision.values()):
-                had["revision"] = {one: text for one, text in revision.items() if text}
+            if revision:
+                had["revision"] = revision
             if digest and home:
                 had["tarball"] = digest
             chosen = Chosen(way, about, home, had)
@@ -156,8 +155,8 @@ class Software:
             return [by_name["tarball"]]
         return [by_name[one] for one in names if one in by_name and one not in forbidden]
 
-    def _try(self, way: Way) -> "tuple[dict[str, Any], str]":
-        """(what is seen through it, "") or ({}, why it is of no use)."""
+    def _try(self, way: Way) -> "tuple[dict[str, str], str]":
+        """(the revision of each repository that tells one, "") or ({}, why it is of no use)."""
         why = way.lacks()
         if why:
             return {}, why
@@ -171,7 +170,10 @@ class Software:
         if not seen.ok:
             return {}, way.reason(seen.why(self._kit.patience))
         told, why = sight.seen(seen.out)
-        return (told, "") if not why else ({}, way.reason(why))
+        if why:
+            return {}, way.reason(why)
+        revision = {one: str(told["revision"].get(one) or way.revision(one)) for one in way.wanted}
+        return {one: text for one, text in revision.items() if text}, ""
 
     def _through(self, way: Way, argv: "list[str]", **more: str) -> trial.Outcome:
         folder = self._scratch
@@ -207,7 +209,7 @@ class Software:
         inner = self._inside(chosen, argv, env, slot.work, [self._scratch])
         if chosen.way.hides:
             env["ICP_CODE"] = slot.folder + "/code"
-            endings.forget(env["ICP_CODE"])
+            remove_tree(env["ICP_CODE"])
             inner = endings.marked(chosen.way, inner)
         if chosen.way.chats:
             env["ICP_SAID"] = slot.folder + "/said"
@@ -226,7 +228,7 @@ class Software:
             if code < 0:
                 return code, cpu, rss
             way = self._of(name, spec).way
-            said = endings.last_line(slot.folder + "/said") if way.chats else ""
+            said = endings.said(slot.folder + "/said") if way.chats else ""
             why = f"exit code {code}" + (f" ({said})" if said else "")
             raise Problem("software", f"software {name}: {way.name} ended with {why}, and the command's own end was not seen") from None
         return seen, cpu if its_cpu is None else its_cpu, max(rss, its_rss or 0)
@@ -361,10 +363,9 @@ class Software:
             copies = self._copies(repositories, "") if cls.reads_copies and repositories else []
             way = cls(self._kit, repositories, copies)
             if whole and repositories and (copies if cls.reads_copies else cls.name != "tarball"):
-                seen, why = self._try(way)
+                revision, why = self._try(way)
                 if not why:
-                    told = ((one, str(seen["revision"].get(one) or way.revision(one))[:12]) for one in repositories)
-                    shows[cls.name] = ", ".join(one + (f" (revision {text})" if text else "") for one, text in told)
+                    shows[cls.name] = ", ".join(one + (f" (revision {revision[one][:12]})" if one in revision else "") for one in repositories)
             else:
                 why = way.lacks()
             ways.append([cls.name, why])

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Outcome", "attempt"]
+__all__ = ["Outcome", "attempt", "last_line"]
 
 _LIMIT = 64 * 1024
 # The agent's loop waits for every child of its process, so the exit code comes in band.
@@ -34,12 +34,13 @@ class Outcome:
         """Why it is not ok, short: the last line that it wrote, or that it did not end."""
         if self.code is None:
             return f"no answer within {seconds:g} s"
-        return self.said() or f"exit {self.code}"
+        return last_line(self.err) or f"exit {self.code}"
 
-    def said(self) -> str:
-        """The last line that it wrote as an error; "" where there is none."""
-        said = [line.strip() for line in self.err.splitlines() if line.strip()]
-        return said[-1][:200] if said else ""
+
+def last_line(text: str) -> str:
+    """The last line that holds something, short; "" where none does."""
+    said = [line.strip() for line in text.splitlines() if line.strip()]
+    return said[-1][:200] if said else ""
 
 
 def attempt(argv: "Sequence[str]", env: "dict[str, str]", seconds: float, folder: str = "/") -> Outcome:

@@ -7,7 +7,7 @@ import os
 import signal
 
 from . import node, slots
-from .disk import tree_bytes
+from .disk import remove_tree, tree_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class Watch:
         if self._tails or self._cancelled:
             if attempt in self._tails:
                 self._tails.discard(attempt)
-                _remove(self._agent.spool.tail(attempt))
+                remove_tree(self._agent.spool.tail(attempt))
             if attempt in self._cancelled:
                 self._cancelled.discard(attempt)
-                _remove(f"{self._agent.spool.cancel}/{attempt}")
+                remove_tree(f"{self._agent.spool.cancel}/{attempt}")
 
     def look(self, now: float) -> None:
         """Everything that is due at this time."""
@@ -225,11 +225,4 @@ class Watch:
                 os.rename(path + ".tmp", path)
                 self._tails.add(attempt)
             except OSError:
-                _remove(path + ".tmp")
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+                remove_tree(path + ".tmp")

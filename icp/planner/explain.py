@@ -105,7 +105,7 @@ def _at(need: Need, site: SiteView, now: float, near: list[str], submits: bool) 
     if stands is not None:
         return stands
     if not fold_attributes(need.any, site_attributes(site)):
-        return Reason(f"{where} can never match the requirements ({_required(need)})", f"icp config set site.{site.name}.attributes.NAME VALUE", True)
+        return _unmatched(site, f"{where} can never match the requirements ({_required(need)})", never=True)
     if only_avoided(need, site):
         return Reason(f"{where} has no other node than those on which it failed ({', '.join(need.avoid)})")
     if not may_fit(need, site):
@@ -132,6 +132,10 @@ def _required(need: Need) -> str:
     return " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
 
 
+def _unmatched(site: SiteView, said: str, *, never: bool = False) -> Reason:
+    return Reason(said, f"icp config set site.{site.name}.attributes.NAME VALUE", never)
+
+
 def _job(site: SiteView) -> str:
     return "batch job" if site.spec.direct else "pilot"
 
@@ -144,8 +148,7 @@ def _too_small(need: Need, site: SiteView) -> Reason:
     if site.spec.direct:
         return _beyond(need, site)
     if may_fit(replace(need, any=((),)), site):
-        mend = f"icp config set site.{site.name}.attributes.NAME VALUE"
-        return Reason(f"the nodes of {where}, as its pilots found them, never match the requirements ({_required(need)})", mend)
+        return _unmatched(site, f"the nodes of {where}, as its pilots found them, never match the requirements ({_required(need)})")
     node = site.agents[0] if site.agents else future_agent(site)
     has = "" if node is None else f" (it has {node.cpus} cpus, {node.memory // 10**6} MB of memory, {node.disk // 10**6} MB of disk, {node.gpus} gpus)"
     asks = f"{need.cpus} cpus, {need.memory // 10**6} MB of memory, {need.disk // 10**6} MB of disk, {need.gpus} gpus"
@@ -161,9 +164,7 @@ def _beyond(need: Need, site: SiteView) -> Reason:
             key, figure = f"site.{site.name}.pilot.{name}", -(-asked // unit)
             said = f"it asks for {figure}{' MB of' if unit > 1 else ''} {name}, and pilot.{name} is {most // unit}"
             return Reason(f"no batch job of site {site.name} may be large enough: {said}", f"icp config set {key} {figure}")
-    said = " or ".join(" and ".join(f"{a} {op} {value}" for a, op, value in clause) for clause in need.any)
-    mend = f"icp config set site.{site.name}.attributes.NAME VALUE"
-    return Reason(f"site {site.name} does not match the requirements ({said}), as far as its last node told", mend)
+    return _unmatched(site, f"site {site.name} does not match the requirements ({_required(need)}), as far as its last node told")
 
 
 def waits(pilots: tuple[PilotView, ...], job: str = "pilot") -> str:

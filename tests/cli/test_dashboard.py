@@ -25,14 +25,6 @@ from tests.screens import fill
 ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
 
 
-@pytest.fixture
-def world():
-    home = Path(os.environ["ICP_HOME"])
-    one = World(home, path=home / "ledger.sqlite")
-    yield one
-    one.close()
-
-
 # -- what is on it ------------------------------------------------------------------------------------------------
 
 
@@ -236,7 +228,8 @@ def test_a_terminal_without_a_screen_gets_lines(start):
     assert "complete: 2 of 2 ok" in child.before
 
 
-def test_a_ledger_that_is_locked_leaves_the_last_picture_and_says_so(world, monkeypatch):
+def test_a_ledger_that_is_locked_leaves_the_last_picture_and_says_so(tmp_path, monkeypatch):
+    world = World(tmp_path)
     world.submit(2, name="d")
     world.db.execute("PRAGMA journal_mode = delete")  # as on a network file system
     world.close()

@@ -27,14 +27,6 @@ SECRET = "Traceback\nValueError: bad \x1b[31mfile\x07 17"
 
 
 @pytest.fixture
-def world():
-    home = Path(os.environ["ICP_HOME"])
-    one = World(home, path=home / "ledger.sqlite")
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def muons(world):
     """Job 0 done, 1 with b processing, 2 failed, 3 queued, 4 waiting after an error, 5 suspended, 6-7 unreleased, 8-9 cancelled."""
     dataset = world.submit(10, *DEFS, name="muons", category="ice")
@@ -148,10 +140,11 @@ def test_status_filters_and_prints_names_only(world, muons, run):
     assert "expected one of" in run("status", "--state", "bad", code=2)
 
 
-def test_no_ledger_and_no_dataset_are_said_in_a_sentence(run, world):
+def test_no_ledger_and_no_dataset_are_said_in_a_sentence(run):
+    path = Path(os.environ["ICP_HOME"]) / "ledger.sqlite"
+    World(path.parent, path=path).close()
     assert "no dataset yet" in run("status")
-    world.close()
-    (Path(os.environ["ICP_HOME"]) / "ledger.sqlite").unlink()
+    path.unlink()
     assert "there is no ledger" in run("status", code=3)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from icp.places import places
 
 # as OpenPBS says it while its server is down
@@ -19,6 +21,7 @@ def command(where: Path, text: str) -> None:
     where.chmod(0o755)
 
 
+@pytest.mark.long
 def test_silent_batch_system_is_told_and_its_pilots_stay_as_they_were(tmp_path: Path, icp: Callable[..., Any]) -> None:
     pbs = tmp_path / "pbs"
     pbs.mkdir()

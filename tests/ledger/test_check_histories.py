@@ -257,5 +257,5 @@ class History(RuleBasedStateMachine):
         assert self.state() == Dataset.COMPLETE
 
 
-TestHistories = pytest.mark.timeout(600)(History.TestCase)
+TestHistories = pytest.mark.long(History.TestCase)
 TestHistories.settings = settings(max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))

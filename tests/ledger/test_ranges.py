@@ -95,6 +95,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40)
 @given(jobs=st.integers(1, 60), grouped=st.booleans(), steps=STEPS)
 def test_commands_and_releases_leave_what_a_plain_list_of_jobs_says(tmp_path_factory, jobs, grouped, steps):

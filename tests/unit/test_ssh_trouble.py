@@ -97,11 +97,16 @@ def test_torn_memory_is_no_memory(tmp_path: Path) -> None:
     assert Memory(tmp_path / "t").wait(0) == 0
 
 
-def test_host_is_left_alone_while_it_is_backed_off(tmp_path: Path, sockets: Path) -> None:
-    marker = tmp_path / "called"
-    ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\necho x >> {marker}\necho 'a@b: Permission denied (publickey).' >&2\nexit 255\n")
+def refused(folder: Path, asked: str) -> tuple[Path, Path]:
+    """A client that is let in nowhere, and a file that has a line of each time that it was called."""
+    marker, ssh = folder / "called", folder / "ssh"
+    ssh.write_text(f"#!/bin/sh\necho x >> {marker}\necho 'a@b: Permission denied ({asked}).' >&2\nexit 255\n")
     ssh.chmod(0o755)
+    return ssh, marker
+
+
+def test_host_is_left_alone_while_it_is_backed_off(tmp_path: Path, sockets: Path) -> None:
+    ssh, marker = refused(tmp_path, "publickey")
     now = [1000.0]
     transport = OpenSSH("nsa", sockets, program=str(ssh), clock=lambda: now[0])
     for _ in range(3):
@@ -115,10 +120,7 @@ def test_host_is_left_alone_while_it_is_backed_off(tmp_path: Path, sockets: Path
 
 
 def test_host_that_asks_is_left_alone_for_good_until_a_person_says_so(tmp_path: Path, sockets: Path) -> None:
-    marker = tmp_path / "called"
-    ssh = tmp_path / "ssh"
-    ssh.write_text(f"#!/bin/sh\necho x >> {marker}\necho 'a@b: Permission denied (keyboard-interactive).' >&2\nexit 255\n")
-    ssh.chmod(0o755)
+    ssh, marker = refused(tmp_path, "keyboard-interactive")
     now = [1000.0]
     for _ in range(3):
         transport = OpenSSH("nsa", sockets, program=str(ssh), clock=lambda: now[0])
